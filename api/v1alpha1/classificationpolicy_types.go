@@ -1,0 +1,177 @@
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// RuleOutcome is what a rule decides about the events it matches.
+// +kubebuilder:validation:Enum=Promote;Dismiss;Defer
+type RuleOutcome string
+
+// The outcomes of rules.
+const (
+	RulePromote RuleOutcome = "Promote"
+	RuleDismiss RuleOutcome = "Dismiss"
+	RuleDefer   RuleOutcome = "Defer"
+)
+
+// Expression is a CEL expression in Kubernetes' own dialect.
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=2048
+type Expression string
+
+// Correlation says which events belong to one incident.
+type Correlation struct {
+	// by are CEL expressions over `event` that yield text; events of one rule with
+	// equal values join the same open incident.
+	// +required
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	By []Expression `json:"by,omitempty"`
+
+	// within is how long after an incident was opened events still join it.
+	// Empty means 1h. It must be positive.
+	// +optional
+	// +kubebuilder:default="1h"
+	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s')",message="`within` must be a positive duration such as '1h'"
+	Within *metav1.Duration `json:"within,omitempty"`
+}
+
+// PlaybookChoice is one playbook and when to choose it.
+type PlaybookChoice struct {
+	// when is a CEL expression over `event`; the first choice whose expression is
+	// true is taken. Empty means always.
+	// +optional
+	When Expression `json:"when,omitempty"`
+
+	// playbookRef is the playbook to run.
+	// +required
+	PlaybookRef PlaybookReference `json:"playbookRef,omitzero"`
+}
+
+// IncidentTemplate is what an incident opened by a rule looks like.
+type IncidentTemplate struct {
+	// title is a CEL expression over `event` that yields the incident's title; what is
+	// longer than 256 characters is cut. Empty means the event's title.
+	// +optional
+	Title Expression `json:"title,omitempty"`
+
+	// severity is the incident's severity. Empty means the event's.
+	// +optional
+	Severity Severity `json:"severity,omitempty"`
+
+	// category is the incident's category.
+	// +required
+	Category Category `json:"category,omitempty"`
+
+	// impact is the effect to assume until a person has looked. Empty means not assessed.
+	// +optional
+	Impact Impact `json:"impact,omitzero"`
+
+	// tlp is the marking of the incident. Empty means 'Amber'.
+	// +optional
+	// +kubebuilder:default=Amber
+	TLP TLP `json:"tlp,omitempty"`
+
+	// playbooks are asked in order; the first whose `when` is true runs. When none
+	// is, the incident waits for a person.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	Playbooks []PlaybookChoice `json:"playbooks,omitempty"`
+}
+
+// ClassificationRule decides about the events it matches.
+// +kubebuilder:validation:XValidation:rule="self.outcome == 'Promote' ? has(self.incident) : !has(self.incident) && !has(self.correlate)",message="`incident` must be set when `outcome` is 'Promote', and `incident` and `correlate` must not be set otherwise"
+type ClassificationRule struct {
+	// name of the rule, unique in the policy; it is recorded with every decision.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	Name string `json:"name,omitempty"`
+
+	// match is a CEL expression over `event` that yields true for the events this rule decides.
+	// +required
+	Match Expression `json:"match,omitempty"`
+
+	// outcome is what is decided: 'Promote' to an incident, 'Dismiss', or 'Defer' to a person.
+	// +required
+	Outcome RuleOutcome `json:"outcome,omitempty"`
+
+	// correlate says which events belong to one incident. Empty means that every
+	// event opens an incident of its own.
+	// +optional
+	Correlate Correlation `json:"correlate,omitzero"`
+
+	// incident is what the incident looks like. It must be set when outcome is 'Promote'.
+	// +optional
+	Incident IncidentTemplate `json:"incident,omitzero"`
+}
+
+// ClassificationPolicySpec holds the criteria that turn events into incidents
+// (ISO/IEC 27002:2022, 5.25).
+type ClassificationPolicySpec struct {
+	// priority orders the policies of a namespace: the highest is asked first, equals
+	// by name. Empty means 0; from -1000000 to 1000000.
+	// +optional
+	// +kubebuilder:validation:Minimum=-1000000
+	// +kubebuilder:validation:Maximum=1000000
+	Priority *int32 `json:"priority,omitempty"`
+
+	// rules are asked in order; the first that matches decides.
+	// +required
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	Rules []ClassificationRule `json:"rules,omitempty"`
+}
+
+// ClassificationPolicyStatus says whether the policy is in force.
+type ClassificationPolicyStatus struct {
+	// conditions are Ready: every expression compiles.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// observedGeneration is the generation of the spec that this status speaks of.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+}
+
+// ClassificationPolicy holds criteria by which events are assessed.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:shortName=cpol,categories=firebreak
+// +kubebuilder:printcolumn:name=Priority,type=integer,JSONPath=`.spec.priority`
+// +kubebuilder:printcolumn:name=Ready,type=string,JSONPath=`.status.conditions[?(@.type=='Ready')].status`
+// +kubebuilder:printcolumn:name=Reason,type=string,JSONPath=`.status.conditions[?(@.type=='Ready')].reason`
+// +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
+type ClassificationPolicy struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// metadata is the standard object's metadata.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitzero"`
+
+	// spec holds the criteria.
+	// +required
+	Spec ClassificationPolicySpec `json:"spec,omitzero"`
+
+	// status says whether the policy is in force. Only Firebreak writes it.
+	// +optional
+	Status ClassificationPolicyStatus `json:"status,omitzero"`
+}
+
+// ClassificationPolicyList is a list of ClassificationPolicies.
+// +kubebuilder:object:root=true
+type ClassificationPolicyList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitzero"`
+	Items           []ClassificationPolicy `json:"items"`
+}

@@ -1,0 +1,207 @@
+package v1alpha1
+
+// Conditions of ClassificationPolicies, ResponsePlaybooks and ResponsePlans.
+const (
+	// ConditionReady says whether the object can be used. kstatus, Flux and Argo CD read it.
+	ConditionReady = "Ready"
+
+	// ReasonCompiled surfaces on Ready when every expression compiles.
+	ReasonCompiled = "Compiled"
+	// ReasonExpressionError surfaces on Ready when an expression does not compile;
+	// the message names the rule or step, the position and the cause.
+	ReasonExpressionError = "ExpressionError"
+	// ReasonInvalidReference surfaces on Ready when a step names a step that does not exist.
+	ReasonInvalidReference = "InvalidReference"
+	// ReasonInForce surfaces on Ready of a plan that is in force.
+	ReasonInForce = "InForce"
+	// ReasonNotADomain surfaces on Ready when the namespace is not a response domain:
+	// it lacks the label 'firebreak.dev/domain' or the binding to 'firebreak-impersonator'.
+	ReasonNotADomain = "NotADomain"
+)
+
+// Conditions of ResponsePlans.
+const (
+	// ConditionGuarded says whether the admission policies were proven to stand.
+	ConditionGuarded = "Guarded"
+	// ConditionAutomationStopped says whether a Decision or `response: Paused` has
+	// stopped the automation of the domain.
+	ConditionAutomationStopped = "AutomationStopped"
+
+	// ReasonForgeryRefused surfaces on Guarded when a forged Decision was refused.
+	ReasonForgeryRefused = "ForgeryRefused"
+	// ReasonForgeryAccepted surfaces on Guarded when a forged Decision would have been
+	// accepted: the admission policies are missing. No Decision is accepted then.
+	ReasonForgeryAccepted = "ForgeryAccepted"
+	// ReasonProbeFailed surfaces on Guarded when the proof could not be tried.
+	ReasonProbeFailed = "ProbeFailed"
+	// ReasonStoppedByDecision surfaces on AutomationStopped when a person stopped it.
+	ReasonStoppedByDecision = "StoppedByDecision"
+	// ReasonPausedByPlan surfaces on AutomationStopped when the plan says 'Paused'.
+	ReasonPausedByPlan = "PausedByPlan"
+	// ReasonRunning surfaces on AutomationStopped when nothing stops the automation.
+	ReasonRunning = "Running"
+)
+
+// Conditions of SecurityEvents.
+const (
+	// ConditionAssessed says whether the event was decided about.
+	ConditionAssessed = "Assessed"
+
+	// ReasonRuleMatched surfaces when a rule decided.
+	ReasonRuleMatched = "RuleMatched"
+	// ReasonNoRuleMatched surfaces when no rule decided: the event is deferred to a person.
+	ReasonNoRuleMatched = "NoRuleMatched"
+	// ReasonDeferredByRule surfaces when a rule defers to a person.
+	ReasonDeferredByRule = "DeferredByRule"
+	// ReasonRuleError surfaces when a rule failed to evaluate: the event is deferred to
+	// a person, never dismissed.
+	ReasonRuleError = "RuleError"
+	// ReasonDecidedByPerson surfaces when a person's Decision decided.
+	ReasonDecidedByPerson = "DecidedByPerson"
+)
+
+// Conditions of Incidents.
+const (
+	// ConditionAcknowledged says whether a person has taken the incident on.
+	ConditionAcknowledged = "Acknowledged"
+	// ConditionContained says whether it was stopped from spreading, by real effects.
+	ConditionContained = "Contained"
+	// ConditionEradicated says whether its cause was removed.
+	ConditionEradicated = "Eradicated"
+	// ConditionRecovered says whether normal operation was verified.
+	ConditionRecovered = "Recovered"
+	// ConditionReviewed says whether the lesson is there to be filled in.
+	ConditionReviewed = "Reviewed"
+	// ConditionClosed says whether the incident was formally closed.
+	ConditionClosed = "Closed"
+	// ConditionStalled says whether the incident waits for something that does not come
+	// by itself.
+	ConditionStalled = "Stalled"
+
+	// ReasonInProgress surfaces when the phase's steps are being done.
+	ReasonInProgress = "InProgress"
+	// ReasonStepsDone surfaces when all steps of the phase are done.
+	ReasonStepsDone = "StepsDone"
+	// ReasonNoSteps surfaces when the playbook has no steps for the phase.
+	ReasonNoSteps = "NoSteps"
+	// ReasonNoTargets surfaces on Contained when no object was there to contain.
+	ReasonNoTargets = "NoTargets"
+	// ReasonStepSkipped surfaces when a step of the phase was skipped, failed and was
+	// passed over, or had no effect: the phase is over, but its goal is not shown.
+	ReasonStepSkipped = "StepSkipped"
+	// ReasonNewTarget surfaces when an event has added an object that is not dealt with yet.
+	ReasonNewTarget = "NewTarget"
+	// ReasonReverted surfaces when a false positive's effects were undone.
+	ReasonReverted = "Reverted"
+	// ReasonByPerson surfaces when a person's Decision made it so.
+	ReasonByPerson = "ByPerson"
+	// ReasonWaiting surfaces when the turn has not come.
+	ReasonWaiting = "Waiting"
+	// ReasonLessonDrafted surfaces on Reviewed when the lesson was drafted.
+	ReasonLessonDrafted = "LessonDrafted"
+
+	// ReasonPlaybookNotFound surfaces on Stalled when there is no such playbook.
+	ReasonPlaybookNotFound = "PlaybookNotFound"
+	// ReasonPlaybookNotReady surfaces on Stalled when the playbook does not compile.
+	ReasonPlaybookNotReady = "PlaybookNotReady"
+	// ReasonNoPlaybook surfaces on Stalled when the incident names no playbook: people answer by hand.
+	ReasonNoPlaybook = "NoPlaybook"
+	// ReasonStepFailed surfaces on Stalled when a step failed and a person must decide.
+	ReasonStepFailed = "StepFailed"
+	// ReasonOverdue surfaces on Stalled when people have not answered in time.
+	ReasonOverdue = "Overdue"
+	// ReasonPaused surfaces on Stalled when a person or the plan has stopped the automation.
+	ReasonPaused = "Paused"
+	// ReasonRateLimited surfaces on Stalled when the playbook has run too often for this
+	// submitter and rule: a person must approve.
+	ReasonRateLimited = "RateLimited"
+	// ReasonCannotImpersonate surfaces on Stalled when the namespace does not let the
+	// manager act as the playbook's ServiceAccount.
+	ReasonCannotImpersonate = "CannotImpersonate"
+	// ReasonNotStalled surfaces on Stalled when nothing is missing.
+	ReasonNotStalled = "NotStalled"
+)
+
+// Conditions of Decisions.
+const (
+	// ConditionAccepted says whether the Decision took effect.
+	ConditionAccepted = "Accepted"
+
+	// ReasonAccepted surfaces when it took effect.
+	ReasonAccepted = "Accepted"
+	// ReasonSubjectNotFound surfaces when there is no such subject.
+	ReasonSubjectNotFound = "SubjectNotFound"
+	// ReasonNotGuarded surfaces when the admission policies are not proven to stand, so
+	// that nobody can tell who created the Decision.
+	ReasonNotGuarded = "NotGuarded"
+	// ReasonNoSuchRole surfaces when the plan does not have the role, or there is no plan.
+	ReasonNoSuchRole = "NoSuchRole"
+	// ReasonNotInRole surfaces when the person does not hold the role.
+	ReasonNotInRole = "NotInRole"
+	// ReasonNoSuchStep surfaces when the incident has no such step.
+	ReasonNoSuchStep = "NoSuchStep"
+	// ReasonNotAwaited surfaces when the step does not wait for this.
+	ReasonNotAwaited = "NotAwaited"
+	// ReasonStale surfaces when the approval was given for something else than what
+	// would be done now.
+	ReasonStale = "Stale"
+	// ReasonAlreadyDecided surfaces when there is nothing left to decide.
+	ReasonAlreadyDecided = "AlreadyDecided"
+	// ReasonSamePerson surfaces when another person must approve.
+	ReasonSamePerson = "SamePerson"
+	// ReasonGateOpen surfaces when the incident cannot be closed yet; the message lists why.
+	ReasonGateOpen = "GateOpen"
+	// ReasonClosed surfaces when the incident is closed.
+	ReasonClosed = "IncidentClosed"
+)
+
+// Conditions of Evidence and LessonsLearned.
+const (
+	// ConditionStored says whether the bytes are in the store under their digest.
+	ConditionStored = "Stored"
+	// ReasonDigestMatches surfaces on Stored when the bytes were written and read back.
+	ReasonDigestMatches = "DigestMatches"
+	// ReasonMissing surfaces on Stored when the bytes are not in the store.
+	ReasonMissing = "Missing"
+
+	// ConditionMeasured says whether the measures were taken from the incidents' records.
+	ConditionMeasured = "Measured"
+	// ReasonFromIncidents surfaces on Measured when they were.
+	ReasonFromIncidents = "FromIncidents"
+	// ReasonIncidentNotFound surfaces on Measured when an incident is not there.
+	ReasonIncidentNotFound = "IncidentNotFound"
+)
+
+// Labels.
+const (
+	// LabelDomain on a Namespace makes it a response domain, together with the binding
+	// to the ClusterRole 'firebreak-impersonator'.
+	LabelDomain = "firebreak.dev/domain"
+	// LabelProtected with the value 'true' on a Namespace protects it: playbooks act
+	// there only after an approval.
+	LabelProtected = "firebreak.dev/protected"
+	// LabelCorrelation on an Incident is the hash of the policy, rule and key it was opened for.
+	LabelCorrelation = "firebreak.dev/correlation"
+	// LabelCorrelationSequence on an Incident counts the incidents of one correlation.
+	LabelCorrelationSequence = "firebreak.dev/correlation-sequence"
+	// LabelIncident names the incident an object was made for.
+	LabelIncident = "firebreak.dev/incident"
+	// LabelSubmitter on a SecurityEvent is a hash of who submitted it.
+	LabelSubmitter = "firebreak.dev/submitter"
+)
+
+// Names in the cluster.
+const (
+	// SystemNamespace is the namespace of the manager and the receiver.
+	SystemNamespace = "firebreak-system"
+	// ManagerServiceAccount is the manager's ServiceAccount.
+	ManagerServiceAccount = "firebreak-manager"
+	// ReceiverServiceAccount is the receiver's ServiceAccount.
+	ReceiverServiceAccount = "firebreak-receiver"
+	// ImpersonatorClusterRole is the ClusterRole that a domain binds to the manager.
+	ImpersonatorClusterRole = "firebreak-impersonator"
+	// ReceiverAudience is the audience a sender's token must have.
+	ReceiverAudience = "firebreak-receiver"
+	// FinalizerIncident keeps an incident until its containment was reverted.
+	FinalizerIncident = "firebreak.dev/incident"
+)

@@ -1,0 +1,150 @@
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// ResponsePlanName is the only name a ResponsePlan can have: there is one a namespace.
+const ResponsePlanName = "default"
+
+// ResponseMode says whether playbooks run.
+// +kubebuilder:validation:Enum=Enforce;Paused
+type ResponseMode string
+
+// The response modes.
+const (
+	// ResponseEnforce lets playbooks run.
+	ResponseEnforce ResponseMode = "Enforce"
+	// ResponsePaused stops them at once; what is isolated stays isolated.
+	ResponsePaused ResponseMode = "Paused"
+)
+
+// RoleSubjectKind is the kind of a subject of a role.
+// +kubebuilder:validation:Enum=User;Group
+type RoleSubjectKind string
+
+// The kinds of role subjects.
+const (
+	RoleSubjectUser  RoleSubjectKind = "User"
+	RoleSubjectGroup RoleSubjectKind = "Group"
+)
+
+// RoleSubject is who holds a role.
+type RoleSubject struct {
+	// kind says whether name is a user or a group of Kubernetes.
+	// +required
+	Kind RoleSubjectKind `json:"kind,omitempty"`
+
+	// name of the user or group.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name,omitempty"`
+}
+
+// PlanRole is a role of the response organisation (ISO/IEC 27002:2022, 5.24).
+type PlanRole struct {
+	// name of the role, such as 'IncidentManager'.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[A-Za-z][A-Za-z0-9-]*$`
+	Name string `json:"name,omitempty"`
+
+	// subjects are who holds it.
+	// +required
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	Subjects []RoleSubject `json:"subjects,omitempty"`
+}
+
+// PlanLessons says when a lesson must be recorded (ISO/IEC 27002:2022, 5.27).
+type PlanLessons struct {
+	// requiredFrom is the severity from which an incident cannot be closed without a
+	// LessonLearned. Empty means 'High'.
+	// +optional
+	// +kubebuilder:default=High
+	RequiredFrom Severity `json:"requiredFrom,omitempty"`
+}
+
+// ResponsePlanSpec is how a domain prepares (ISO/IEC 27002:2022, 5.24). Everything is
+// optional.
+type ResponsePlanSpec struct {
+	// serviceAccountName is the ServiceAccount of this namespace by which Firebreak
+	// reads pods and their owners while it assesses events. Who sets it must hold the
+	// verb 'impersonate' on it. Empty means that owners are not looked up, and
+	// `event.workload` is the resource's own name.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
+	ServiceAccountName string `json:"serviceAccountName,omitempty"`
+
+	// response says whether playbooks run. Empty means 'Enforce'.
+	// +optional
+	// +kubebuilder:default=Enforce
+	Response ResponseMode `json:"response,omitempty"`
+
+	// roles are who does what.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	Roles []PlanRole `json:"roles,omitempty"`
+
+	// lessons says when a lesson must be recorded.
+	// +optional
+	Lessons PlanLessons `json:"lessons,omitzero"`
+}
+
+// ResponsePlanStatus says whether the domain is guarded.
+type ResponsePlanStatus struct {
+	// conditions are Ready (the plan is in force), AutomationStopped (a Decision has
+	// stopped the domain's automation) and Guarded (a forged Decision was refused
+	// within the last minute).
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// observedGeneration is the generation of the spec that this status speaks of.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+}
+
+// ResponsePlan is how one response domain prepares for incidents.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:shortName=plan,categories=firebreak
+// +kubebuilder:printcolumn:name=Response,type=string,JSONPath=`.spec.response`
+// +kubebuilder:printcolumn:name=Ready,type=string,JSONPath=`.status.conditions[?(@.type=='Ready')].status`
+// +kubebuilder:printcolumn:name=Guarded,type=string,JSONPath=`.status.conditions[?(@.type=='Guarded')].status`
+// +kubebuilder:printcolumn:name=Stopped,type=string,JSONPath=`.status.conditions[?(@.type=='AutomationStopped')].status`
+// +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name == 'default'",message="`metadata.name` must be 'default': there is one plan a namespace"
+type ResponsePlan struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// metadata is the standard object's metadata. The name must be 'default'.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitzero"`
+
+	// spec is how the domain prepares.
+	// +optional
+	Spec ResponsePlanSpec `json:"spec,omitzero"`
+
+	// status says whether the domain is guarded. Only Firebreak writes it.
+	// +optional
+	Status ResponsePlanStatus `json:"status,omitzero"`
+}
+
+// ResponsePlanList is a list of ResponsePlans.
+// +kubebuilder:object:root=true
+type ResponsePlanList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitzero"`
+	Items           []ResponsePlan `json:"items"`
+}

@@ -1,0 +1,111 @@
+// Package action holds what playbooks can do: one file an action, behind one
+// interface, in one registry. Actions borrow their rights: every read and write goes
+// through a client that acts as the playbook's ServiceAccount.
+package action
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sort"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/lifecycle"
+)
+
+// LogReader opens the log of a container as the playbook's ServiceAccount.
+type LogReader interface {
+	// OpenLog opens the log of one container of a pod. The caller closes it.
+	OpenLog(ctx context.Context, namespace, pod string, options *corev1.PodLogOptions) (io.ReadCloser, error)
+}
+
+// Record is one piece of evidence to be preserved.
+type Record struct {
+	// Key tells pieces of one step and target apart, such as 'log/cart'. With the
+	// incident, step, attempt and target it gives the Evidence's name, so that
+	// doing it twice keeps one.
+	Key string
+	// Spec is the Evidence's spec but for incidentRef, step, tool, collectedTime,
+	// collectedBy, digest and sizeBytes, which the recorder fills in.
+	Spec v1alpha1.EvidenceSpec
+	// Open gives the bytes.
+	Open func(context.Context) (io.ReadCloser, error)
+}
+
+// Recorder preserves evidence: first the bytes, then the Evidence that names them.
+type Recorder interface {
+	// Preserve stores the bytes and creates the Evidence, or finds that an earlier try did.
+	Preserve(ctx context.Context, request *Request, record Record) (*v1alpha1.Evidence, error)
+}
+
+// Request is what an action is asked to do.
+type Request struct {
+	// Incident is the incident; it must not be changed.
+	Incident *v1alpha1.Incident
+	// Step is the playbook's step, with its defaults.
+	Step *v1alpha1.PlaybookStep
+	// Attempt is the step's attempt.
+	Attempt int32
+	// Target is the object to act on, pinned by UID, with the undo record; empty for
+	// VerbVerify.
+	Target v1alpha1.StepTarget
+	// Targets are all targets of the step.
+	Targets []v1alpha1.StepTarget
+	// Client acts as the playbook's ServiceAccount and reads without a cache.
+	Client client.Client
+	// Logs acts as the playbook's ServiceAccount.
+	Logs LogReader
+	// Evidence preserves what is collected.
+	Evidence Recorder
+	// ActingAs is the user name of the playbook's ServiceAccount.
+	ActingAs string
+	// Now is the time.
+	Now time.Time
+}
+
+// Action is one thing a playbook can do to one target. Every method may be asked
+// again after a crash, and may find that an earlier try has done its work.
+type Action interface {
+	// Plan reads what the effect needs and gives the undo record. It writes nothing.
+	Plan(ctx context.Context, request *Request) lifecycle.Result
+	// Apply makes the effect, with the target's UID as a precondition.
+	Apply(ctx context.Context, request *Request) lifecycle.Result
+	// Observe looks whether the effect stands.
+	Observe(ctx context.Context, request *Request) lifecycle.Result
+	// Undo undoes the effect by the target's undo record, whatever has happened to the
+	// object since.
+	Undo(ctx context.Context, request *Request) lifecycle.Result
+}
+
+// registry holds the actions that act; approve, task, wait and revert are decided
+// in package lifecycle and act on nothing.
+var registry = map[string]Action{}
+
+// register adds an action under its name in the playbook; each action's file calls it once.
+func register(name string, action Action) Action {
+	registry[name] = action
+	return action
+}
+
+// For gives the action of that name.
+func For(name string) (Action, error) {
+	action, ok := registry[name]
+	if !ok {
+		return nil, fmt.Errorf("no action %q: it must be one of %v", name, Names())
+	}
+	return action, nil
+}
+
+// Names lists the actions that act, sorted.
+func Names() []string {
+	names := make([]string, 0, len(registry))
+	for name := range registry {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	return names
+}

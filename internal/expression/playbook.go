@@ -1,0 +1,70 @@
+package expression
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+)
+
+// CheckPlaybook finds everything in a playbook that the API server cannot: expressions
+// that do not compile, step names used twice, and reverts of steps that do not come
+// before them. It names every problem, by phase and step; nil means that there is none.
+// A problem of names alone is a *ReferenceError.
+func CheckPlaybook(playbook *v1alpha1.ResponsePlaybookSpec) error {
+	var problems []error
+	seen := map[v1alpha1.StepName]*v1alpha1.PlaybookStep{}
+	for _, phase := range []struct {
+		name  string
+		steps []v1alpha1.PlaybookStep
+	}{
+		{"containment", playbook.Containment.Steps},
+		{"eradication", playbook.Eradication.Steps},
+		{"recovery", playbook.Recovery.Steps},
+	} {
+		for i := range phase.steps {
+			step := &phase.steps[i]
+			for _, problem := range checkStep(step, seen) {
+				problems = append(problems, fmt.Errorf("%s step %q: %w", phase.name, step.Name, problem))
+			}
+			seen[v1alpha1.StepName(step.Name)] = step
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// ReferenceError says that a playbook names a step that it must not.
+type ReferenceError struct{ message string }
+
+// Error says what is wrong and what would be right.
+func (e *ReferenceError) Error() string { return e.message }
+
+func checkStep(step *v1alpha1.PlaybookStep, before map[v1alpha1.StepName]*v1alpha1.PlaybookStep) []error {
+	var problems []error
+	if _, taken := before[v1alpha1.StepName(step.Name)]; taken {
+		problems = append(problems, &ReferenceError{"`name` must be unique in the playbook, over all phases"})
+	}
+	if step.When != "" {
+		if _, err := CompileBool(Incident, step.When); err != nil {
+			problems = append(problems, fmt.Errorf("`when` %w", err))
+		}
+	}
+	if step.Verify != nil && step.Verify.Expression != "" {
+		if _, err := CompileBool(Verify, step.Verify.Expression); err != nil {
+			problems = append(problems, fmt.Errorf("`verify.expression` %w", err))
+		}
+	}
+	if step.Revert == nil {
+		return problems
+	}
+	for _, name := range step.Revert.Steps {
+		target, ok := before[name]
+		switch {
+		case !ok:
+			problems = append(problems, &ReferenceError{fmt.Sprintf("`revert.steps` names %q: it must be a step that comes before this one", name)})
+		case target.Isolate == nil:
+			problems = append(problems, &ReferenceError{fmt.Sprintf("`revert.steps` names %q: it must be a step that can be undone, such as 'isolate'", name)})
+		}
+	}
+	return problems
+}

@@ -1,0 +1,141 @@
+package lifecycle
+
+import (
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+)
+
+const maxAwaiting = 16
+
+// await lists what a person must do now, each with the line to type.
+func (m *machine) await() {
+	before := m.status.Awaiting
+	m.status.Awaiting = nil
+	if m.closed() {
+		return
+	}
+	if m.paused {
+		m.awaitResume()
+	}
+	if m.status.Resolution == "" {
+		for i := range m.status.Steps {
+			m.awaitStep(&m.status.Steps[i])
+		}
+		m.awaitIncident()
+	}
+	if len(m.status.Awaiting) > maxAwaiting {
+		m.status.Awaiting = m.status.Awaiting[:maxAwaiting]
+	}
+	for i := range m.status.Awaiting {
+		m.keepSince(&m.status.Awaiting[i], before)
+	}
+}
+
+// keepSince keeps since when the same thing has been waited for.
+func (m *machine) keepSince(awaiting *v1alpha1.Awaiting, before []v1alpha1.Awaiting) {
+	awaiting.SinceTime = m.now
+	awaiting.Message = Cut(awaiting.Message, 1024)
+	awaiting.Command = Cut(awaiting.Command, 512)
+	for i := range before {
+		if before[i].Type == awaiting.Type && before[i].Step == awaiting.Step && before[i].Digest == awaiting.Digest {
+			awaiting.SinceTime = before[i].SinceTime
+			return
+		}
+	}
+}
+
+func (m *machine) add(awaiting v1alpha1.Awaiting) {
+	m.status.Awaiting = append(m.status.Awaiting, awaiting)
+}
+
+// command is the line to type.
+func (m *machine) command(verb, rest string) string {
+	line := fmt.Sprintf("kubectl firebreak -n %s %s %s", m.incident.Namespace, verb, m.incident.Name)
+	if rest != "" {
+		line += " " + rest
+	}
+	return line
+}
+
+func (m *machine) awaitResume() {
+	if m.Automation.Stopped {
+		m.add(v1alpha1.Awaiting{
+			Type: v1alpha1.AwaitingResume, Message: joinWords("the automation of this namespace was stopped by "+m.Automation.By, m.Automation.Why),
+			Command: fmt.Sprintf("kubectl firebreak -n %s resume", m.incident.Namespace),
+		})
+		return
+	}
+	m.add(v1alpha1.Awaiting{Type: v1alpha1.AwaitingResume, Message: "paused by " + m.status.PausedBy, Command: m.command("resume", "")})
+}
+
+func (m *machine) awaitStep(step *v1alpha1.IncidentStep) {
+	text := m.textOf(step)
+	if text == nil {
+		return
+	}
+	switch {
+	case step.State == v1alpha1.StepAwaitingApproval && text.Approve != nil:
+		m.add(v1alpha1.Awaiting{
+			Type: v1alpha1.AwaitingApproval, Step: step.Name, Message: m.approvalMessage(step, text), Role: text.Approve.Role,
+			Digest: step.Digest, DueTime: step.DeadlineTime.DeepCopy(), Command: m.command("approve", step.Name+" --reason '…'"),
+		})
+	case step.State == v1alpha1.StepAwaitingApproval:
+		m.add(v1alpha1.Awaiting{
+			Type: v1alpha1.AwaitingApproval, Step: step.Name, Message: orText(step.Message, "targets are held"), Digest: step.Digest,
+			DueTime: step.DeadlineTime.DeepCopy(), Command: m.command("approve", step.Name+" --reason '…'"),
+		})
+	case step.State == v1alpha1.StepAwaitingTask && text.Task != nil:
+		message := taskMessage(text)
+		if step.Message != "" {
+			message = step.Message + ": " + message
+		}
+		m.add(v1alpha1.Awaiting{
+			Type: v1alpha1.AwaitingTask, Step: step.Name, Message: message, Role: text.Task.Role,
+			DueTime: step.DeadlineTime.DeepCopy(), Command: m.command("task", step.Name),
+		})
+	case step.State == v1alpha1.StepAwaitingTask:
+		m.add(v1alpha1.Awaiting{
+			Type: v1alpha1.AwaitingFailure, Step: step.Name, Command: m.command("task", step.Name),
+			Message: joinWords(step.Message, text.Instructions) + " (do it by hand and complete it as a task, retry it, or skip it)",
+		})
+	case step.State == v1alpha1.StepFailed && !continued(step, text):
+		m.add(v1alpha1.Awaiting{
+			Type: v1alpha1.AwaitingFailure, Step: step.Name, Command: m.command("retry", step.Name),
+			Message: joinWords(orText(step.Message, "it failed"), text.Instructions) + " (the playbook has stopped: retry the step, or skip it)",
+		})
+	}
+}
+
+// awaitIncident lists what is to do about the incident itself.
+func (m *machine) awaitIncident() {
+	switch {
+	case m.status.Phase == v1alpha1.PhaseReview:
+		m.add(v1alpha1.Awaiting{
+			Type: v1alpha1.AwaitingClose, Message: "everything is done: fill in LessonLearned " + LessonName(m.incident.Name) + ", then close",
+			Command: m.command("close", "--resolution Resolved --reason '…'"),
+		})
+	case m.status.Playbook.Revision != "" && m.Problem != nil, m.Problem != nil:
+		m.add(v1alpha1.Awaiting{
+			Type: v1alpha1.AwaitingPlaybook, Message: m.Problem.Message, Command: m.command("show", ""),
+		})
+	case m.status.Playbook.Revision == "" && m.incident.Spec.PlaybookRef.Name == "":
+		m.add(v1alpha1.Awaiting{
+			Type: v1alpha1.AwaitingPlaybook, Message: "no playbook answers: contain, eradicate and recover by hand, then close",
+			Command: m.command("close", "--resolution Resolved --reason '…'"),
+		})
+	}
+}
+
+// NextDeadline is the earliest time by which a person is awaited; nil when there is none.
+func NextDeadline(status *v1alpha1.IncidentStatus) *metav1.Time {
+	var due *metav1.Time
+	for i := range status.Awaiting {
+		if at := status.Awaiting[i].DueTime; at != nil && (due == nil || at.Before(due)) {
+			due = at
+		}
+	}
+	return due
+}

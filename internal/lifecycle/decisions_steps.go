@@ -1,0 +1,209 @@
+package lifecycle
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+)
+
+// approve lets a step go on. It is bound to what was shown.
+func (m *machine) approve(decision *v1alpha1.Decision) answer {
+	step, text, refused := m.stepOf(decision)
+	if refused != nil {
+		return *refused
+	}
+	if step.State != v1alpha1.StepAwaitingApproval {
+		return refuse(v1alpha1.ReasonNotAwaited, "step '%s' does not wait for an approval: it is %s", step.Name, step.State)
+	}
+	if now := m.shownFor(step).digest(); decision.Spec.Digest != now {
+		return refuse(v1alpha1.ReasonStale, "the approval is for something else than what would be done now: look again, and approve digest %s", now)
+	}
+	if text.Approve == nil {
+		return m.release(step, decision)
+	}
+	if refused := m.inRole(decision, text.Approve.Role); refused != nil {
+		return *refused
+	}
+	count := int(max(text.Approve.Count, 1))
+	for i := range step.Approvers {
+		if step.Approvers[i].By == decision.Spec.By {
+			return refuse(v1alpha1.ReasonSamePerson, "%s has approved already; %d different people must", decision.Spec.By, count)
+		}
+	}
+	if count > 1 && slices.Contains(m.Promoters, decision.Spec.By) {
+		return refuse(v1alpha1.ReasonSamePerson, "%s has promoted the event: %d other people must approve", decision.Spec.By, count)
+	}
+	step.Approvers = append(step.Approvers, v1alpha1.Approver{By: decision.Spec.By, DecisionRef: v1alpha1.DecisionReference{Name: decision.Name}, Time: m.now})
+	if left := count - len(step.Approvers); left > 0 {
+		return accept(fmt.Sprintf("approved; %d more must approve", left))
+	}
+	return accept("approved")
+}
+
+// release lets the steps act on targets in spite of a limit or protection.
+func (m *machine) release(step *v1alpha1.IncidentStep, decision *v1alpha1.Decision) answer {
+	released := map[v1alpha1.ObjectUID]bool{}
+	for i := range step.Targets {
+		if step.Targets[i].State == v1alpha1.TargetHeld {
+			released[step.Targets[i].UID] = true
+		}
+	}
+	for i := range m.status.Resources {
+		resource := &m.status.Resources[i]
+		if released[resource.UID] || resource.Workload.UID != "" && released[resource.Workload.UID] {
+			resource.Hold, resource.ApprovedBy = "", decision.Spec.By
+		}
+	}
+	for i := range m.status.Steps {
+		other := &m.status.Steps[i]
+		freed := false
+		for j := range other.Targets {
+			target := &other.Targets[j]
+			if target.State == v1alpha1.TargetHeld && m.freed(target, released) {
+				target.State, target.Message = v1alpha1.TargetPending, ""
+				freed = true
+			}
+		}
+		if freed {
+			other.State, other.Digest, other.Message = v1alpha1.StepRunning, "", ""
+			m.startClock(other)
+		}
+	}
+	return accept(fmt.Sprintf("%d held targets may be acted on", len(released)))
+}
+
+// freed says whether no hold is left on a target: it is one of those released, or the
+// workload of one.
+func (m *machine) freed(target *v1alpha1.StepTarget, released map[v1alpha1.ObjectUID]bool) bool {
+	if released[target.UID] {
+		return true
+	}
+	for i := range m.status.Resources {
+		resource := &m.status.Resources[i]
+		if resource.Workload.UID == target.UID && resource.Hold == "" {
+			return true
+		}
+	}
+	return false
+}
+
+// reject decides that a step that waits for approval is not done. What it guards is
+// not done either until a person decides how to go on.
+func (m *machine) reject(decision *v1alpha1.Decision) answer {
+	step, text, refused := m.stepOf(decision)
+	if refused != nil {
+		return *refused
+	}
+	if step.State != v1alpha1.StepAwaitingApproval {
+		return refuse(v1alpha1.ReasonNotAwaited, "step '%s' does not wait for an approval: it is %s", step.Name, step.State)
+	}
+	if text.Approve != nil {
+		if refused := m.inRole(decision, text.Approve.Role); refused != nil {
+			return *refused
+		}
+		m.end(step, v1alpha1.StepFailed, "rejected by "+decision.Spec.By)
+		return accept("nothing that the step guards is done; skip or retry steps, or close the incident")
+	}
+	for i := range step.Targets {
+		if step.Targets[i].State == v1alpha1.TargetHeld {
+			step.Targets[i].State = v1alpha1.TargetSkipped
+			step.Targets[i].Message = "rejected by " + decision.Spec.By
+		}
+	}
+	step.State = v1alpha1.StepRunning
+	return accept("the held targets of this step are left alone")
+}
+
+// completeTask says that a person has done a task, or what a failed step should have done.
+func (m *machine) completeTask(decision *v1alpha1.Decision) answer {
+	step, text, refused := m.stepOf(decision)
+	if refused != nil {
+		return *refused
+	}
+	if step.State != v1alpha1.StepAwaitingTask {
+		return refuse(v1alpha1.ReasonNotAwaited, "step '%s' does not wait for a person to do something: it is %s", step.Name, step.State)
+	}
+	if text.Task != nil {
+		if refused := m.inRole(decision, text.Task.Role); refused != nil {
+			return *refused
+		}
+	}
+	m.end(step, v1alpha1.StepSucceeded, "done by "+decision.Spec.By)
+	return accept("done by " + decision.Spec.By)
+}
+
+// skipStep goes on without a step. The reason waives it.
+func (m *machine) skipStep(decision *v1alpha1.Decision) answer {
+	step, _, refused := m.stepOf(decision)
+	if refused != nil {
+		return *refused
+	}
+	if stepDone(step) {
+		return refuse(v1alpha1.ReasonAlreadyDecided, "step '%s' is over: it is %s", step.Name, step.State)
+	}
+	for i := range step.Targets {
+		switch target := &step.Targets[i]; target.State {
+		case v1alpha1.TargetPending, v1alpha1.TargetHeld:
+			target.State = v1alpha1.TargetSkipped
+		case v1alpha1.TargetActing, v1alpha1.TargetApplied:
+			// It may have taken effect: failed, with its undo record kept.
+			target.State = v1alpha1.TargetFailed
+		}
+	}
+	if step.StartTime == nil {
+		step.StartTime = m.now.DeepCopy()
+	}
+	m.end(step, v1alpha1.StepSkipped, strings.TrimSpace("skipped by "+decision.Spec.By))
+	return accept("the playbook goes on without it")
+}
+
+// retryStep begins a failed step anew.
+func (m *machine) retryStep(decision *v1alpha1.Decision) answer {
+	step, text, refused := m.stepOf(decision)
+	if refused != nil {
+		return *refused
+	}
+	failed := step.State == v1alpha1.StepFailed || step.State == v1alpha1.StepAwaitingTask && text.Task == nil
+	if !failed {
+		return refuse(v1alpha1.ReasonNotAwaited, "step '%s' has not failed: it is %s", step.Name, step.State)
+	}
+	for i := range step.Targets {
+		if target := &step.Targets[i]; target.State == v1alpha1.TargetFailed || target.State == v1alpha1.TargetGone {
+			target.State, target.Attempts, target.NextTime, target.Message = v1alpha1.TargetPending, 0, nil, ""
+			if target.Undo != "" {
+				// It may have taken effect: planned anew, the record of how it was would be lost.
+				target.State = v1alpha1.TargetActing
+			}
+		}
+	}
+	m.lookAgain()
+	if text.Revert != nil {
+		m.retryUndo(text.Revert.Steps)
+	}
+	step.State = v1alpha1.StepPending
+	step.Approvers, step.Digest, step.Message, step.EndTime = nil, "", "", nil
+	return accept("begun anew")
+}
+
+// retryUndo lets effects that could not be undone be tried again.
+func (m *machine) retryUndo(names []v1alpha1.StepName) {
+	for _, index := range m.undoOrder(names) {
+		targets := m.status.Steps[index].Targets
+		for i := range targets {
+			if targets[i].State == v1alpha1.TargetFailed && targets[i].Undo != "" {
+				targets[i].Message = ""
+			}
+		}
+	}
+}
+
+// lookAgain asks for another look at what could not be read: rights may have been granted.
+func (m *machine) lookAgain() {
+	for i := range m.status.Resources {
+		if resource := &m.status.Resources[i]; resource.State == v1alpha1.ResourceUnreadable {
+			resource.State, resource.Message, resource.GoneTime = "", "", nil
+		}
+	}
+}

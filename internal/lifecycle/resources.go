@@ -1,0 +1,193 @@
+package lifecycle
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+)
+
+// Sighting is what was found when a resource was looked at, as the playbook's
+// ServiceAccount.
+type Sighting struct {
+	// Index is the resource's index in the status.
+	Index int
+	// State says what was found.
+	State v1alpha1.ResourceState
+	// UID is the object's UID when it is present.
+	UID v1alpha1.ObjectUID
+	// Message says more about the state.
+	Message string
+	// Protection says why the object's namespace is protected; empty when it is not.
+	Protection string
+	// Workload is the top owner of a pod.
+	Workload v1alpha1.WorkloadReference
+}
+
+// lookAtResources asks for a look at what nobody has looked at. Without a pinned
+// playbook there is nobody to look as.
+func (m *machine) lookAtResources() {
+	if m.status.Playbook.Revision == "" || m.paused || m.status.Resolution != "" {
+		return
+	}
+	for i := range m.status.Resources {
+		if m.status.Resources[i].State == "" {
+			m.out.Look = append(m.out.Look, i)
+		}
+	}
+}
+
+// Sight takes down what was found, and holds back what is protected or beyond a limit.
+func Sight(in Input, sightings []Sighting) Output {
+	m := newMachine(in)
+	for _, sighting := range sightings {
+		m.sight(sighting)
+	}
+	m.out.Status = *m.status
+	return m.out
+}
+
+func (m *machine) sight(sighting Sighting) {
+	if sighting.Index < 0 || sighting.Index >= len(m.status.Resources) {
+		return
+	}
+	resource := &m.status.Resources[sighting.Index]
+	if resource.State != "" {
+		return
+	}
+	if sighting.State == v1alpha1.ResourcePresent && m.duplicate(sighting.Index, sighting.UID) {
+		// Two events named one object, one with its UID and one without: it is one resource.
+		sighting.State, sighting.Message = v1alpha1.ResourceReplaced, "known already under its UID"
+	}
+	resource.State = sighting.State
+	resource.Message = Cut(sighting.Message, 512)
+	name := resourceName(&resource.ResourceReference)
+	if sighting.State != v1alpha1.ResourcePresent {
+		resource.GoneTime = m.now.DeepCopy()
+		m.log(v1alpha1.TimelineEntry{Actor: m.actingAs(), Action: "ResourceLookedUp", Outcome: string(sighting.State), Resource: name, Message: sighting.Message})
+		return
+	}
+	resource.UID = sighting.UID
+	resource.Workload = sighting.Workload
+	resource.Hold = Cut(m.holdFor(sighting), 512)
+	if resource.Hold != "" {
+		m.log(v1alpha1.TimelineEntry{Action: "ResourceHeld", Outcome: "AwaitingApproval", Resource: name, Message: resource.Hold})
+	}
+}
+
+func (m *machine) duplicate(index int, uid v1alpha1.ObjectUID) bool {
+	for i := range m.status.Resources {
+		if i != index && m.status.Resources[i].State == v1alpha1.ResourcePresent && m.status.Resources[i].UID == uid {
+			return true
+		}
+	}
+	return false
+}
+
+// holdFor says why a resource must wait for a person, or nothing.
+func (m *machine) holdFor(sighting Sighting) string {
+	resource := &m.status.Resources[sighting.Index]
+	limits := m.limits()
+	if sighting.Protection != "" && !slices.Contains(limits.AllowProtected, v1alpha1.ProtectedNamespace(resource.Namespace)) {
+		return sighting.Protection + ", and the playbook's `limits.allowProtected` does not name it"
+	}
+	if runs := m.allowance(limits.MaxRunsPerHour); m.RecentRuns >= runs {
+		return fmt.Sprintf("playbook %s ran for %d incidents of %s by rule %s within the hour; its `limits.maxRunsPerHour` allows %d",
+			m.status.Playbook.Name, m.RecentRuns, whom(resource.SubmittedBy), whom(resource.Rule), runs)
+	}
+	var used int32
+	for i := range m.status.Resources {
+		other := &m.status.Resources[i]
+		if i != sighting.Index && other.State == v1alpha1.ResourcePresent && other.Hold == "" && other.ApprovedBy == "" &&
+			other.SubmittedBy == resource.SubmittedBy && other.Rule == resource.Rule {
+			used++
+		}
+	}
+	if targets := m.allowance(limits.MaxTargets); used >= targets {
+		return fmt.Sprintf("%s by rule %s has named %d objects already; `limits.maxTargets` of playbook %s allows %d",
+			whom(resource.SubmittedBy), whom(resource.Rule), used, m.status.Playbook.Name, targets)
+	}
+	return ""
+}
+
+func whom(name string) string {
+	if name == "" {
+		return "a person"
+	}
+	return name
+}
+
+func (m *machine) limits() v1alpha1.PlaybookLimits {
+	limits := v1alpha1.PlaybookLimits{}
+	if m.Playbook != nil {
+		limits = m.Playbook.Limits
+	}
+	if limits.MaxTargets == 0 {
+		limits.MaxTargets = 10
+	}
+	if limits.MaxRunsPerHour == 0 {
+		limits.MaxRunsPerHour = 60
+	}
+	return limits
+}
+
+// allowance is a limit with the reserve that Critical incidents have for themselves:
+// what floods the lesser ones cannot use it up.
+func (m *machine) allowance(limit int32) int32 {
+	if m.status.Severity == v1alpha1.SeverityCritical {
+		return limit + (limit+1)/2
+	}
+	return limit
+}
+
+// targetsOf lists the objects a step acts on, as they are known now.
+func (m *machine) targetsOf(step *v1alpha1.PlaybookStep) []v1alpha1.StepTarget {
+	var targets []v1alpha1.StepTarget
+	seen := map[v1alpha1.ObjectUID]int{}
+	for i := range m.status.Resources {
+		resource := &m.status.Resources[i]
+		if resource.State != v1alpha1.ResourcePresent {
+			continue
+		}
+		target, ok := targetFor(step.Target, resource)
+		if !ok {
+			continue
+		}
+		target.State = v1alpha1.TargetPending
+		if resource.Hold != "" && step.Verify == nil {
+			target.State, target.Message = v1alpha1.TargetHeld, Cut(resource.Hold, 1024)
+		}
+		if at, ok := seen[target.UID]; ok {
+			if target.State == v1alpha1.TargetPending {
+				targets[at].State, targets[at].Message = target.State, ""
+			}
+			continue
+		}
+		seen[target.UID] = len(targets)
+		targets = append(targets, target)
+	}
+	return targets
+}
+
+func targetFor(kind v1alpha1.TargetKind, resource *v1alpha1.IncidentResource) (v1alpha1.StepTarget, bool) {
+	self := v1alpha1.StepTarget{
+		APIVersion: resource.APIVersion, Kind: resource.Kind, Namespace: resource.Namespace, Name: resource.Name, UID: resource.UID,
+	}
+	switch {
+	case kind == v1alpha1.TargetPods && resource.Kind == "Pod":
+		return self, true
+	case kind == v1alpha1.TargetWorkloads && resource.Kind == "Pod" && resource.Workload.UID != "":
+		owner := resource.Workload
+		return v1alpha1.StepTarget{
+			APIVersion: owner.APIVersion, Kind: owner.Kind, Namespace: resource.Namespace, Name: owner.Name, UID: owner.UID,
+		}, true
+	case kind == v1alpha1.TargetWorkloads && isWorkload(resource.Kind):
+		return self, true
+	default:
+		return v1alpha1.StepTarget{}, false
+	}
+}
+
+func isWorkload(kind string) bool {
+	return slices.Contains([]string{"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob"}, kind)
+}

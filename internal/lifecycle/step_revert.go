@@ -1,0 +1,130 @@
+package lifecycle
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+)
+
+// reversible says that a target has an effect that can be undone and was not.
+func reversible(target *v1alpha1.StepTarget) bool {
+	if target.Undo == "" {
+		return false
+	}
+	switch target.State {
+	case v1alpha1.TargetReverted, v1alpha1.TargetPending, v1alpha1.TargetHeld, v1alpha1.TargetSkipped:
+		return false
+	default:
+		return true
+	}
+}
+
+// runRevert undoes the effects of the steps that it names.
+func (m *machine) runRevert(step *v1alpha1.IncidentStep, text *v1alpha1.PlaybookStep) {
+	open, undone, failures := m.undo(text.Revert.Steps)
+	switch {
+	case open > 0 && m.late(step):
+		m.fail(step, text, fmt.Sprintf("%d effects could not be undone within %s: %s", open, limitOf(text), strings.Join(failures, "; ")))
+		m.out.Work = nil
+	case open > 0:
+	case len(failures) > 0:
+		m.fail(step, text, "could not be undone: "+strings.Join(failures, "; "))
+	default:
+		m.end(step, v1alpha1.StepSucceeded, fmt.Sprintf("%d effects undone", undone))
+	}
+}
+
+// undo begins or carries on undoing the effects of steps; no names mean all. It says
+// how many are left, how many were undone, and what failed.
+func (m *machine) undo(names []v1alpha1.StepName) (open, undone int, failures []string) {
+	for _, index := range m.undoOrder(names) {
+		other := &m.status.Steps[index]
+		before := open
+		for i := range other.Targets {
+			target := &other.Targets[i]
+			switch {
+			case target.State == v1alpha1.TargetReverted:
+				undone++
+			case target.State == v1alpha1.TargetReverting:
+				open++
+				m.queue(&m.out.Work, Work{VerbUndo, index, i}, target)
+				if target.NextTime != nil {
+					failures = append(failures, target.Message)
+				}
+			case target.State == v1alpha1.TargetFailed && strings.HasPrefix(target.Message, undoFailed):
+				failures = append(failures, joinWords(objectName(target.Kind, target.Namespace, target.Name), target.Message))
+			case reversible(target):
+				open++
+				target.State, target.NextTime, target.Attempts = v1alpha1.TargetReverting, nil, 0
+				m.out.Work = append(m.out.Work, Work{VerbUndo, index, i})
+			}
+		}
+		m.markReverted(other)
+		if open > before {
+			// The steps are undone one after the other, in their order.
+			return open, undone, failures
+		}
+	}
+	return open, undone, failures
+}
+
+// undoFailed begins the message of a target that could not be undone for good.
+const undoFailed = "not undone"
+
+func (m *machine) undoOrder(names []v1alpha1.StepName) []int {
+	var order []int
+	if len(names) == 0 {
+		for i := range m.status.Steps {
+			order = append(order, i)
+		}
+		slices.Reverse(order)
+		return order
+	}
+	for _, name := range names {
+		for i := range m.status.Steps {
+			if m.status.Steps[i].Name == string(name) {
+				order = append(order, i)
+			}
+		}
+	}
+	return order
+}
+
+// markReverted shows a step all of whose effects were undone.
+func (m *machine) markReverted(step *v1alpha1.IncidentStep) {
+	if step.State != v1alpha1.StepSucceeded {
+		return
+	}
+	reverted := 0
+	for i := range step.Targets {
+		switch {
+		case step.Targets[i].State == v1alpha1.TargetReverted:
+			reverted++
+		case step.Targets[i].Undo != "":
+			return
+		}
+	}
+	if reverted > 0 {
+		step.State = v1alpha1.StepReverted
+	}
+}
+
+// revertAll undoes everything that was done: the incident is a false positive.
+func (m *machine) revertAll() {
+	for i := range m.status.Steps {
+		step := &m.status.Steps[i]
+		if stepDone(step) || step.State == v1alpha1.StepFailed {
+			continue
+		}
+		for j := range step.Targets {
+			target := &step.Targets[j]
+			if target.State == v1alpha1.TargetPending || target.State == v1alpha1.TargetHeld {
+				target.State = v1alpha1.TargetSkipped
+			}
+		}
+		m.end(step, v1alpha1.StepSkipped, "the incident is a false positive")
+	}
+	m.undo(nil)
+}

@@ -1,0 +1,278 @@
+package lifecycle
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+)
+
+const defaultTimeout = 5 * time.Minute
+
+// stepDone says that nothing more is done for the step by itself or by a person.
+func stepDone(step *v1alpha1.IncidentStep) bool {
+	switch step.State {
+	case v1alpha1.StepSucceeded, v1alpha1.StepSkipped, v1alpha1.StepReverted:
+		return true
+	default:
+		return false
+	}
+}
+
+// runSteps begins and carries on the steps whose turn it is: in each phase in order,
+// neighbours of one parallel group together. Targets that wait for an approval hold
+// back the phase, but not what can be done for the others.
+func (m *machine) runSteps() {
+	if m.Playbook == nil || len(m.status.Steps) == 0 || len(m.out.Look) > 0 {
+		return
+	}
+	if m.paused {
+		return
+	}
+	if m.status.Resolution == v1alpha1.ResolutionFalsePositive {
+		m.revertAll()
+		return
+	}
+	if m.status.Resolution != "" {
+		return
+	}
+	if m.status.Phase == v1alpha1.PhaseAssessment {
+		m.status.Phase = v1alpha1.PhaseContainment
+	}
+	for _, phase := range []v1alpha1.Phase{v1alpha1.PhaseContainment, v1alpha1.PhaseEradication, v1alpha1.PhaseRecovery} {
+		if !m.runPhase(phase) {
+			return
+		}
+	}
+}
+
+// runPhase says whether the phase is over.
+func (m *machine) runPhase(phase v1alpha1.Phase) bool {
+	over := true
+	group := ""
+	for i := range m.status.Steps {
+		step := &m.status.Steps[i]
+		if step.Phase != phase || stepDone(step) || continued(step, m.textOf(step)) {
+			continue
+		}
+		text := m.textOf(step)
+		if text == nil {
+			return false
+		}
+		if group != "" && text.Parallel != group {
+			return false
+		}
+		m.runStep(i, text)
+		if stepDone(step) || continued(step, text) {
+			continue
+		}
+		over = false
+		if onlyHeldRemain(step) {
+			continue
+		}
+		if text.Parallel == "" {
+			return false
+		}
+		group = text.Parallel
+	}
+	return over
+}
+
+func (m *machine) textOf(step *v1alpha1.IncidentStep) *v1alpha1.PlaybookStep {
+	return StepOf(m.Playbook, step.Name)
+}
+
+// continued says that the step failed and the playbook goes on without it.
+func continued(step *v1alpha1.IncidentStep, text *v1alpha1.PlaybookStep) bool {
+	return step.State == v1alpha1.StepFailed && text != nil && text.OnFailure == v1alpha1.OnFailureContinue && text.Approve == nil
+}
+
+// onlyHeldRemain says that the step waits for an approval of some targets, and is
+// done with all others.
+func onlyHeldRemain(step *v1alpha1.IncidentStep) bool {
+	held := false
+	for i := range step.Targets {
+		switch step.Targets[i].State {
+		case v1alpha1.TargetHeld:
+			held = true
+		case v1alpha1.TargetPending, v1alpha1.TargetActing, v1alpha1.TargetApplied, v1alpha1.TargetReverting:
+			return false
+		}
+	}
+	return held
+}
+
+// runStep begins a step or carries it on.
+func (m *machine) runStep(index int, text *v1alpha1.PlaybookStep) {
+	step := &m.status.Steps[index]
+	if step.State == v1alpha1.StepPending && !m.begin(step, text) {
+		return
+	}
+	switch {
+	case step.State == v1alpha1.StepFailed, step.State == v1alpha1.StepAwaitingTask && text.Task == nil:
+		return
+	case text.Approve != nil:
+		m.runApprove(step, text)
+	case text.Task != nil:
+		m.runTask(step, text)
+	case text.Wait != nil:
+		m.runWait(step, text)
+	case text.Revert != nil:
+		m.runRevert(step, text)
+	case text.Verify != nil:
+		m.runVerify(index, text)
+	default:
+		m.runTargets(index, text)
+	}
+}
+
+// begin starts a step, unless its `when` says that it is not needed or it has no targets.
+func (m *machine) begin(step *v1alpha1.IncidentStep, text *v1alpha1.PlaybookStep) bool {
+	if text.When != "" && m.Conditions != nil {
+		needed, err := m.Conditions.When(string(text.When), m.incident)
+		if err != nil {
+			m.fail(step, text, fmt.Sprintf("`when` could not be evaluated: %v", err))
+			return false
+		}
+		if !needed {
+			m.end(step, v1alpha1.StepSkipped, fmt.Sprintf("`when` is false: %s", text.When))
+			return false
+		}
+	}
+	step.Attempts++
+	step.State = v1alpha1.StepRunning
+	step.Message, step.EndTime, step.HoldingTime, step.NextTime = "", nil, nil, nil
+	m.startClock(step)
+	if text.Target == "" {
+		return true
+	}
+	step.Targets = mergeTargets(step.Targets, m.targetsOf(text))
+	if len(step.Targets) > 0 {
+		return true
+	}
+	message := "there is nothing to act on: " + m.whyNoTargets(text)
+	if text.OnNoTargets == v1alpha1.OnNoTargetsSkip {
+		m.end(step, v1alpha1.StepSkipped, message)
+	} else {
+		m.fail(step, text, message)
+	}
+	return false
+}
+
+func (m *machine) whyNoTargets(text *v1alpha1.PlaybookStep) string {
+	var found []string
+	for i := range m.status.Resources {
+		resource := &m.status.Resources[i]
+		word := string(resource.State)
+		if resource.Message != "" {
+			word += " (" + resource.Message + ")"
+		}
+		found = append(found, resourceName(&resource.ResourceReference)+": "+word)
+	}
+	if len(found) == 0 {
+		return "the incident names no object of the cluster"
+	}
+	return fmt.Sprintf("no %s among %s", text.Target, strings.Join(found, "; "))
+}
+
+// mergeTargets adds targets that the step does not have.
+func mergeTargets(have, want []v1alpha1.StepTarget) []v1alpha1.StepTarget {
+	for _, target := range want {
+		if findTarget(have, target.UID) == nil && len(have) < maxResources {
+			have = append(have, target)
+		}
+	}
+	return have
+}
+
+func findTarget(targets []v1alpha1.StepTarget, uid v1alpha1.ObjectUID) *v1alpha1.StepTarget {
+	for i := range targets {
+		if targets[i].UID == uid {
+			return &targets[i]
+		}
+	}
+	return nil
+}
+
+// startClock starts a step's deadline.
+func (m *machine) startClock(step *v1alpha1.IncidentStep) {
+	step.StartTime = m.now.DeepCopy()
+	limit := defaultTimeout
+	if text := m.textOf(step); text != nil {
+		limit = limitOf(text)
+	}
+	if limit == 0 {
+		step.DeadlineTime = nil
+		return
+	}
+	deadline := metav1.NewTime(m.now.Add(limit))
+	step.DeadlineTime = &deadline
+}
+
+// limitOf is how long a step may take.
+func limitOf(text *v1alpha1.PlaybookStep) time.Duration {
+	switch {
+	case text.Approve != nil:
+		return durationOr(text.Approve.Within, time.Hour)
+	case text.Task != nil:
+		return durationOr(text.Task.Within, 24*time.Hour)
+	case text.Verify != nil:
+		return durationOr(text.Verify.Within, 10*time.Minute)
+	case text.Wait != nil:
+		return durationOr(text.Wait.Duration, time.Second)
+	default:
+		return durationOr(text.Timeout, defaultTimeout)
+	}
+}
+
+func durationOr(duration *metav1.Duration, otherwise time.Duration) time.Duration {
+	if duration == nil || duration.Duration <= 0 {
+		return otherwise
+	}
+	return duration.Duration
+}
+
+// late says whether the step's deadline has passed, and wakes up when it will.
+func (m *machine) late(step *v1alpha1.IncidentStep) bool {
+	if step.DeadlineTime == nil {
+		return false
+	}
+	if !m.now.Before(step.DeadlineTime) {
+		return true
+	}
+	m.wake(step.DeadlineTime.Time)
+	return false
+}
+
+// end finishes a step and takes it down.
+func (m *machine) end(step *v1alpha1.IncidentStep, state v1alpha1.StepState, message string) {
+	step.State = state
+	step.EndTime = m.now.DeepCopy()
+	step.DeadlineTime, step.NextTime, step.Digest = nil, nil, ""
+	step.Message = Cut(message, 1024)
+	actor := m.actingAs()
+	switch step.Action {
+	case "approve", "task", "wait", "revert":
+		actor = m.Manager
+	}
+	m.log(v1alpha1.TimelineEntry{Actor: actor, Action: "Step" + string(state), Outcome: string(state), Step: step.Name,
+		Resource: soleTarget(step), Message: joinWords(step.Action, message)})
+}
+
+func soleTarget(step *v1alpha1.IncidentStep) string {
+	if len(step.Targets) != 1 {
+		return ""
+	}
+	return objectName(step.Targets[0].Kind, step.Targets[0].Namespace, step.Targets[0].Name)
+}
+
+// fail ends a step that could not be done, as its onFailure says.
+func (m *machine) fail(step *v1alpha1.IncidentStep, text *v1alpha1.PlaybookStep, message string) {
+	m.end(step, v1alpha1.StepFailed, message)
+	if text.OnFailure == v1alpha1.OnFailureEscalate || text.OnFailure == "" {
+		step.State = v1alpha1.StepAwaitingTask
+	}
+}

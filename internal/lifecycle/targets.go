@@ -1,0 +1,254 @@
+package lifecycle
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+)
+
+const (
+	defaultAttempts = 3
+	defaultBackoff  = 2 * time.Second
+	maxBackoff      = 5 * time.Minute
+	defaultLook     = time.Second
+	// entriesEach is up to how many targets each get a timeline entry of their own;
+	// more share one, so that one write never overflows the timeline.
+	entriesEach = 4
+)
+
+// syncTargets adds objects that joined after a step had begun, and begins anew what
+// must be done for them. Containment first; the phase stays.
+func (m *machine) syncTargets() {
+	if m.Playbook == nil || m.status.Resolution != "" || len(m.out.Look) > 0 || m.status.Phase.Rank() >= v1alpha1.PhaseReview.Rank() {
+		return
+	}
+	joined := false
+	for i := range m.status.Steps {
+		step := &m.status.Steps[i]
+		text := m.textOf(step)
+		if text == nil || text.Target == "" || step.State == v1alpha1.StepPending || step.StartTime == nil {
+			continue
+		}
+		before := len(step.Targets)
+		step.Targets = mergeTargets(step.Targets, m.targetsOf(text))
+		if len(step.Targets) == before {
+			continue
+		}
+		if step.State != v1alpha1.StepRunning && step.State != v1alpha1.StepAwaitingApproval {
+			joined = true
+			m.reopen(step)
+		}
+	}
+	if joined {
+		m.reopenUntargeted()
+	}
+}
+
+// reopen begins a finished step anew. A step by which nothing was done because of its
+// `when` stays skipped: it has no start time.
+func (m *machine) reopen(step *v1alpha1.IncidentStep) {
+	step.State = v1alpha1.StepRunning
+	step.Attempts++
+	step.EndTime, step.HoldingTime, step.NextTime, step.Approvers, step.Digest = nil, nil, nil, nil, ""
+	step.Message = ""
+	m.startClock(step)
+}
+
+// reopenUntargeted asks again for approvals, waits and reverts: what was approved or
+// undone was for other targets. Tasks of people stay done.
+func (m *machine) reopenUntargeted() {
+	for i := range m.status.Steps {
+		step := &m.status.Steps[i]
+		text := m.textOf(step)
+		if text == nil || !stepDone(step) || step.StartTime == nil || text.Target != "" || text.Task != nil {
+			continue
+		}
+		step.State = v1alpha1.StepPending
+		step.EndTime, step.Approvers, step.Digest, step.Message = nil, nil, "", ""
+	}
+}
+
+// runTargets carries on a step that acts on objects.
+func (m *machine) runTargets(index int, text *v1alpha1.PlaybookStep) {
+	step := &m.status.Steps[index]
+	late := step.State == v1alpha1.StepRunning && m.late(step)
+	open, held := 0, 0
+	for i := range step.Targets {
+		target := &step.Targets[i]
+		if late && (target.State == v1alpha1.TargetPending || target.State == v1alpha1.TargetActing || target.State == v1alpha1.TargetApplied) {
+			target.Message = Cut(joinWords(fmt.Sprintf("not done within %s", limitOf(text)), target.Message), 1024)
+			target.State = v1alpha1.TargetFailed
+		}
+		switch target.State {
+		case v1alpha1.TargetPending:
+			open++
+			m.queue(&m.out.Plans, Work{VerbPlan, index, i}, target)
+		case v1alpha1.TargetActing:
+			open++
+			m.queue(&m.out.Work, Work{VerbApply, index, i}, target)
+		case v1alpha1.TargetApplied:
+			open++
+			m.queue(&m.out.Work, Work{VerbObserve, index, i}, target)
+		case v1alpha1.TargetHeld:
+			held++
+		}
+	}
+	switch {
+	case open > 0:
+		step.State = v1alpha1.StepRunning
+	case held > 0:
+		m.awaitRelease(step)
+	default:
+		m.endTargets(step, text)
+	}
+}
+
+// queue gives work for a target, now or when it is due.
+func (m *machine) queue(list *[]Work, work Work, target *v1alpha1.StepTarget) {
+	if target.NextTime != nil && m.Now.Before(target.NextTime.Time) {
+		m.wake(target.NextTime.Time)
+		return
+	}
+	*list = append(*list, work)
+}
+
+// endTargets ends a step all of whose targets are done with.
+func (m *machine) endTargets(step *v1alpha1.IncidentStep, text *v1alpha1.PlaybookStep) {
+	count := map[v1alpha1.TargetState]int{}
+	var failures, gone []string
+	for i := range step.Targets {
+		target := &step.Targets[i]
+		count[target.State]++
+		name := objectName(target.Kind, target.Namespace, target.Name)
+		switch target.State {
+		case v1alpha1.TargetFailed:
+			failures = append(failures, joinWords(name, target.Message))
+		case v1alpha1.TargetGone:
+			gone = append(gone, joinWords(name, target.Message))
+		}
+	}
+	done := count[v1alpha1.TargetSucceeded] + count[v1alpha1.TargetReverted]
+	switch {
+	case len(failures) > 0:
+		m.fail(step, text, fmt.Sprintf("%d of %d failed: %s", len(failures), len(step.Targets), strings.Join(failures, "; ")))
+	case done == 0 && count[v1alpha1.TargetSkipped] > 0:
+		m.end(step, v1alpha1.StepSkipped, "a person decided against it")
+	case done == 0 && text.OnNoTargets == v1alpha1.OnNoTargetsSkip:
+		m.end(step, v1alpha1.StepSkipped, "there is nothing left to act on: "+strings.Join(gone, "; "))
+	case done == 0:
+		m.fail(step, text, "there is nothing left to act on: "+strings.Join(gone, "; "))
+	case len(step.Targets) == 1:
+		m.end(step, v1alpha1.StepSucceeded, step.Targets[0].Message)
+	default:
+		m.end(step, v1alpha1.StepSucceeded, fmt.Sprintf("done for %d of %d%s", done, len(step.Targets), more(gone)))
+	}
+}
+
+func more(gone []string) string {
+	if len(gone) == 0 {
+		return ""
+	}
+	return "; gone: " + strings.Join(gone, "; ")
+}
+
+// record takes down results.
+func (m *machine) record(results []Result) {
+	verbose := len(results) <= entriesEach
+	for _, result := range results {
+		if result.Step < 0 || result.Step >= len(m.status.Steps) {
+			continue
+		}
+		step := &m.status.Steps[result.Step]
+		text := m.textOf(step)
+		if text == nil {
+			continue
+		}
+		if result.Target == WholeStep {
+			m.recordVerify(step, text, result)
+			continue
+		}
+		if result.Target < 0 || result.Target >= len(step.Targets) {
+			continue
+		}
+		m.recordTarget(step, text, result, verbose)
+	}
+}
+
+func (m *machine) recordTarget(step *v1alpha1.IncidentStep, text *v1alpha1.PlaybookStep, result Result, verbose bool) {
+	target := &step.Targets[result.Target]
+	target.NextTime = nil
+	target.Message = Cut(result.Message, 1024)
+	if result.Proof != "" {
+		target.Proof = result.Proof
+	}
+	switch {
+	case result.State == v1alpha1.TargetFailed && m.retry(target, text, result):
+		return
+	case result.State == v1alpha1.TargetFailed && result.Verb == VerbUndo:
+		target.Message = Cut(joinWords(undoFailed, result.Message), 1024)
+	case result.State == v1alpha1.TargetActing && result.Verb == VerbPlan:
+		target.Undo = result.Undo
+	case result.State == v1alpha1.TargetApplied:
+		after := metav1.NewTime(m.Now.Add(orDefault(result.After, defaultLook)))
+		target.NextTime = &after
+	case result.State == v1alpha1.TargetGone || result.State == v1alpha1.TargetSucceeded && step.Action == "delete":
+		m.markGone(target)
+	}
+	target.State = result.State
+	m.logTarget(step, target, result, verbose)
+}
+
+// retry keeps a target for another try, when there is one left.
+func (m *machine) retry(target *v1alpha1.StepTarget, text *v1alpha1.PlaybookStep, result Result) bool {
+	target.Attempts = min(target.Attempts+1, 100)
+	attempts := text.Retry.Attempts
+	if attempts == 0 {
+		attempts = defaultAttempts
+	}
+	if result.Verb == VerbUndo {
+		// Undoing is tried until the revert's deadline: what was done must be undone.
+		attempts = 100
+	}
+	if result.Permanent || target.Attempts >= attempts {
+		return false
+	}
+	backoff := durationOr(text.Retry.Backoff, defaultBackoff)
+	for i := int32(1); i < target.Attempts && backoff < maxBackoff; i++ {
+		backoff *= 2
+	}
+	next := metav1.NewTime(m.Now.Add(min(backoff, maxBackoff)))
+	target.NextTime = &next
+	return true
+}
+
+func orDefault(duration, otherwise time.Duration) time.Duration {
+	if duration <= 0 {
+		return otherwise
+	}
+	return duration
+}
+
+// markGone takes down that an object is no more.
+func (m *machine) markGone(target *v1alpha1.StepTarget) {
+	for i := range m.status.Resources {
+		resource := &m.status.Resources[i]
+		if resource.UID == target.UID && resource.GoneTime == nil {
+			resource.GoneTime = m.now.DeepCopy()
+		}
+	}
+}
+
+// logTarget takes down what was done to one target, unless the step's end says it as well.
+func (m *machine) logTarget(step *v1alpha1.IncidentStep, target *v1alpha1.StepTarget, result Result, verbose bool) {
+	interesting := result.State == v1alpha1.TargetFailed || result.State == v1alpha1.TargetGone || result.State == v1alpha1.TargetReverted ||
+		result.State == v1alpha1.TargetSucceeded && len(step.Targets) > 1
+	if !interesting || !verbose {
+		return
+	}
+	m.log(v1alpha1.TimelineEntry{Actor: m.actingAs(), Action: "Target" + string(result.State), Outcome: string(result.State), Step: step.Name,
+		Resource: objectName(target.Kind, target.Namespace, target.Name), Message: joinWords(step.Action, target.Message)})
+}

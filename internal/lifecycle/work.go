@@ -1,0 +1,60 @@
+package lifecycle
+
+import (
+	"time"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+)
+
+// Verb says what an executor is to do about one target of one step.
+type Verb string
+
+// The verbs, in the order in which a target meets them.
+const (
+	// VerbPlan reads what the effect needs and what undoing it will need. It writes nothing.
+	VerbPlan Verb = "Plan"
+	// VerbApply makes the effect. It may be asked again after a crash.
+	VerbApply Verb = "Apply"
+	// VerbObserve looks whether an applied effect stands.
+	VerbObserve Verb = "Observe"
+	// VerbVerify looks whether a step's condition holds now, over all its targets.
+	VerbVerify Verb = "Verify"
+	// VerbUndo undoes the effect by the target's undo record.
+	VerbUndo Verb = "Undo"
+)
+
+// WholeStep is the Target of work that is about all targets of a step.
+const WholeStep = -1
+
+// Work is one thing for an executor to do.
+type Work struct {
+	// Verb says what to do.
+	Verb Verb
+	// Step is the index of the step in the incident's status.
+	Step int
+	// Target is the index of the target in the step, or WholeStep.
+	Target int
+}
+
+// Result is what became of one Work.
+type Result struct {
+	Work
+
+	// State is the target's state from here on. By verb:
+	//   Plan:    Acting (go on), Gone, Failed, Succeeded (the effect is not needed).
+	//   Apply:   Succeeded, Applied (look again), Gone, Failed.
+	//   Observe: Succeeded, Applied (look again), Failed.
+	//   Verify:  Succeeded (holds now), Applied (does not hold now), Failed (cannot be evaluated).
+	//   Undo:    Reverted, Failed.
+	State v1alpha1.TargetState
+	// Proof says how sure it is that a containment works.
+	Proof v1alpha1.Proof
+	// Message says what was done or why not, for a person; never a secret.
+	Message string
+	// Undo is the record to keep before the effect is made; only of Plan.
+	Undo string
+	// Permanent says that trying again cannot help.
+	Permanent bool
+	// After is when to look again at an Applied target. Zero means one second.
+	After time.Duration
+}
