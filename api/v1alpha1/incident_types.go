@@ -685,6 +685,7 @@ type DecisionAnswer struct {
 
 	// status is 'True' when it was accepted, 'False' when it was refused.
 	// +required
+	// +kubebuilder:validation:Enum=True;False
 	Status metav1.ConditionStatus `json:"status,omitempty"`
 
 	// reason is one word for why.
@@ -826,6 +827,7 @@ type IncidentStatus struct {
 // +kubebuilder:selectablefield:JSONPath=`.status.phase`
 // +kubebuilder:selectablefield:JSONPath=`.status.severity`
 // +kubebuilder:selectablefield:JSONPath=`.status.category`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63",message="`metadata.name` must be at most 63 characters: what belongs to the incident is labelled with it"
 type Incident struct {
 	metav1.TypeMeta `json:",inline"`
 

@@ -34,6 +34,9 @@ type Record struct {
 	Spec v1alpha1.EvidenceSpec
 	// Open gives the bytes.
 	Open func(context.Context) (io.ReadCloser, error)
+	// Complete fills in what is known of Spec only once the bytes were read, such as
+	// that they were cut. It is called before the Evidence is created. Nil means nothing.
+	Complete func(spec *v1alpha1.EvidenceSpec)
 }
 
 // Recorder preserves evidence: first the bytes, then the Evidence that names them.

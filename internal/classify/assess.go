@@ -77,8 +77,7 @@ func Assess(ctx context.Context, in Input) (Assessment, error) {
 	if unusable != nil {
 		return in.undecidable(unusable), nil
 	}
-	return in.deferred(v1alpha1.ReasonNoRuleMatched, fmt.Sprintf(
-		"no rule of the %d classification policies matched; a person must decide", len(in.Policies))), nil
+	return in.deferred(v1alpha1.ReasonNoRuleMatched, "no rule of any classification policy matched; a person must decide"), nil
 }
 
 // decision is the rule that decides, and the first policy before it that could not be asked.

@@ -145,7 +145,7 @@ func TestAssess(t *testing.T) {
 		by       string
 		message  string
 	}{
-		"no policy":     {want: v1alpha1.OutcomeDeferred, reason: v1alpha1.ReasonNoRuleMatched, message: "no rule of the 0 classification policies matched"},
+		"no policy":     {want: v1alpha1.OutcomeDeferred, reason: v1alpha1.ReasonNoRuleMatched, message: "no rule of any classification policy matched"},
 		"nothing right": {policies: []*v1alpha1.ClassificationPolicy{source("a", 0, ruleOf("r", v1alpha1.RuleDismiss, "false"))}, want: v1alpha1.OutcomeDeferred, reason: v1alpha1.ReasonNoRuleMatched},
 		"first rule decides": {
 			policies: []*v1alpha1.ClassificationPolicy{source("a", 0, ruleOf("no", v1alpha1.RuleDefer, "false"), ruleOf("noise", v1alpha1.RuleDismiss, "true"), rulePromote("late", "true"))},

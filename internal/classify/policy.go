@@ -76,6 +76,9 @@ func (p *Policy) Name() string { return p.name }
 // Generation is the generation of the text that was compiled.
 func (p *Policy) Generation() int64 { return p.generation }
 
+// Broken says that the policy is one of Unusable.
+func (p *Policy) Broken() bool { return p.broken != nil }
+
 func priorityOf(source *v1alpha1.ClassificationPolicy) int32 {
 	if source.Spec.Priority == nil {
 		return 0

@@ -11,7 +11,10 @@ import (
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 )
 
-const deniedRequest = "denied request: "
+const (
+	deniedRequest = "denied request: "
+	askForRole    = "Ask whoever runs Firebreak here for the ClusterRole firebreak-responder or firebreak-incident-manager."
+)
 
 // explain says in plain words what the API server or the way to it has against doing
 // something. What is to be done completes 'cannot …', such as 'read the incidents'.
@@ -27,7 +30,7 @@ func explain(err error, doing string) error {
 	case isMissingKind(err):
 		message, hint = "the API server does not know Firebreak's kinds", "Firebreak is not installed in this cluster, or this is the wrong cluster: kubectl config current-context"
 	case apierrors.IsForbidden(err) && !strings.Contains(message, deniedRequest):
-		message, hint = "you are not permitted to ("+message+")", "Ask whoever runs Firebreak here for the role. Who you are: kubectl auth whoami"
+		message, hint = "you are not permitted to ("+message+")", "Who you are: kubectl auth whoami. What you need: the ClusterRole firebreak-responder, or firebreak-viewer to look"
 	case utilnet.IsConnectionRefused(err), utilnet.IsTimeout(err), utilnet.IsConnectionReset(err):
 		message, hint = "the API server does not answer ("+message+")", "Check the network, and that this is the right cluster: kubectl config current-context"
 	}
@@ -67,6 +70,9 @@ func refusal(err error, namespace string) error {
 	if at := strings.LastIndex(message, deniedRequest); at >= 0 {
 		refused.message = "Refused: " + message[at+len(deniedRequest):]
 		refused.hints = []string{"No Decision was created."}
+		if strings.Contains(message, "RBAC verb") {
+			refused.hints = []string{"No Decision was created. " + askForRole}
+		}
 		return refused
 	}
 	if apierrors.IsInvalid(err) {
@@ -77,7 +83,7 @@ func refusal(err error, namespace string) error {
 	refused.message = fmt.Sprintf("Refused: you are not permitted to create Decisions in the namespace %s.", namespace)
 	refused.hints = []string{
 		"No Decision was created. The API server says: " + message,
-		"Ask whoever runs Firebreak here for the responder's role. Who you are: kubectl auth whoami",
+		askForRole,
 	}
 	return refused
 }

@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -47,6 +49,7 @@ type session struct {
 	terminal terminal
 	style    style
 	flags    *genericclioptions.ConfigFlags
+	answers  *bufio.Reader
 	api      client.WithWatch
 }
 
@@ -58,6 +61,7 @@ func newSession(c Config) *session {
 		location:  c.Location,
 		terminal:  detectTerminal(c.Streams),
 		flags:     genericclioptions.NewConfigFlags(true),
+		answers:   bufio.NewReader(c.Streams.In),
 	}
 	if s.version == "" {
 		s.version = "dev"
@@ -143,21 +147,29 @@ func (s *session) namespace() (string, error) {
 // command is a line to type that reaches the same cluster and namespace as this run.
 func (s *session) command(namespace string, words ...string) string {
 	line := "kubectl firebreak " + strings.Join(words, " ")
-	if namespace != "" {
-		line += " -n " + namespace
-	}
-	return line + s.clusterFlags()
+	return line + " -n " + namespace + s.clusterFlags()
 }
 
+// clusterFlags are the flags of this run that say which cluster is meant.
 func (s *session) clusterFlags() string {
 	flags := ""
-	if path := s.flags.KubeConfig; path != nil && *path != "" {
-		flags += " --kubeconfig " + *path
+	if path := *s.flags.KubeConfig; path != "" {
+		flags += " --kubeconfig " + quote(path)
 	}
-	if name := s.flags.Context; name != nil && *name != "" {
-		flags += " --context " + *name
+	if name := *s.flags.Context; name != "" {
+		flags += " --context " + quote(name)
 	}
 	return flags
+}
+
+// quote makes a word of a command line out of text.
+func quote(text string) string {
+	if text != "" && strings.IndexFunc(text, func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("-_./:@%+=,", r)
+	}) < 0 {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
 // elsewhere is a hint for someone who finds nothing in a namespace that is no response

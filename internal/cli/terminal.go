@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -66,27 +65,27 @@ var errNoAnswer = errors.New("nothing was decided: there was no answer")
 
 // ask puts a question to the person at the terminal and gives the line they type. It
 // gives up when the context ends, which a plain read would not.
-func ask(ctx context.Context, streams genericiooptions.IOStreams, question string) (string, error) {
-	fmt.Fprint(streams.ErrOut, question)
+func (s *session) ask(ctx context.Context, question string) (string, error) {
+	fmt.Fprint(s.ErrOut, question)
 	type answer struct {
 		line string
 		err  error
 	}
 	answers := make(chan answer, 1)
 	go func() {
-		line, err := bufio.NewReader(streams.In).ReadString('\n')
+		line, err := s.answers.ReadString('\n')
 		answers <- answer{line, err}
 	}()
 	select {
 	case <-ctx.Done():
-		fmt.Fprintln(streams.ErrOut)
+		fmt.Fprintln(s.ErrOut)
 		return "", errNoAnswer
 	case got := <-answers:
 		if got.err != nil && !errors.Is(got.err, io.EOF) {
 			return "", fmt.Errorf("reading the answer: %w", got.err)
 		}
 		if got.err != nil {
-			fmt.Fprintln(streams.ErrOut)
+			fmt.Fprintln(s.ErrOut)
 		}
 		return strings.TrimSpace(got.line), nil
 	}

@@ -235,7 +235,9 @@ func TestCheckPlaybook(t *testing.T) {
 	revert := func(names ...v1alpha1.StepName) v1alpha1.PlaybookStep {
 		return v1alpha1.PlaybookStep{Name: "release", Revert: &v1alpha1.RevertAction{Steps: names}}
 	}
-	phase := func(steps ...v1alpha1.PlaybookStep) v1alpha1.PlaybookPhase { return v1alpha1.PlaybookPhase{Steps: steps} }
+	phase := func(steps ...v1alpha1.PlaybookStep) v1alpha1.PlaybookPhase {
+		return v1alpha1.PlaybookPhase{Steps: steps}
+	}
 	for name, test := range map[string]struct {
 		playbook v1alpha1.ResponsePlaybookSpec
 		want     []string

@@ -27,7 +27,7 @@ type Sighting struct {
 // lookAtResources asks for a look at what nobody has looked at. Without a pinned
 // playbook there is nobody to look as.
 func (m *machine) lookAtResources() {
-	if m.status.Playbook.Revision == "" || m.paused || m.status.Resolution != "" {
+	if m.status.Playbook.Revision == "" || m.paused || m.Problem != nil || m.status.Resolution != "" {
 		return
 	}
 	for i := range m.status.Resources {

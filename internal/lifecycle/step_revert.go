@@ -10,15 +10,7 @@ import (
 
 // reversible says that a target has an effect that can be undone and was not.
 func reversible(target *v1alpha1.StepTarget) bool {
-	if target.Undo == "" {
-		return false
-	}
-	switch target.State {
-	case v1alpha1.TargetReverted, v1alpha1.TargetPending, v1alpha1.TargetHeld, v1alpha1.TargetSkipped:
-		return false
-	default:
-		return true
-	}
+	return target.Undo != "" && target.State != v1alpha1.TargetReverted
 }
 
 // runRevert undoes the effects of the steps that it names.

@@ -29,7 +29,7 @@ func (m *machine) runSteps() {
 	if m.Playbook == nil || len(m.status.Steps) == 0 || len(m.out.Look) > 0 {
 		return
 	}
-	if m.paused {
+	if m.paused || m.Problem != nil {
 		return
 	}
 	if m.status.Resolution == v1alpha1.ResolutionFalsePositive {

@@ -47,7 +47,9 @@ type parsed struct {
 // alert is one alert, ready to be recorded.
 type alert struct {
 	spec v1alpha1.SecurityEventSpec
-	// pointer is where in the body it stands, as a JSON Pointer (RFC 6901).
+	// native says that the spec was sent as it is, and pointer where in the body it
+	// stands, as a JSON Pointer (RFC 6901).
+	native  bool
 	pointer string
 	// undated says that observedTime is the time of receipt, for want of another.
 	undated bool

@@ -124,11 +124,12 @@ func invalid(status metav1.Status, a *alert) *Problem {
 	p := newProblem(http.StatusBadRequest, "invalid-input", "The body is not valid",
 		"The Kubernetes API server refused it: "+status.Message)
 	for _, cause := range details(status).Causes {
-		if len(p.Errors) == maxErrors {
-			break
+		field, ofSpec := strings.CutPrefix(cause.Field, "spec")
+		if !a.native || !ofSpec || len(p.Errors) == maxErrors {
+			continue
 		}
 		p.Errors = append(p.Errors, FieldProblem{
-			Pointer: fragment(a.pointer + pointerOf(cause.Field)),
+			Pointer: fragment(a.pointer + pointerOf(strings.TrimPrefix(field, "."))),
 			Detail:  clean(cause.Message, maxDetail),
 		})
 	}

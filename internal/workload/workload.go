@@ -57,14 +57,15 @@ func NameOf(ctx context.Context, reader client.Reader, reference v1alpha1.Resour
 	if reference.Kind != "Pod" || reference.APIVersion != "v1" {
 		return reference.Name
 	}
-	pod := &corev1.Pod{}
+	pod := &metav1.PartialObjectMetadata{}
+	pod.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Pod"))
 	if err := reader.Get(ctx, client.ObjectKey{Namespace: reference.Namespace, Name: reference.Name}, pod); err != nil {
 		return reference.Name
 	}
 	if reference.UID != "" && string(reference.UID) != string(pod.UID) {
 		return reference.Name
 	}
-	if top := TopOwner(ctx, reader, pod); top.Name != "" {
+	if top := TopOwner(ctx, reader, &corev1.Pod{ObjectMeta: pod.ObjectMeta}); top.Name != "" {
 		return top.Name
 	}
 	return reference.Name

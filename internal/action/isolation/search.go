@@ -115,7 +115,7 @@ func reason(policy *allowing, removed []string) string {
 	case policy.selector.Empty():
 		return fmt.Sprintf("selects every pod of its namespace and allows %s: no label takes the pod out of it. Narrow its podSelector or delete it", policy.allows)
 	case len(policy.keys) > 0:
-		return fmt.Sprintf("selects the pod by a label that isolates pods (%s) and allows %s: labels of Firebreak are not taken away. Delete it, or end the isolation it belongs to",
+		return fmt.Sprintf("selects the pod by a label that cannot be taken away for good (%s) and allows %s: narrow its podSelector or delete it",
 			strings.Join(policy.keys, ", "), policy.allows)
 	case len(removed) > 0:
 		return fmt.Sprintf("selects the pod once it lacks the label '%s', by which others select it, and allows %s: narrow its podSelector or delete it",

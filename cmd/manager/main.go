@@ -1,0 +1,124 @@
+// Command manager is Firebreak's operator: it assesses events, carries incidents on
+// and keeps their record.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	_ "k8s.io/client-go/plugin/pkg/client/auth"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+)
+
+// version is stamped by the build.
+var version = "dev"
+
+type options struct {
+	metricsAddress string
+	probeAddress   string
+	leaderElect    bool
+	evidenceStore  string
+	concurrency    int
+	namespace      string
+	logs           zap.Options
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.metricsAddress, "metrics-bind-address", "0", "where metrics are served over HTTPS, with authentication and authorization, such as ':8443'; '0' serves none")
+	flag.StringVar(&o.probeAddress, "health-probe-bind-address", ":8081", "where /healthz and /readyz are served")
+	flag.BoolVar(&o.leaderElect, "leader-elect", false, "whether several managers elect one that works")
+	flag.StringVar(&o.evidenceStore, "evidence-store", "file:///var/lib/firebreak/evidence", "where evidence is kept, as a URL; file:// allows one manager only")
+	flag.IntVar(&o.concurrency, "concurrency", 32, "how many incidents, and how many events, are worked on at the same time")
+	flag.StringVar(&o.namespace, "system-namespace", v1alpha1.SystemNamespace, "the manager's own namespace: no ServiceAccount of it is ever impersonated, and it is protected from playbooks")
+	o.logs.BindFlags(flag.CommandLine)
+	flag.Parse()
+	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&o.logs)))
+	if err := run(ctrl.SetupSignalHandler(), o); err != nil {
+		ctrl.Log.Error(err, "the manager stopped")
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o options) error {
+	scheme := runtime.NewScheme()
+	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
+	utilruntime.Must(v1alpha1.AddToScheme(scheme))
+	config, err := ctrl.GetConfig()
+	if err != nil {
+		return fmt.Errorf("finding the cluster: %w", err)
+	}
+	// The API server's own priority and fairness decides how fast is fast enough.
+	config.QPS = -1
+	config.UserAgent = "firebreak-manager/" + version
+	mgr, err := ctrl.NewManager(config, managerOptions(o, scheme))
+	if err != nil {
+		return fmt.Errorf("making the manager: %w", err)
+	}
+	if err := errors.Join(
+		mgr.AddHealthzCheck("healthz", healthz.Ping),
+		mgr.AddReadyzCheck("readyz", cachesSynced(mgr)),
+	); err != nil {
+		return err
+	}
+	if err := setUp(ctx, mgr, o); err != nil {
+		return err
+	}
+	ctrl.Log.Info("starting", "version", version, "evidenceStore", o.evidenceStore, "concurrency", o.concurrency)
+	return mgr.Start(ctx)
+}
+
+func managerOptions(o options, scheme *runtime.Scheme) ctrl.Options {
+	grace := 20 * time.Second
+	return ctrl.Options{
+		Scheme:                  scheme,
+		HealthProbeBindAddress:  o.probeAddress,
+		LeaderElection:          o.leaderElect,
+		LeaderElectionID:        "manager.firebreak.dev",
+		LeaderElectionNamespace: leaderNamespace(o),
+		GracefulShutdownTimeout: &grace,
+		Metrics: metricsserver.Options{
+			BindAddress: o.metricsAddress, SecureServing: true, FilterProvider: filters.WithAuthenticationAndAuthorization,
+		},
+		Cache: cache.Options{DefaultTransform: cache.TransformStripManagedFields()},
+		Client: client.Options{Cache: &client.CacheOptions{
+			// Nothing but Firebreak's own kinds and Namespaces is ever cached.
+			DisableFor: uncached(),
+		}},
+	}
+}
+
+// leaderNamespace is where the Lease is; outside a cluster it must be said.
+func leaderNamespace(o options) string {
+	if !o.leaderElect {
+		return ""
+	}
+	return o.namespace
+}
+
+func cachesSynced(mgr ctrl.Manager) healthz.Checker {
+	return func(request *http.Request) error {
+		ctx, cancel := context.WithTimeout(request.Context(), time.Second)
+		defer cancel()
+		if !mgr.GetCache().WaitForCacheSync(ctx) {
+			return errors.New("the caches are not synced yet")
+		}
+		return nil
+	}
+}

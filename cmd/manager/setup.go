@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/controller"
+	"github.com/firebreak-dev/firebreak/internal/evidence"
+	"github.com/firebreak-dev/firebreak/internal/impersonation"
+)
+
+func uncached() []client.Object {
+	return []client.Object{&appsv1.ControllerRevision{}, &eventsv1.Event{}, &v1alpha1.Evidence{}}
+}
+
+// setUp wires the reconcilers.
+func setUp(ctx context.Context, mgr ctrl.Manager, o options) error {
+	store, err := evidence.OpenStore(ctx, o.evidenceStore)
+	if err != nil {
+		return fmt.Errorf("opening the evidence store %s: %w", o.evidenceStore, err)
+	}
+	real := clock.RealClock{}
+	user := "system:serviceaccount:" + o.namespace + ":" + v1alpha1.ManagerServiceAccount
+	identities := impersonation.NewFactory(impersonation.Options{
+		Config: mgr.GetConfig(), Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper(), Own: mgr.GetClient(),
+		Forbidden: []string{o.namespace, metav1.NamespaceSystem}, Clock: real,
+	})
+	guard := controller.NewAdmissionGuard(mgr.GetClient(), real)
+	recorder := evidence.NewRecorder(store, mgr.GetClient(), version, real)
+	policies := &controller.PolicyStore{}
+	if err := controller.AddIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
+		return fmt.Errorf("indexing the cache: %w", err)
+	}
+	events := &controller.SecurityEventReconciler{
+		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Identities: identities, Guard: guard, Policies: policies,
+		Clock: real, ManagerUser: user, MaxConcurrentReconciles: o.concurrency,
+	}
+	incidents := &controller.IncidentReconciler{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Identities: identities, Guard: guard,
+		Evidence: recorder, Journals: recorder, Expressions: &controller.Expressions{}, Manager: user,
+		SystemNamespace: o.namespace, Clock: real, Concurrency: o.concurrency,
+	}
+	return errors.Join(
+		events.SetupWithManager(ctx, mgr),
+		incidents.SetupWithManager(mgr),
+		(&controller.ClassificationPolicyReconciler{Client: mgr.GetClient(), Policies: policies, Clock: real}).SetupWithManager(mgr),
+		(&controller.ResponsePlanReconciler{Client: mgr.GetClient(), Guard: guard, Clock: real}).SetupWithManager(mgr),
+		(&controller.ResponsePlaybookReconciler{Client: mgr.GetClient(), Clock: real}).SetupWithManager(mgr),
+		(&controller.LessonLearnedReconciler{Client: mgr.GetClient(), Clock: real}).SetupWithManager(mgr),
+	)
+}

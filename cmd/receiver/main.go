@@ -1,0 +1,58 @@
+// The receiver takes security alerts over HTTPS and records them as SecurityEvents.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+
+	"github.com/go-logr/logr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+
+	"github.com/firebreak-dev/firebreak/internal/receiver"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "receiver:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	hostname, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("finding the host's name, the default of --name: %w", err)
+	}
+	var options receiver.ServerOptions
+	flag.StringVar(&options.BindAddress, "bind-address", ":8443", "Where alerts are taken, over HTTPS.")
+	flag.StringVar(&options.HealthProbeBindAddress, "health-probe-bind-address", ":8081", "Where /healthz and /readyz are served, over HTTP; '0' means nowhere.")
+	flag.StringVar(&options.CertificateFile, "tls-cert-file", "", "PEM file of the serving certificate and its chain, read again when it changes. Required.")
+	flag.StringVar(&options.PrivateKeyFile, "tls-private-key-file", "", "PEM file of the serving certificate's private key. Required.")
+	flag.StringVar(&options.Name, "name", hostname, "The receiver's own name, under which it counts repeats; must stay the same over restarts and be no other receiver's.")
+	flag.BoolVar(&options.AllowUnscopedToken, "allow-unscoped-token", false, "Admit senders whose token lacks the audience 'firebreak-receiver', such as a plain ServiceAccount token.")
+	flag.Int64Var(&options.MaxBodyBytes, "max-body-bytes", receiver.DefaultMaxBodyBytes, "How large the body of a request may be.")
+	flag.IntVar(&options.MaxInFlight, "max-in-flight", receiver.DefaultMaxInFlight, "How many requests are worked on at a time.")
+	flag.IntVar(&options.MaxWaiting, "max-waiting", receiver.DefaultMaxWaiting, "How many more requests may wait for their turn; what goes beyond is answered 429.")
+	zapOptions := zap.Options{}
+	zapOptions.BindFlags(flag.CommandLine)
+	flag.Parse()
+	if flag.NArg() > 0 {
+		return fmt.Errorf("there must be flags only, but there is also %q", flag.Args())
+	}
+
+	var log logr.Logger = zap.New(zap.UseFlagOptions(&zapOptions))
+	ctrl.SetLogger(log)
+	options.Log = log.WithName("receiver").WithValues("version", version)
+	ctx := ctrl.SetupSignalHandler()
+	config, err := ctrl.GetConfig()
+	if err != nil {
+		return fmt.Errorf("finding the Kubernetes API server: %w", err)
+	}
+	config.UserAgent = "firebreak-receiver/" + version
+	return receiver.Serve(ctx, config, options)
+}

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/term"
+)
+
+const (
+	// margin is the width of the elapsed time that begins a line.
+	margin       = 11
+	defaultWidth = 110
+	maxWidth     = 130
+)
+
+// screen shows what happens, a line a thing.
+type screen struct {
+	out     io.Writer
+	started time.Time
+	colour  bool
+	width   int
+}
+
+func newScreen(out *os.File, started time.Time) *screen {
+	s := &screen{out: out, started: started, width: defaultWidth}
+	if fd := int(out.Fd()); term.IsTerminal(fd) { //nolint:gosec // a file descriptor fits
+		s.colour = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+		if width, _, err := term.GetSize(fd); err == nil && width > 40 {
+			s.width = min(width, maxWidth)
+		}
+	}
+	return s
+}
+
+func (s *screen) paint(code, text string) string {
+	if !s.colour || text == "" {
+		return text
+	}
+	return "\x1b[" + code + "m" + text + "\x1b[0m"
+}
+
+func (s *screen) bold(text string) string { return s.paint("1", text) }
+func (s *screen) dim(text string) string  { return s.paint("2", text) }
+
+// heading begins a stage and says what there is to see.
+func (s *screen) heading(title, explanation string) {
+	fmt.Fprintf(s.out, "\n%s\n", s.paint("1;36", title))
+	for _, line := range wrap(explanation, s.width) {
+		fmt.Fprintln(s.out, s.dim(line))
+	}
+}
+
+// line says one thing that happened, and when.
+func (s *screen) line(format string, args ...any) {
+	stamp := fmt.Sprintf("[%6.2f s]", time.Since(s.started).Seconds())
+	for i, text := range wrap(fmt.Sprintf(format, args...), s.width-margin) {
+		if i > 0 {
+			stamp = strings.Repeat(" ", len(stamp))
+		}
+		fmt.Fprintf(s.out, "%s %s\n", s.dim(stamp), text)
+	}
+}
+
+// good is a line about something that was waited for.
+func (s *screen) good(format string, args ...any) {
+	s.line("%s %s", "+", fmt.Sprintf(format, args...))
+}
+
+// detail adds to the line before.
+func (s *screen) detail(format string, args ...any) {
+	s.block("  "+clean(fmt.Sprintf(format, args...)), "")
+}
+
+// command shows the line that shows or does the same.
+func (s *screen) command(format string, args ...any) {
+	s.block("$ "+clean(fmt.Sprintf(format, args...)), "33")
+}
+
+func (s *screen) block(text, code string) {
+	fmt.Fprintf(s.out, "%s%s\n", strings.Repeat(" ", margin), s.paint(code, text))
+}
+
+// quoted shows what another program has printed.
+func (s *screen) quoted(text string) {
+	for _, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
+		fmt.Fprintf(s.out, "%s%s\n", strings.Repeat(" ", margin), s.dim("| "+clean(line)))
+	}
+}
+
+// table shows rows with aligned columns.
+func (s *screen) table(rows [][]string) {
+	var widths []int
+	for _, row := range rows {
+		for i, text := range row {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], utf8.RuneCountInString(text))
+		}
+	}
+	for n, row := range rows {
+		var line strings.Builder
+		for i, text := range row {
+			line.WriteString(clean(text) + strings.Repeat(" ", widths[i]-utf8.RuneCountInString(text)+2))
+		}
+		text := "  " + strings.TrimRight(line.String(), " ")
+		if n == 0 {
+			text = s.dim(text)
+		}
+		s.block(text, "")
+	}
+}
+
+// wrap breaks text at spaces.
+func wrap(text string, width int) []string {
+	var lines []string
+	line := ""
+	for _, word := range strings.Fields(clean(text)) {
+		if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width {
+			lines = append(lines, line)
+			line = ""
+		}
+		if line != "" {
+			line += " "
+		}
+		line += word
+	}
+	return append(lines, line)
+}
+
+// clean keeps what stands in objects from steering the terminal.
+func clean(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' {
+			return ' '
+		}
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
+}
+
+// span is a duration as people say it.
+func span(d time.Duration) string {
+	if d < time.Second {
+		return fmt.Sprintf("%d ms", d.Milliseconds())
+	}
+	return fmt.Sprintf("%.1f s", d.Seconds())
+}
+
+// shortDigest is the beginning of 'sha256:…', enough to tell digests apart by eye.
+func shortDigest(digest string) string {
+	if len(digest) <= 19 {
+		return digest
+	}
+	return digest[:19] + "…"
+}

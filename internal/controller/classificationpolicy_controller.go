@@ -1,0 +1,89 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/classify"
+)
+
+// maxConditionMessage is how much of a compile error a condition shows.
+const maxConditionMessage = 1024
+
+// ClassificationPolicyReconciler compiles policies and says on them whether they are in force.
+type ClassificationPolicyReconciler struct {
+	// Client reads from the cache and writes.
+	Client client.Client
+	// Policies is the store that the SecurityEventReconciler assesses by.
+	Policies *PolicyStore
+	// Clock gives the time of conditions.
+	Clock clock.PassiveClock
+}
+
+var _ reconcile.Reconciler = (*ClassificationPolicyReconciler)(nil)
+
+// SetupWithManager adds the reconciler to a manager.
+func (r *ClassificationPolicyReconciler) SetupWithManager(mgr ctrl.Manager) error {
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("classificationpolicy").
+		For(&v1alpha1.ClassificationPolicy{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		WithOptions(controller.Options{ReconciliationTimeout: reconcileTimeout}).
+		Complete(r)
+}
+
+// Reconcile compiles one policy and writes its status when that changes.
+func (r *ClassificationPolicyReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	policy := &v1alpha1.ClassificationPolicy{}
+	if err := r.Client.Get(ctx, request.NamespacedName, policy); err != nil {
+		if apierrors.IsNotFound(err) {
+			r.Policies.Forget(request.NamespacedName)
+		}
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	inForce, compileErr := r.Policies.InForce(policy)
+
+	before := policy.DeepCopy()
+	policy.Status.ObservedGeneration = policy.Generation
+	meta.SetStatusCondition(&policy.Status.Conditions, r.ready(policy, inForce, compileErr))
+	if equality.Semantic.DeepEqual(before.Status, policy.Status) {
+		return ctrl.Result{}, nil
+	}
+	err := r.Client.Status().Patch(ctx, policy, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+	return requeueOnConflict(client.IgnoreNotFound(err))
+}
+
+func (r *ClassificationPolicyReconciler) ready(policy *v1alpha1.ClassificationPolicy, inForce *classify.Policy, err error) metav1.Condition {
+	condition := metav1.Condition{
+		Type:               v1alpha1.ConditionReady,
+		Status:             metav1.ConditionTrue,
+		Reason:             v1alpha1.ReasonCompiled,
+		Message:            fmt.Sprintf("%d rules are in force", len(policy.Spec.Rules)),
+		ObservedGeneration: policy.Generation,
+		LastTransitionTime: metav1.NewTime(r.Clock.Now()),
+	}
+	if err == nil {
+		return condition
+	}
+	remains := "; no rule of this policy is in force, and no event that passes it is dismissed"
+	if !inForce.Broken() {
+		remains = fmt.Sprintf("; generation %d stays in force", inForce.Generation())
+	}
+	condition.Status, condition.Reason = metav1.ConditionFalse, v1alpha1.ReasonExpressionError
+	problems := classify.Line(strings.ReplaceAll(err.Error(), "\n", "; "), maxConditionMessage-len(remains))
+	condition.Message = problems + remains
+	return condition
+}

@@ -1,0 +1,204 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/action"
+	"github.com/firebreak-dev/firebreak/internal/impersonation"
+	"github.com/firebreak-dev/firebreak/internal/lifecycle"
+	"github.com/firebreak-dev/firebreak/internal/workload"
+)
+
+const (
+	// parallelWork is how many targets of one incident are worked on at the same time.
+	parallelWork = 16
+	// lookTimeout is how long one look at one object may take.
+	lookTimeout = 10 * time.Second
+)
+
+// confirm makes sure that the intent on record is the last word: an intent read from a
+// cache may have been carried out by another manager since.
+func (run *incidentRun) confirm(ctx context.Context) error {
+	if run.fresh {
+		return nil
+	}
+	live := &v1alpha1.Incident{}
+	if err := run.Live.Get(ctx, client.ObjectKeyFromObject(run.base), live); err != nil {
+		return err
+	}
+	if live.ResourceVersion != run.base.ResourceVersion {
+		return apierrors.NewConflict(v1alpha1.SchemeGroupVersion.WithResource("incidents").GroupResource(), run.base.Name,
+			errors.New("the incident has changed since it was read"))
+	}
+	run.fresh = true
+	return nil
+}
+
+// execute does work as the playbook's ServiceAccount, each target for itself.
+func (run *incidentRun) execute(ctx context.Context, in lifecycle.Input, work []lifecycle.Work) []lifecycle.Result {
+	results := make([]lifecycle.Result, len(work))
+	identity, err := run.Identities.For(ctx, run.incident.Namespace, run.incident.Status.Playbook.ServiceAccountName)
+	if err != nil {
+		for i := range work {
+			results[i] = lifecycle.Result{Work: work[i], State: v1alpha1.TargetFailed, Message: err.Error()}
+		}
+		return results
+	}
+	var group errgroup.Group
+	group.SetLimit(parallelWork)
+	for i := range work {
+		group.Go(func() error {
+			results[i] = run.executeOne(ctx, in, work[i], identity)
+			results[i].Work = work[i]
+			return nil
+		})
+	}
+	_ = group.Wait() // the functions never fail: what went wrong is in the results
+	return results
+}
+
+func (run *incidentRun) executeOne(ctx context.Context, in lifecycle.Input, work lifecycle.Work, identity *impersonation.Identity) lifecycle.Result {
+	step := &run.incident.Status.Steps[work.Step]
+	text := lifecycle.StepOf(in.Playbook, step.Name)
+	if text == nil {
+		return lifecycle.Result{State: v1alpha1.TargetFailed, Permanent: true, Message: fmt.Sprintf("the pinned playbook has no step '%s'", step.Name)}
+	}
+	request := &action.Request{
+		Incident: run.incident, Step: text, Attempt: step.Attempts, Targets: step.Targets,
+		Client: identity.Client, Logs: identity, Evidence: run.Evidence, ActingAs: identity.User, Now: run.Clock.Now(),
+	}
+	limit := 5 * time.Minute
+	if text.Timeout != nil {
+		limit = text.Timeout.Duration
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if work.Verb == lifecycle.VerbVerify {
+		return action.Verify(ctx, request, run.Expressions)
+	}
+	does, err := action.For(step.Action)
+	if err != nil {
+		return lifecycle.Result{State: v1alpha1.TargetFailed, Permanent: true, Message: err.Error()}
+	}
+	request.Target = step.Targets[work.Target]
+	switch work.Verb {
+	case lifecycle.VerbPlan:
+		return does.Plan(ctx, request)
+	case lifecycle.VerbApply:
+		return does.Apply(ctx, request)
+	case lifecycle.VerbObserve:
+		return does.Observe(ctx, request)
+	default:
+		return does.Undo(ctx, request)
+	}
+}
+
+// look finds the objects the incident is about, as the playbook's ServiceAccount.
+func (run *incidentRun) look(ctx context.Context, indexes []int) ([]lifecycle.Sighting, error) {
+	identity, err := run.Identities.For(ctx, run.incident.Namespace, run.incident.Status.Playbook.ServiceAccountName)
+	if err != nil {
+		return nil, err
+	}
+	sightings := make([]lifecycle.Sighting, len(indexes))
+	var group errgroup.Group
+	group.SetLimit(parallelWork)
+	for i, index := range indexes {
+		group.Go(func() error {
+			ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+			defer cancel()
+			sighting, err := run.lookAt(ctx, identity, &run.incident.Status.Resources[index].ResourceReference)
+			sighting.Index = index
+			sightings[i] = sighting
+			return err
+		})
+	}
+	return sightings, group.Wait()
+}
+
+func (run *incidentRun) lookAt(ctx context.Context, identity *impersonation.Identity, reference *v1alpha1.ResourceReference) (lifecycle.Sighting, error) {
+	var found client.Object
+	pod := &corev1.Pod{}
+	if reference.Kind == "Pod" && reference.APIVersion == "v1" {
+		found = pod
+	} else {
+		object := &metav1.PartialObjectMetadata{}
+		object.SetGroupVersionKind((&unstructured.Unstructured{Object: map[string]any{
+			"apiVersion": reference.APIVersion, "kind": reference.Kind,
+		}}).GroupVersionKind())
+		found = object
+	}
+	err := identity.Client.Get(ctx, types.NamespacedName{Namespace: reference.Namespace, Name: reference.Name}, found)
+	if sighting, ok, failure := notSeen(err, identity.User, reference); !ok {
+		return sighting, failure
+	}
+	if reference.UID != "" && string(found.GetUID()) != string(reference.UID) {
+		return lifecycle.Sighting{State: v1alpha1.ResourceReplaced, Message: fmt.Sprintf(
+			"an object of that name is there, but its UID is %s: it came back and is not the one that was reported", found.GetUID())}, nil
+	}
+	protection, err := run.protection(ctx, reference.Namespace)
+	if err != nil {
+		return lifecycle.Sighting{}, err
+	}
+	sighting := lifecycle.Sighting{State: v1alpha1.ResourcePresent, UID: v1alpha1.ObjectUID(found.GetUID()), Protection: protection}
+	if found == client.Object(pod) {
+		sighting.Workload = workload.TopOwner(ctx, identity.Client, pod)
+	}
+	return sighting, nil
+}
+
+// notSeen says what it means that an object could not be read. An error is one that
+// passes: the look is repeated.
+func notSeen(err error, user string, reference *v1alpha1.ResourceReference) (lifecycle.Sighting, bool, error) {
+	name := reference.Kind + " " + reference.Name
+	if reference.Namespace != "" {
+		name = reference.Kind + " " + reference.Namespace + "/" + reference.Name
+	}
+	switch {
+	case err == nil:
+		return lifecycle.Sighting{}, true, nil
+	case apierrors.IsNotFound(err):
+		return lifecycle.Sighting{State: v1alpha1.ResourceGone, Message: name + " is gone"}, false, nil
+	case apierrors.IsForbidden(err):
+		return lifecycle.Sighting{State: v1alpha1.ResourceUnreadable, Message: fmt.Sprintf(
+			"%s may not read %s: grant it 'get', then retry the step", user, name)}, false, nil
+	case isNoKind(err):
+		return lifecycle.Sighting{State: v1alpha1.ResourceUnreadable, Message: fmt.Sprintf(
+			"the cluster has no kind '%s' in '%s'", reference.Kind, reference.APIVersion)}, false, nil
+	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
+		return lifecycle.Sighting{State: v1alpha1.ResourceUnreadable, Message: lifecycle.Cut(err.Error(), 512)}, false, nil
+	default:
+		return lifecycle.Sighting{}, false, fmt.Errorf("looking at %s: %w", name, err)
+	}
+}
+
+// protection says why a namespace is protected; empty when it is not.
+func (run *incidentRun) protection(ctx context.Context, name string) (string, error) {
+	switch name {
+	case "":
+		return "", nil
+	case metav1.NamespaceSystem:
+		return "namespace kube-system is protected", nil
+	case run.SystemNamespace:
+		return "namespace " + name + " is Firebreak's own and protected", nil
+	}
+	namespace := &corev1.Namespace{}
+	if err := run.Client.Get(ctx, types.NamespacedName{Name: name}, namespace); err != nil {
+		return "", client.IgnoreNotFound(err)
+	}
+	if namespace.Labels[v1alpha1.LabelProtected] == "true" {
+		return fmt.Sprintf("namespace %s is protected by its label %s", name, v1alpha1.LabelProtected), nil
+	}
+	return "", nil
+}

@@ -1,0 +1,171 @@
+package controller
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"sync"
+
+	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/expression"
+	"github.com/firebreak-dev/firebreak/internal/lifecycle"
+)
+
+// findPlaybook finds the playbook that the incident names, or says why it cannot run.
+func (run *incidentRun) findPlaybook(ctx context.Context, incident *v1alpha1.Incident) (*v1alpha1.ResponsePlaybook, *lifecycle.PlaybookProblem, error) {
+	name := incident.Spec.PlaybookRef.Name
+	playbook := &v1alpha1.ResponsePlaybook{}
+	err := run.Client.Get(ctx, types.NamespacedName{Namespace: incident.Namespace, Name: name}, playbook)
+	if apierrors.IsNotFound(err) {
+		return nil, &lifecycle.PlaybookProblem{Reason: v1alpha1.ReasonPlaybookNotFound, Message: fmt.Sprintf(
+			"there is no ResponsePlaybook '%s' in namespace '%s': create it and the incident goes on by itself, or respond by hand and close", name, incident.Namespace)}, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := expression.CheckPlaybook(&playbook.Spec); err != nil {
+		return nil, &lifecycle.PlaybookProblem{Reason: v1alpha1.ReasonPlaybookNotReady, Message: fmt.Sprintf(
+			"ResponsePlaybook '%s' cannot run: %v; correct it and the incident goes on by itself, or respond by hand and close", name, err)}, nil
+	}
+	return playbook, nil, nil
+}
+
+// pin keeps the playbook's text as a ControllerRevision, owned by the incident: what is
+// edited later does not touch a running incident.
+func (run *incidentRun) pin(ctx context.Context, incident *v1alpha1.Incident, playbook *v1alpha1.ResponsePlaybook) (*v1alpha1.PinnedPlaybook, error) {
+	raw, err := json.Marshal(playbook.Spec)
+	if err != nil {
+		return nil, fmt.Errorf("playbook %s: %w", playbook.Name, err)
+	}
+	revision := &appsv1.ControllerRevision{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: incident.Namespace, Name: revisionName(incident.Name, raw),
+			Labels: map[string]string{v1alpha1.LabelIncident: incident.Name},
+		},
+		Data: runtime.RawExtension{Raw: raw}, Revision: playbook.Generation,
+	}
+	if err := controllerutil.SetControllerReference(incident, revision, run.Client.Scheme()); err != nil {
+		return nil, err
+	}
+	if err := run.Client.Create(ctx, revision); err != nil && !apierrors.IsAlreadyExists(err) {
+		return nil, fmt.Errorf("pinning playbook %s: %w", playbook.Name, err)
+	}
+	return &v1alpha1.PinnedPlaybook{
+		Name: playbook.Name, Generation: playbook.Generation, Revision: revision.Name, ServiceAccountName: playbook.Spec.ServiceAccountName,
+	}, nil
+}
+
+// revisionName ends in a hash of the text, so that a changed text shows.
+func revisionName(incident string, raw []byte) string {
+	sum := sha256.Sum256(raw)
+	return incident + "-" + hex.EncodeToString(sum[:8])
+}
+
+// pinnedText reads the pinned text; nil when it is gone or not what was pinned.
+func (r *IncidentReconciler) pinnedText(ctx context.Context, incident *v1alpha1.Incident) (*v1alpha1.ResponsePlaybookSpec, error) {
+	key := client.ObjectKeyFromObject(incident)
+	name := incident.Status.Playbook.Revision
+	if known := r.revisions.get(key, name); known != nil {
+		return known, nil
+	}
+	revision := &appsv1.ControllerRevision{}
+	if err := r.Live.Get(ctx, types.NamespacedName{Namespace: incident.Namespace, Name: name}, revision); err != nil {
+		return nil, client.IgnoreNotFound(err)
+	}
+	playbook := &v1alpha1.ResponsePlaybookSpec{}
+	if err := json.Unmarshal(revision.Data.Raw, playbook); err != nil {
+		return nil, nil //nolint:nilerr // unreadable is the same as changed: the caller tells the person
+	}
+	// The API server keeps the text as an object, in an order of its own.
+	raw, err := json.Marshal(playbook)
+	if err != nil || revisionName(incident.Name, raw) != name {
+		return nil, err
+	}
+	r.revisions.put(key, name, playbook)
+	return playbook, nil
+}
+
+// revisionCache keeps the pinned texts of open incidents.
+type revisionCache struct {
+	mu    sync.Mutex
+	texts map[types.NamespacedName]pinnedText
+}
+
+type pinnedText struct {
+	revision string
+	playbook *v1alpha1.ResponsePlaybookSpec
+}
+
+func (c *revisionCache) get(key types.NamespacedName, revision string) *v1alpha1.ResponsePlaybookSpec {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if known, ok := c.texts[key]; ok && known.revision == revision {
+		return known.playbook
+	}
+	return nil
+}
+
+func (c *revisionCache) put(key types.NamespacedName, revision string, playbook *v1alpha1.ResponsePlaybookSpec) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.texts == nil {
+		c.texts = map[types.NamespacedName]pinnedText{}
+	}
+	c.texts[key] = pinnedText{revision, playbook}
+}
+
+func (c *revisionCache) forget(key types.NamespacedName) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.texts, key)
+}
+
+// draftLesson creates the LessonLearned of an incident that reached Review.
+func (run *incidentRun) draftLesson(ctx context.Context) error {
+	lesson := &v1alpha1.LessonLearned{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: run.incident.Namespace, Name: lifecycle.LessonName(run.incident.Name),
+			Labels: map[string]string{v1alpha1.LabelIncident: run.incident.Name},
+		},
+		Spec: lifecycle.DraftLesson(run.incident),
+	}
+	if err := run.Client.Create(ctx, lesson); err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("drafting the lesson: %w", err)
+	}
+	run.lessonMade = true
+	return nil
+}
+
+// PlaybookReady says whether a playbook can run.
+func playbookReady(playbook *v1alpha1.ResponsePlaybook) metav1.Condition {
+	condition := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonCompiled, ObservedGeneration: playbook.Generation}
+	if err := expression.CheckPlaybook(&playbook.Spec); err != nil {
+		condition.Status, condition.Reason, condition.Message = metav1.ConditionFalse, v1alpha1.ReasonExpressionError, lifecycle.Cut(err.Error(), 1024)
+		var reference *expression.ReferenceError
+		if asReference(err, &reference) {
+			condition.Reason = v1alpha1.ReasonInvalidReference
+		}
+	}
+	return condition
+}
+
+// setReady sets a condition and says whether that changed anything.
+func setReady(conditions *[]metav1.Condition, observed *int64, condition metav1.Condition) bool {
+	changed := meta.SetStatusCondition(conditions, condition)
+	if *observed != condition.ObservedGeneration {
+		*observed = condition.ObservedGeneration
+		changed = true
+	}
+	return changed
+}

@@ -1,0 +1,226 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/clock"
+	"k8s.io/utils/keymutex"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/classify"
+)
+
+const (
+	// promotionPage is how many incidents of one correlation are listed at a time.
+	promotionPage = 500
+	// promotionAttempts is how often the incidents of a correlation are looked up anew
+	// after somebody else has opened one in between.
+	promotionAttempts = 5
+)
+
+// errStale says that the event has changed since it was read, so that nothing may be
+// done by what was read.
+var errStale = errors.New("the event has changed since it was read")
+
+// promotion is an event about to become, or become part of, an incident.
+type promotion struct {
+	event       *v1alpha1.SecurityEvent
+	incident    *v1alpha1.IncidentSpec
+	correlation classify.Correlation
+}
+
+// promoter opens incidents, exactly one for each correlation at a time.
+type promoter struct {
+	client client.Client
+	// uncached sees what was written a moment ago, by whomever.
+	uncached client.Reader
+	clock    clock.PassiveClock
+	// keys serialises the events of one correlation: two first events of one incident,
+	// observed on either side of midnight, would give it two names.
+	keys keymutex.KeyMutex
+}
+
+// openOrJoin gives the incident an event belongs to: the one it has opened in an
+// earlier try, the open one of its correlation, or a new one.
+func (p *promoter) openOrJoin(ctx context.Context, in promotion) (name string, joined bool, err error) {
+	key := in.event.Namespace + "/" + in.correlation.Label()
+	p.keys.LockKey(key)
+	defer func() { _ = p.keys.UnlockKey(key) }()
+
+	for range promotionAttempts {
+		known, err := p.list(ctx, in)
+		if err != nil {
+			return "", false, err
+		}
+		own, latest, err := p.look(ctx, in, known)
+		if err != nil {
+			return "", false, err
+		}
+		if own != "" {
+			return own, false, nil
+		}
+		if latest != nil && p.joinable(latest, in.correlation) {
+			return latest.Name, true, nil
+		}
+		name, err := p.open(ctx, in, latest)
+		if err != nil || name != "" {
+			return name, false, err
+		}
+	}
+	return "", false, fmt.Errorf("open incident for event %q: others keep opening incidents of the same correlation", in.event.Name)
+}
+
+// numbered is an incident of the correlation, known by its metadata.
+type numbered struct {
+	sequence int
+	metav1.PartialObjectMetadata
+}
+
+// list gives the incidents of the correlation, the latest first.
+func (p *promoter) list(ctx context.Context, in promotion) ([]numbered, error) {
+	var result []numbered
+	page := &metav1.PartialObjectMetadataList{}
+	page.SetGroupVersionKind(v1alpha1.SchemeGroupVersion.WithKind("IncidentList"))
+	options := &client.ListOptions{Namespace: in.event.Namespace, Limit: promotionPage}
+	client.MatchingLabels{v1alpha1.LabelCorrelation: in.correlation.Label()}.ApplyToList(options)
+	for {
+		if err := p.uncached.List(ctx, page, options); err != nil {
+			return nil, fmt.Errorf("list the incidents that event %q may belong to: %w", in.event.Name, err)
+		}
+		for _, item := range page.Items {
+			if sequence := sequenceOf(&item); sequence > 0 {
+				result = append(result, numbered{sequence, item})
+			}
+		}
+		if options.Continue = page.Continue; options.Continue == "" {
+			break
+		}
+	}
+	slices.SortFunc(result, func(a, b numbered) int { return b.sequence - a.sequence })
+	return result, nil
+}
+
+func sequenceOf(object metav1.Object) int {
+	sequence, err := strconv.Atoi(object.GetLabels()[v1alpha1.LabelCorrelationSequence])
+	if err != nil {
+		return 0
+	}
+	return sequence
+}
+
+// look reads the latest incident of the correlation, and finds the one that this event
+// has opened before a crash.
+func (p *promoter) look(ctx context.Context, in promotion, known []numbered) (own string, latest *v1alpha1.Incident, err error) {
+	for i, item := range known {
+		// What is older than the event was not opened by it, whatever the event's name.
+		older := item.CreationTimestamp.Before(&in.event.CreationTimestamp)
+		if i > 0 && older {
+			continue
+		}
+		incident := &v1alpha1.Incident{}
+		err := p.uncached.Get(ctx, client.ObjectKey{Namespace: item.Namespace, Name: item.Name}, incident)
+		if apierrors.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return "", nil, fmt.Errorf("read incident %q: %w", item.Name, err)
+		}
+		if !older && slices.Contains(incident.Spec.EventRefs, v1alpha1.EventReference{Name: in.event.Name}) {
+			return incident.Name, nil, nil
+		}
+		if i == 0 {
+			latest = incident
+		}
+	}
+	return "", latest, nil
+}
+
+// joinable says whether events still join an incident: from Review on, and when it is
+// on its way out, a new one opens.
+func (p *promoter) joinable(incident *v1alpha1.Incident, correlation classify.Correlation) bool {
+	return incident.DeletionTimestamp == nil &&
+		incident.Status.Resolution == "" &&
+		incident.Status.Phase.Rank() < v1alpha1.PhaseReview.Rank() &&
+		p.clock.Since(incident.CreationTimestamp.Time) < correlation.Within
+}
+
+// open creates the next incident of the correlation. An empty name without an error
+// says that somebody else has created it.
+func (p *promoter) open(ctx context.Context, in promotion, latest *v1alpha1.Incident) (string, error) {
+	if err := p.current(ctx, in.event); err != nil {
+		return "", err
+	}
+	spec := in.incident.DeepCopy()
+	sequence := 1
+	if latest != nil {
+		sequence = sequenceOf(latest) + 1
+		if latest.Status.Resolution != "" || latest.Status.Phase.Rank() > v1alpha1.PhaseContainment.Rank() {
+			spec.RelatedTo = v1alpha1.IncidentReference{Name: latest.Name}
+		}
+	}
+	labels := map[string]string{
+		v1alpha1.LabelCorrelation:         in.correlation.Label(),
+		v1alpha1.LabelCorrelationSequence: classify.SequenceLabel(sequence),
+	}
+	for attempt := 0; ; attempt++ {
+		name, ok := in.correlation.IncidentName(in.event.Spec.ObservedTime.Time, sequence, attempt)
+		if !ok {
+			return "", fmt.Errorf("open incident for event %q: all its names are taken by other incidents", in.event.Name)
+		}
+		incident := &v1alpha1.Incident{
+			ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: in.event.Namespace, Labels: labels},
+			Spec:       *spec.DeepCopy(),
+		}
+		err := p.client.Create(ctx, incident)
+		if err == nil {
+			return name, nil
+		}
+		if !apierrors.IsAlreadyExists(err) {
+			return "", fmt.Errorf("open incident %q for event %q: %w", name, in.event.Name, err)
+		}
+		same, err := p.sameCorrelation(ctx, incident)
+		if err != nil || same {
+			return "", err
+		}
+	}
+}
+
+// current makes sure that the event is as it was read: by a stale one, an incident
+// could be opened for an event that belongs to another already.
+func (p *promoter) current(ctx context.Context, event *v1alpha1.SecurityEvent) error {
+	now := &metav1.PartialObjectMetadata{}
+	now.SetGroupVersionKind(v1alpha1.SchemeGroupVersion.WithKind("SecurityEvent"))
+	if err := p.uncached.Get(ctx, client.ObjectKeyFromObject(event), now); err != nil {
+		if apierrors.IsNotFound(err) {
+			return errStale
+		}
+		return fmt.Errorf("read event %q: %w", event.Name, err)
+	}
+	if now.UID != event.UID || now.ResourceVersion != event.ResourceVersion {
+		return errStale
+	}
+	return nil
+}
+
+// sameCorrelation says whether the incident that has the name already is the one that
+// was to be created.
+func (p *promoter) sameCorrelation(ctx context.Context, wanted *v1alpha1.Incident) (bool, error) {
+	there := &metav1.PartialObjectMetadata{}
+	there.SetGroupVersionKind(v1alpha1.SchemeGroupVersion.WithKind("Incident"))
+	err := p.uncached.Get(ctx, client.ObjectKeyFromObject(wanted), there)
+	if apierrors.IsNotFound(err) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read incident %q: %w", wanted.Name, err)
+	}
+	return there.Labels[v1alpha1.LabelCorrelation] == wanted.Labels[v1alpha1.LabelCorrelation] &&
+		there.Labels[v1alpha1.LabelCorrelationSequence] == wanted.Labels[v1alpha1.LabelCorrelationSequence], nil
+}

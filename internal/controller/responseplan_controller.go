@@ -1,0 +1,158 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/lifecycle"
+)
+
+// ResponsePlanReconciler answers Decisions about a domain's automation, and shows on the
+// plan whether the domain is guarded. It does so too where there is no plan.
+type ResponsePlanReconciler struct {
+	// Client reads from the cache and writes.
+	Client client.Client
+	// Guard proves that the admission policies stand.
+	Guard *AdmissionGuard
+	// Clock tells the time.
+	Clock clock.PassiveClock
+}
+
+var _ reconcile.Reconciler = (*ResponsePlanReconciler)(nil)
+
+// Reconcile carries the plan of one namespace on.
+func (r *ResponsePlanReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	domain, err := isDomain(ctx, r.Client, request.Namespace)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	plan, err := planOf(ctx, r.Client, request.Namespace)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if !domain {
+		if plan == nil {
+			return ctrl.Result{}, nil
+		}
+		return ctrl.Result{}, r.write(ctx, plan, []metav1.Condition{{
+			Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonNotADomain,
+			Message: fmt.Sprintf("namespace %s is not a response domain: 'kubectl firebreak init -n %s' makes it one", request.Namespace, request.Namespace),
+		}})
+	}
+	decisions, err := decisionsAbout(ctx, r.Client, request.Namespace, v1alpha1.SubjectResponsePlan, v1alpha1.ResponsePlanName)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	proof := r.Guard.prove(ctx, request.Namespace)
+	again := provenFor
+	if proof.proven {
+		if err := r.answer(ctx, plan, decisions); err != nil {
+			return ctrl.Result{}, err
+		}
+	} else {
+		again = guardRetry
+	}
+	if plan == nil {
+		if len(decisions) == 0 {
+			again = 0
+		}
+		return ctrl.Result{RequeueAfter: again}, nil
+	}
+	return ctrl.Result{RequeueAfter: again}, r.write(ctx, plan, planConditions(plan, decisions, proof))
+}
+
+// answer accepts or refuses Decisions that have no answer. To stop what is stopped is
+// accepted too: the button does not argue.
+func (r *ResponsePlanReconciler) answer(ctx context.Context, plan *v1alpha1.ResponsePlan, decisions []v1alpha1.Decision) error {
+	lifecycle.SortDecisions(decisions)
+	for i := range decisions {
+		decision := &decisions[i]
+		if meta.FindStatusCondition(decision.Status.Conditions, v1alpha1.ConditionAccepted) != nil {
+			continue
+		}
+		answer := metav1.Condition{
+			Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonAccepted,
+			Message: "the automation of this namespace stops; what is isolated stays isolated", LastTransitionTime: metav1.NewTime(r.Clock.Now()),
+		}
+		if decision.Spec.Type == v1alpha1.DecisionResumeAutomation {
+			answer.Message = "the automation of this namespace goes on"
+			if plan != nil && plan.Spec.Response == v1alpha1.ResponsePaused {
+				answer.Message = "the automation goes on when the plan's `response` is 'Enforce' again"
+			}
+		}
+		if role := decision.Spec.Role; role != "" {
+			if reason, message, ok := lifecycle.HoldsRole(plan, role, decision.Spec.By, decision.Spec.Groups); !ok {
+				answer.Status, answer.Reason, answer.Message = metav1.ConditionFalse, reason, message
+			}
+		}
+		if err := answerDecision(ctx, r.Client, decision, answer); err != nil {
+			return err
+		}
+		meta.SetStatusCondition(&decision.Status.Conditions, answer)
+	}
+	return nil
+}
+
+func planConditions(plan *v1alpha1.ResponsePlan, decisions []v1alpha1.Decision, proof proof) []metav1.Condition {
+	ready := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonInForce}
+	guarded := metav1.Condition{Type: v1alpha1.ConditionGuarded, Status: metav1.ConditionFalse, Reason: proof.reason, Message: lifecycle.Cut(proof.why, 1024)}
+	if proof.proven {
+		guarded.Status = metav1.ConditionTrue
+	}
+	stopped := metav1.Condition{Type: v1alpha1.ConditionAutomationStopped, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonRunning}
+	if automation := lifecycle.AutomationOf(plan, decisions); automation.Stopped {
+		stopped.Status, stopped.Reason = metav1.ConditionTrue, v1alpha1.ReasonStoppedByDecision
+		stopped.Message = lifecycle.Cut(automation.By+": "+automation.Why, 1024)
+		if plan.Spec.Response == v1alpha1.ResponsePaused {
+			stopped.Reason = v1alpha1.ReasonPausedByPlan
+		}
+	}
+	return []metav1.Condition{ready, guarded, stopped}
+}
+
+func (r *ResponsePlanReconciler) write(ctx context.Context, plan *v1alpha1.ResponsePlan, conditions []metav1.Condition) error {
+	update := plan.DeepCopy()
+	changed := false
+	for _, condition := range conditions {
+		condition.ObservedGeneration = plan.Generation
+		condition.LastTransitionTime = metav1.NewTime(r.Clock.Now().Truncate(time.Second))
+		changed = setReady(&update.Status.Conditions, &update.Status.ObservedGeneration, condition) || changed
+	}
+	if !changed {
+		return nil
+	}
+	if err := r.Client.Status().Update(ctx, update); err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("writing the plan's status: %w", err)
+	}
+	return nil
+}
+
+// SetupWithManager registers the reconciler and what it watches.
+func (r *ResponsePlanReconciler) SetupWithManager(mgr ctrl.Manager) error {
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("responseplan").
+		For(&v1alpha1.ResponsePlan{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&v1alpha1.Decision{}, handler.EnqueueRequestsFromMapFunc(planOfDecision)).
+		Complete(r)
+}
+
+func planOfDecision(_ context.Context, object client.Object) []reconcile.Request {
+	if object.(*v1alpha1.Decision).Spec.Subject.Kind != v1alpha1.SubjectResponsePlan {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: object.GetNamespace(), Name: v1alpha1.ResponsePlanName}}}
+}

@@ -1,0 +1,171 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/classify"
+	"github.com/firebreak-dev/firebreak/internal/workload"
+)
+
+const (
+	// workloadTimeout bounds the look at a pod and its owners: the assessment does not
+	// hang on another namespace's objects.
+	workloadTimeout = 2 * time.Second
+	// maxEarlier is how many earlier assessments are kept.
+	maxEarlier = 16
+	// maxAssessmentMessage is how much of a message an assessment holds.
+	maxAssessmentMessage = 1024
+)
+
+// assess decides about an event that nobody has decided about, and does what was
+// decided but for the event's own status, which the caller writes.
+func (r *SecurityEventReconciler) assess(ctx context.Context, event *v1alpha1.SecurityEvent) error {
+	if !undecided(event) {
+		return nil
+	}
+	policies, err := r.policiesOf(ctx, event.Namespace)
+	if err != nil {
+		return err
+	}
+	result, err := classify.Assess(ctx, classify.Input{
+		Event:    event,
+		Workload: r.workloadOf(ctx, event),
+		Policies: policies,
+		By:       r.ManagerUser,
+		Now:      r.Clock.Now(),
+	})
+	if err != nil {
+		return err
+	}
+	if sameDecision(&event.Status.Assessment, &result.Record) {
+		return nil
+	}
+	record, name := result.Record, ""
+	if result.Incident != nil {
+		record, name, err = r.promote(ctx, event, result)
+		if err != nil {
+			return err
+		}
+	}
+	r.apply(event, record, name)
+	return nil
+}
+
+// promote opens or joins the incident of an assessment. An incident that the API
+// server will never take defers the event to a person.
+func (r *SecurityEventReconciler) promote(ctx context.Context, event *v1alpha1.SecurityEvent, result classify.Assessment) (v1alpha1.Assessment, string, error) {
+	record := result.Record
+	name, joined, err := r.promoter.openOrJoin(ctx, promotion{event, result.Incident, result.Correlation})
+	switch {
+	case apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsRequestEntityTooLargeError(err):
+		record.Outcome, record.Reason = v1alpha1.OutcomeDeferred, v1alpha1.ReasonRuleError
+		record.Message = classify.Line(fmt.Sprintf("the incident of rule %q of policy %q was refused: %v; a person must decide",
+			record.Rule, record.Policy.Name, err), maxAssessmentMessage)
+		return record, "", nil
+	case err != nil:
+		return record, "", err
+	case joined:
+		record.Outcome = v1alpha1.OutcomeJoined
+		record.Message += "; incident " + name + " is open for the same key"
+	}
+	return record, name, nil
+}
+
+// undecided says whether an event is for the policies to decide: nobody has, or all
+// they could do was to defer it, and no person has decided since.
+func undecided(event *v1alpha1.SecurityEvent) bool {
+	last := &event.Status.Assessment
+	return last.Outcome == "" ||
+		last.Outcome == v1alpha1.OutcomeDeferred && last.DecisionRef.Name == "" &&
+			(last.Reason == v1alpha1.ReasonNoRuleMatched || last.Reason == v1alpha1.ReasonRuleError)
+}
+
+// sameDecision says whether deciding again has changed nothing.
+func sameDecision(a, b *v1alpha1.Assessment) bool {
+	return a.Outcome == b.Outcome && a.Reason == b.Reason && a.Policy == b.Policy && a.Rule == b.Rule && a.Message == b.Message
+}
+
+// apply puts an assessment in force; the one before is kept.
+func (r *SecurityEventReconciler) apply(event *v1alpha1.SecurityEvent, record v1alpha1.Assessment, incident string) {
+	status := &event.Status
+	if status.Assessment.Outcome != "" {
+		earlier := append(status.EarlierAssessments, status.Assessment)
+		status.EarlierAssessments = earlier[max(0, len(earlier)-maxEarlier):]
+	}
+	status.Assessment = record
+	status.IncidentRef = v1alpha1.IncidentReference{Name: incident}
+	condition := metav1.Condition{
+		Type:               v1alpha1.ConditionAssessed,
+		Status:             metav1.ConditionTrue,
+		Reason:             record.Reason,
+		Message:            record.Message,
+		ObservedGeneration: event.Generation,
+		LastTransitionTime: record.Time,
+	}
+	if record.Outcome == v1alpha1.OutcomeDeferred {
+		condition.Status = metav1.ConditionFalse
+	}
+	meta.SetStatusCondition(&status.Conditions, condition)
+}
+
+// policiesOf gives what is in force in a namespace.
+func (r *SecurityEventReconciler) policiesOf(ctx context.Context, namespace string) ([]*classify.Policy, error) {
+	list := &v1alpha1.ClassificationPolicyList{}
+	if err := r.Client.List(ctx, list, client.InNamespace(namespace)); err != nil {
+		return nil, fmt.Errorf("list the classification policies of namespace %q: %w", namespace, err)
+	}
+	policies := make([]*classify.Policy, 0, len(list.Items))
+	for i := range list.Items {
+		// The ClassificationPolicyReconciler says on the policy why it does not compile.
+		policy, _ := r.Policies.InForce(&list.Items[i])
+		policies = append(policies, policy)
+	}
+	return policies, nil
+}
+
+// workloadOf gives the name of the top owner of the event's first resource, as the
+// plan's ServiceAccount sees it; where that cannot be told, the resource's own name.
+// An event that was deferred keeps the one it was first assessed with.
+func (r *SecurityEventReconciler) workloadOf(ctx context.Context, event *v1alpha1.SecurityEvent) string {
+	if known := event.Status.Assessment.Workload; known != "" {
+		return known
+	}
+	if len(event.Spec.Resources) == 0 {
+		return ""
+	}
+	resource := event.Spec.Resources[0]
+	plan, err := r.planOf(ctx, event.Namespace)
+	if err != nil || plan == nil || plan.Spec.ServiceAccountName == "" || r.Identities == nil {
+		return resource.Name
+	}
+	ctx, cancel := context.WithTimeout(ctx, workloadTimeout)
+	defer cancel()
+	reader, err := r.Identities.Client(ctx, event.Namespace, plan.Spec.ServiceAccountName)
+	if err != nil {
+		log.FromContext(ctx).V(1).Info("workload not looked up", "serviceAccount", plan.Spec.ServiceAccountName, "cause", err.Error())
+		return resource.Name
+	}
+	return workload.NameOf(ctx, reader, resource)
+}
+
+// planOf gives the plan of a namespace; nil when there is none.
+func (r *SecurityEventReconciler) planOf(ctx context.Context, namespace string) (*v1alpha1.ResponsePlan, error) {
+	plan := &v1alpha1.ResponsePlan{}
+	err := r.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: v1alpha1.ResponsePlanName}, plan)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the plan of namespace %q: %w", namespace, err)
+	}
+	return plan, nil
+}

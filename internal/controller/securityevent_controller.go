@@ -1,0 +1,264 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+	"k8s.io/utils/keymutex"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+)
+
+const (
+	// reconcileTimeout ends a reconcile that hangs; it is tried again.
+	reconcileTimeout = 30 * time.Second
+	// conflictRetry is when to look again after somebody else has written the object:
+	// by then the cache has caught up.
+	conflictRetry = 50 * time.Millisecond
+	// defaultEventWorkers is how many events are assessed at the same time.
+	defaultEventWorkers = 16
+)
+
+// Identities gives clients that act as the ServiceAccounts of a domain.
+type Identities interface {
+	// Client gives a client that acts as a ServiceAccount, by impersonation.
+	Client(ctx context.Context, namespace, serviceAccount string) (client.Client, error)
+}
+
+// Guard says whether Decisions can be trusted.
+type Guard interface {
+	// Proven says whether the admission policies were proven to stand, and if not, why.
+	Proven(ctx context.Context, namespace string) (proven bool, why string)
+}
+
+// SecurityEventReconciler assesses events, opens the incidents of those that matter,
+// counts repeats, and does what people decide about events.
+type SecurityEventReconciler struct {
+	// Client reads from the cache and writes.
+	Client client.Client
+	// APIReader reads without a cache.
+	APIReader client.Reader
+	// Identities act as the plan's ServiceAccount to find out workloads.
+	Identities Identities
+	// Guard says whether Decisions can be trusted.
+	Guard Guard
+	// Policies are the compiled policies, shared with the ClassificationPolicyReconciler.
+	Policies *PolicyStore
+	// Clock gives the time.
+	Clock clock.PassiveClock
+	// ManagerUser is who assesses. Empty means the ServiceAccount of the manager that ships.
+	ManagerUser string
+	// MaxConcurrentReconciles is how many events are assessed at the same time. Zero means 16.
+	MaxConcurrentReconciles int
+
+	promoter *promoter
+	counted  writeGate
+}
+
+var _ reconcile.Reconciler = (*SecurityEventReconciler)(nil)
+
+// SetupWithManager adds the reconciler to a manager, and the indexes it needs.
+func (r *SecurityEventReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) error {
+	if err := indexSecurityEvents(ctx, mgr.GetFieldIndexer()); err != nil {
+		return err
+	}
+	if r.ManagerUser == "" {
+		r.ManagerUser = "system:serviceaccount:" + v1alpha1.SystemNamespace + ":" + v1alpha1.ManagerServiceAccount
+	}
+	workers := r.MaxConcurrentReconciles
+	if workers <= 0 {
+		workers = defaultEventWorkers
+	}
+	r.promoter = &promoter{client: r.Client, uncached: r.APIReader, clock: r.Clock, keys: keymutex.NewHashed(4 * workers)}
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("securityevent").
+		For(&v1alpha1.SecurityEvent{}, builder.WithPredicates(eventNeedsWork)).
+		Watches(&v1alpha1.Decision{}, handler.EnqueueRequestsFromMapFunc(eventOfDecision)).
+		Watches(&v1alpha1.ClassificationPolicy{}, handler.EnqueueRequestsFromMapFunc(r.undecidedEventsOfPolicy),
+			builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		WatchesMetadata(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.undecidedEventsOfNamespace),
+			builder.WithPredicates(becomesDomain)).
+		WithOptions(controller.Options{MaxConcurrentReconciles: workers, ReconciliationTimeout: reconcileTimeout}).
+		Complete(r)
+}
+
+// Reconcile assesses one event, keeps its count, and answers the Decisions about it.
+func (r *SecurityEventReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	event := &v1alpha1.SecurityEvent{}
+	err := r.Client.Get(ctx, request.NamespacedName, event)
+	if apierrors.IsNotFound(err) {
+		return r.answerWithoutEvent(ctx, request.NamespacedName)
+	}
+	if err != nil || event.DeletionTimestamp != nil {
+		return ctrl.Result{}, err
+	}
+	domain, err := r.isDomain(ctx, event.Namespace)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if !domain {
+		return requeueOnConflict(r.refuse(ctx, event))
+	}
+	result, err := r.handle(ctx, event)
+	if err != nil {
+		return requeueOnConflict(err)
+	}
+	return result, nil
+}
+
+func (r *SecurityEventReconciler) handle(ctx context.Context, event *v1alpha1.SecurityEvent) (ctrl.Result, error) {
+	before := event.DeepCopy()
+	if err := r.assess(ctx, event); err != nil {
+		return ctrl.Result{}, err
+	}
+	wait, err := r.writeAssessed(ctx, before, event)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	result, err := r.answerDecisions(ctx, event)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if wait > 0 && (result.RequeueAfter == 0 || wait < result.RequeueAfter) {
+		result.RequeueAfter = wait
+	}
+	return result, nil
+}
+
+// writeAssessed writes what was assessed and counted. A count alone is written at most
+// once a second; then it says how long to wait.
+func (r *SecurityEventReconciler) writeAssessed(ctx context.Context, before, event *v1alpha1.SecurityEvent) (time.Duration, error) {
+	now := r.Clock.Now()
+	decided := !equality.Semantic.DeepEqual(before.Status, event.Status)
+	event.Status.Occurrences = occurrences(event.Status.Counters)
+	counted := before.Status.Occurrences != event.Status.Occurrences
+	if !decided && !counted {
+		return 0, nil
+	}
+	if !decided {
+		if wait := r.counted.wait(event.UID, now); wait > 0 {
+			event.Status.Occurrences = before.Status.Occurrences
+			return wait, nil
+		}
+	}
+	if err := r.write(ctx, before, event); err != nil {
+		return 0, err
+	}
+	r.counted.wrote(event.UID, now)
+	return 0, nil
+}
+
+func (r *SecurityEventReconciler) write(ctx context.Context, before, event *v1alpha1.SecurityEvent) error {
+	event.Status.ObservedGeneration = event.Generation
+	err := r.Client.Status().Patch(ctx, event, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+	if err != nil {
+		return fmt.Errorf("write status of event %q: %w", event.Name, err)
+	}
+	return nil
+}
+
+// refuse says on an event that nobody assesses it: its namespace is not a domain.
+func (r *SecurityEventReconciler) refuse(ctx context.Context, event *v1alpha1.SecurityEvent) error {
+	before := event.DeepCopy()
+	changed := meta.SetStatusCondition(&event.Status.Conditions, metav1.Condition{
+		Type:   v1alpha1.ConditionAssessed,
+		Status: metav1.ConditionFalse,
+		Reason: v1alpha1.ReasonNotADomain,
+		Message: fmt.Sprintf("namespace %q must have the label '%s' to be a response domain; until then nobody assesses this event",
+			event.Namespace, v1alpha1.LabelDomain),
+		ObservedGeneration: event.Generation,
+		LastTransitionTime: metav1.NewTime(r.Clock.Now()),
+	})
+	if !changed || event.Status.Assessment.Outcome != "" {
+		return nil
+	}
+	return r.write(ctx, before, event)
+}
+
+func (r *SecurityEventReconciler) isDomain(ctx context.Context, name string) (bool, error) {
+	namespace := &metav1.PartialObjectMetadata{}
+	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
+	if err := r.Client.Get(ctx, client.ObjectKey{Name: name}, namespace); err != nil {
+		return false, fmt.Errorf("read namespace %q: %w", name, err)
+	}
+	_, labelled := namespace.Labels[v1alpha1.LabelDomain]
+	return labelled, nil
+}
+
+// occurrences is how often a thing was seen: once, and every repeat.
+func occurrences(counters []v1alpha1.EventCounter) int64 {
+	total := int64(1)
+	for _, counter := range counters {
+		if counter.Count > math.MaxInt64-total {
+			return math.MaxInt64
+		}
+		total += counter.Count
+	}
+	return total
+}
+
+// requeueOnConflict turns an error that says that what was read is out of date into
+// another look a moment later.
+func requeueOnConflict(err error) (ctrl.Result, error) {
+	if apierrors.IsConflict(err) || errors.Is(err, errStale) {
+		return ctrl.Result{RequeueAfter: conflictRetry}, nil
+	}
+	return ctrl.Result{}, err
+}
+
+const (
+	// countEvery is how often the count of one event is written at most.
+	countEvery = time.Second
+	// gateSize is from how many events on those not written lately are forgotten.
+	gateSize = 4096
+)
+
+// writeGate knows when the status of each event was last written.
+type writeGate struct {
+	mu   sync.Mutex
+	last map[types.UID]time.Time
+}
+
+// wait says how long to wait until a count may be written.
+func (g *writeGate) wait(uid types.UID, now time.Time) time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	last, ok := g.last[uid]
+	if !ok {
+		return 0
+	}
+	return countEvery - now.Sub(last)
+}
+
+func (g *writeGate) wrote(uid types.UID, now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.last == nil || len(g.last) >= gateSize {
+		kept := map[types.UID]time.Time{}
+		for other, last := range g.last {
+			if now.Sub(last) < countEvery {
+				kept[other] = last
+			}
+		}
+		g.last = kept
+	}
+	g.last[uid] = now
+}

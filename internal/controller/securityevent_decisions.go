@@ -1,0 +1,206 @@
+package controller
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/classify"
+	"github.com/firebreak-dev/firebreak/internal/lifecycle"
+)
+
+// guardRetry is when to ask again whether Decisions can be trusted.
+const guardRetry = 2 * time.Second
+
+// eventAnswer is what becomes of a Decision.
+type eventAnswer struct {
+	accepted bool
+	reason   string
+	message  string
+}
+
+func refusedAnswer(reason, format string, arguments ...any) eventAnswer {
+	return eventAnswer{reason: reason, message: fmt.Sprintf(format, arguments...)}
+}
+
+func acceptedAnswer(format string, arguments ...any) eventAnswer {
+	return eventAnswer{accepted: true, reason: v1alpha1.ReasonAccepted, message: fmt.Sprintf(format, arguments...)}
+}
+
+// answerDecisions does what people have decided about an event, in the order in which
+// they did. While nobody can tell who created them, they wait.
+func (r *SecurityEventReconciler) answerDecisions(ctx context.Context, event *v1alpha1.SecurityEvent) (ctrl.Result, error) {
+	decisions, err := r.unanswered(ctx, client.ObjectKeyFromObject(event))
+	if err != nil || len(decisions) == 0 {
+		return ctrl.Result{}, err
+	}
+	if proven, why := r.Guard.Proven(ctx, event.Namespace); !proven {
+		log.FromContext(ctx).Info("Decisions wait until the admission policies are proven to stand", "cause", why)
+		return ctrl.Result{RequeueAfter: guardRetry}, nil
+	}
+	for i := range decisions {
+		decision := &decisions[i]
+		given, err := r.decide(ctx, event, decision)
+		if err != nil {
+			return ctrl.Result{}, fmt.Errorf("decision %q: %w", decision.Name, err)
+		}
+		if err := r.answer(ctx, decision, given); err != nil {
+			return ctrl.Result{}, err
+		}
+	}
+	return ctrl.Result{}, nil
+}
+
+// answerWithoutEvent refuses the Decisions about an event that does not exist. The
+// cache may not have seen the event yet, so the API server is asked.
+func (r *SecurityEventReconciler) answerWithoutEvent(ctx context.Context, key types.NamespacedName) (ctrl.Result, error) {
+	decisions, err := r.unanswered(ctx, key)
+	if err != nil || len(decisions) == 0 {
+		return ctrl.Result{}, err
+	}
+	domain, err := r.isDomain(ctx, key.Namespace)
+	if err != nil || !domain {
+		return ctrl.Result{}, err
+	}
+	err = r.APIReader.Get(ctx, key, &v1alpha1.SecurityEvent{})
+	if err == nil {
+		return ctrl.Result{RequeueAfter: conflictRetry}, nil
+	}
+	if !apierrors.IsNotFound(err) {
+		return ctrl.Result{}, err
+	}
+	for i := range decisions {
+		refused := refusedAnswer(v1alpha1.ReasonSubjectNotFound, "there is no SecurityEvent %q in namespace %q", key.Name, key.Namespace)
+		if err := r.answer(ctx, &decisions[i], refused); err != nil {
+			return requeueOnConflict(err)
+		}
+	}
+	return ctrl.Result{}, nil
+}
+
+func (r *SecurityEventReconciler) unanswered(ctx context.Context, event types.NamespacedName) ([]v1alpha1.Decision, error) {
+	list := &v1alpha1.DecisionList{}
+	err := r.Client.List(ctx, list, client.InNamespace(event.Namespace), client.MatchingFields{indexUnanswered: event.Name})
+	if err != nil {
+		return nil, fmt.Errorf("list the Decisions about event %q: %w", event.Name, err)
+	}
+	slices.SortFunc(list.Items, func(a, b v1alpha1.Decision) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+	})
+	return list.Items, nil
+}
+
+// decide does what a Decision says, as far as it may.
+func (r *SecurityEventReconciler) decide(ctx context.Context, event *v1alpha1.SecurityEvent, decision *v1alpha1.Decision) (eventAnswer, error) {
+	for _, done := range append(event.Status.EarlierAssessments, event.Status.Assessment) {
+		if done.DecisionRef.Name == decision.Name {
+			return acceptedNow(event, decision), nil
+		}
+	}
+	if decision.Spec.Role != "" {
+		plan, err := r.planOf(ctx, event.Namespace)
+		if err != nil {
+			return eventAnswer{}, err
+		}
+		reason, message, ok := lifecycle.HoldsRole(plan, decision.Spec.Role, decision.Spec.By, decision.Spec.Groups)
+		if !ok {
+			return refusedAnswer(reason, "%s", message), nil
+		}
+	}
+	outcome := event.Status.Assessment.Outcome
+	belongs := outcome == v1alpha1.OutcomePromoted || outcome == v1alpha1.OutcomeJoined
+	switch decision.Spec.Type {
+	case v1alpha1.DecisionPromote:
+		if belongs {
+			return refusedAnswer(v1alpha1.ReasonAlreadyDecided, "the event belongs to incident %q already", event.Status.IncidentRef.Name), nil
+		}
+		return r.promoteByPerson(ctx, event, decision)
+	case v1alpha1.DecisionDismiss:
+		if belongs {
+			return refusedAnswer(v1alpha1.ReasonAlreadyDecided,
+				"the event belongs to incident %q: close that with the resolution 'FalsePositive' instead", event.Status.IncidentRef.Name), nil
+		}
+		if outcome != v1alpha1.OutcomeDeferred {
+			return refusedAnswer(v1alpha1.ReasonAlreadyDecided, "the event is dismissed already, by %s", event.Status.Assessment.By), nil
+		}
+		return r.recordPerson(ctx, event, decision, v1alpha1.OutcomeDismissed, "")
+	default:
+		return refusedAnswer(v1alpha1.ReasonNotAwaited, "a Decision about a SecurityEvent must be of type 'Promote' or 'Dismiss', not %q", decision.Spec.Type), nil
+	}
+}
+
+func (r *SecurityEventReconciler) promoteByPerson(ctx context.Context, event *v1alpha1.SecurityEvent, decision *v1alpha1.Decision) (eventAnswer, error) {
+	incident := classify.NewIncident(event)
+	incident.PlaybookRef = decision.Spec.PlaybookRef
+	if decision.Spec.Severity != "" {
+		incident.Severity = decision.Spec.Severity
+	}
+	if decision.Spec.Category != "" {
+		incident.Category = decision.Spec.Category
+	}
+	name, _, err := r.promoter.openOrJoin(ctx, promotion{event, incident, classify.DecisionCorrelation(decision)})
+	if err != nil {
+		return eventAnswer{}, err
+	}
+	return r.recordPerson(ctx, event, decision, v1alpha1.OutcomePromoted, name)
+}
+
+// recordPerson writes a person's assessment to the event.
+func (r *SecurityEventReconciler) recordPerson(ctx context.Context, event *v1alpha1.SecurityEvent, decision *v1alpha1.Decision,
+	outcome v1alpha1.AssessmentOutcome, incident string) (eventAnswer, error) {
+	before := event.DeepCopy()
+	r.apply(event, v1alpha1.Assessment{
+		Outcome:     outcome,
+		Reason:      v1alpha1.ReasonDecidedByPerson,
+		Message:     classify.Line(decision.Spec.Reason, maxAssessmentMessage),
+		Workload:    before.Status.Assessment.Workload,
+		By:          decision.Spec.By,
+		DecisionRef: v1alpha1.DecisionReference{Name: decision.Name},
+		Time:        metav1.NewTime(r.Clock.Now()),
+	}, incident)
+	if err := r.write(ctx, before, event); err != nil {
+		return eventAnswer{}, err
+	}
+	return acceptedNow(event, decision), nil
+}
+
+func acceptedNow(event *v1alpha1.SecurityEvent, decision *v1alpha1.Decision) eventAnswer {
+	if decision.Spec.Type == v1alpha1.DecisionDismiss {
+		return acceptedAnswer("the event is dismissed")
+	}
+	return acceptedAnswer("the event has opened incident %q", event.Status.IncidentRef.Name)
+}
+
+// answer writes on a Decision whether it was accepted.
+func (r *SecurityEventReconciler) answer(ctx context.Context, decision *v1alpha1.Decision, given eventAnswer) error {
+	before := decision.DeepCopy()
+	condition := metav1.Condition{
+		Type:               v1alpha1.ConditionAccepted,
+		Status:             metav1.ConditionFalse,
+		Reason:             given.reason,
+		Message:            given.message,
+		ObservedGeneration: decision.Generation,
+		LastTransitionTime: metav1.NewTime(r.Clock.Now()),
+	}
+	if given.accepted {
+		condition.Status = metav1.ConditionTrue
+	}
+	meta.SetStatusCondition(&decision.Status.Conditions, condition)
+	decision.Status.ObservedGeneration = decision.Generation
+	err := r.Client.Status().Patch(ctx, decision, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("answer Decision %q: %w", decision.Name, err)
+	}
+	return nil
+}

@@ -1,0 +1,114 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+)
+
+const (
+	// indexUndecided finds the SecurityEvents that are for the policies to decide, by 'true'.
+	indexUndecided = "firebreak.undecided"
+	// indexUnanswered finds the unanswered Decisions about a SecurityEvent, by its name.
+	indexUnanswered = "firebreak.unansweredEventDecision"
+)
+
+// indexSecurityEvents adds the indexes of the SecurityEventReconciler to a cache.
+func indexSecurityEvents(ctx context.Context, indexer client.FieldIndexer) error {
+	err := indexer.IndexField(ctx, &v1alpha1.SecurityEvent{}, indexUndecided, func(object client.Object) []string {
+		if event, ok := object.(*v1alpha1.SecurityEvent); ok && undecided(event) {
+			return []string{"true"}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("index SecurityEvents: %w", err)
+	}
+	err = indexer.IndexField(ctx, &v1alpha1.Decision{}, indexUnanswered, func(object client.Object) []string {
+		if decision, ok := object.(*v1alpha1.Decision); ok && unansweredAboutEvent(decision) {
+			return []string{decision.Spec.Subject.Name}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("index Decisions: %w", err)
+	}
+	return nil
+}
+
+func unansweredAboutEvent(decision *v1alpha1.Decision) bool {
+	return decision.Spec.Subject.Kind == v1alpha1.SubjectSecurityEvent &&
+		meta.FindStatusCondition(decision.Status.Conditions, v1alpha1.ConditionAccepted) == nil
+}
+
+// eventNeedsWork leaves out the echo of the manager's own writes: what is new is a new
+// event, a repeat, or an event without an assessment.
+var eventNeedsWork = predicate.Funcs{
+	UpdateFunc: func(update event.UpdateEvent) bool {
+		before, ok := update.ObjectOld.(*v1alpha1.SecurityEvent)
+		after, alsoOK := update.ObjectNew.(*v1alpha1.SecurityEvent)
+		if !ok || !alsoOK {
+			return true
+		}
+		return after.Status.Assessment.Outcome == "" ||
+			!equality.Semantic.DeepEqual(before.Status.Counters, after.Status.Counters)
+	},
+	DeleteFunc: func(event.DeleteEvent) bool { return false },
+}
+
+// becomesDomain lets through namespaces that have just become response domains.
+var becomesDomain = predicate.Funcs{
+	CreateFunc: func(event.CreateEvent) bool { return false },
+	UpdateFunc: func(update event.UpdateEvent) bool {
+		_, before := update.ObjectOld.GetLabels()[v1alpha1.LabelDomain]
+		_, after := update.ObjectNew.GetLabels()[v1alpha1.LabelDomain]
+		return after && !before
+	},
+	DeleteFunc:  func(event.DeleteEvent) bool { return false },
+	GenericFunc: func(event.GenericEvent) bool { return false },
+}
+
+// eventOfDecision maps an unanswered Decision to the event it is about.
+func eventOfDecision(_ context.Context, object client.Object) []reconcile.Request {
+	decision, ok := object.(*v1alpha1.Decision)
+	if !ok || !unansweredAboutEvent(decision) {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: types.NamespacedName{
+		Namespace: decision.Namespace, Name: decision.Spec.Subject.Name,
+	}}}
+}
+
+func (r *SecurityEventReconciler) undecidedEventsOfPolicy(ctx context.Context, policy client.Object) []reconcile.Request {
+	return r.undecidedEvents(ctx, policy.GetNamespace())
+}
+
+func (r *SecurityEventReconciler) undecidedEventsOfNamespace(ctx context.Context, namespace client.Object) []reconcile.Request {
+	return r.undecidedEvents(ctx, namespace.GetName())
+}
+
+// undecidedEvents lists also the events that are being assessed just now: they may not
+// have seen what has changed.
+func (r *SecurityEventReconciler) undecidedEvents(ctx context.Context, namespace string) []reconcile.Request {
+	list := &v1alpha1.SecurityEventList{}
+	err := r.Client.List(ctx, list, client.InNamespace(namespace), client.MatchingFields{indexUndecided: "true"}, client.UnsafeDisableDeepCopy)
+	if err != nil {
+		log.FromContext(ctx).Error(err, "events not assessed again", "namespace", namespace)
+		return nil
+	}
+	requests := make([]reconcile.Request, 0, len(list.Items))
+	for i := range list.Items {
+		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
+	}
+	return requests
+}

@@ -1,0 +1,94 @@
+package evidence
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/gowebpki/jcs"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/action"
+)
+
+// SealJournal keeps entries of an incident's timeline as Evidence of type Journal: one
+// line of canonical JSON (RFC 8785) an entry, the oldest first. The entries must follow
+// each other.
+//
+// When a journal that begins with the same entry was sealed before, and crashed before
+// it was recorded, that one is given; it may hold fewer entries than are given now, and
+// the caller must go by its spec.journal.
+func (r *Recorder) SealJournal(ctx context.Context, incident *v1alpha1.Incident, entries []v1alpha1.TimelineEntry) (*v1alpha1.Evidence, error) {
+	lines, err := journalLines(entries)
+	if err != nil {
+		return nil, err
+	}
+	first, last := &entries[0], &entries[len(entries)-1]
+	name := action.NameFor(incident.Name, "journal-"+strconv.FormatInt(first.Sequence, 10), maxName)
+	found := &v1alpha1.Evidence{}
+	err = r.Client.Get(ctx, client.ObjectKey{Namespace: incident.Namespace, Name: name}, found)
+	switch {
+	case err == nil && !seals(found, incident, entries):
+		return nil, fmt.Errorf("Evidence '%s' is not the journal of these entries: somebody has taken its name", name)
+	case err == nil:
+		return found, r.markStored(ctx, found)
+	case !apierrors.IsNotFound(err):
+		return nil, fmt.Errorf("Evidence '%s': %w", name, err)
+	}
+	stored, err := r.put(ctx, incident.Namespace, bytes.NewReader(lines))
+	if err != nil {
+		return nil, err
+	}
+	return r.create(ctx, incident, name, v1alpha1.EvidenceSpec{
+		IncidentRef:   v1alpha1.IncidentReference{Name: incident.Name},
+		Type:          v1alpha1.EvidenceJournal,
+		Method:        "entries of status.timeline, sealed before they leave it",
+		Tool:          r.tool(),
+		CollectedTime: metav1.NewTime(r.Clock.Now()),
+		CollectedBy:   r.Manager,
+		MediaType:     "application/jsonl",
+		Journal:       &v1alpha1.JournalRange{FirstSequence: first.Sequence, LastSequence: last.Sequence, Previous: first.Previous, LastHash: last.Hash},
+	}, stored)
+}
+
+// journalLines gives entries that follow each other as lines of canonical JSON.
+func journalLines(entries []v1alpha1.TimelineEntry) ([]byte, error) {
+	if len(entries) == 0 {
+		return nil, errors.New("a journal must have at least one entry")
+	}
+	var lines bytes.Buffer
+	for i := range entries {
+		entry := &entries[i]
+		if i > 0 && (entry.Sequence != entries[i-1].Sequence+1 || entry.Previous != entries[i-1].Hash) {
+			return nil, fmt.Errorf("timeline entry %d does not follow entry %d", entry.Sequence, entries[i-1].Sequence)
+		}
+		raw, err := json.Marshal(entry)
+		if err != nil {
+			return nil, fmt.Errorf("timeline entry %d: %w", entry.Sequence, err)
+		}
+		line, err := jcs.Transform(raw)
+		if err != nil {
+			return nil, fmt.Errorf("timeline entry %d: %w", entry.Sequence, err)
+		}
+		lines.Write(line)
+		lines.WriteByte('\n')
+	}
+	return lines.Bytes(), nil
+}
+
+// seals says whether Evidence is a journal of the first of the entries.
+func seals(found *v1alpha1.Evidence, incident *v1alpha1.Incident, entries []v1alpha1.TimelineEntry) bool {
+	journal := found.Spec.Journal
+	if found.Spec.Type != v1alpha1.EvidenceJournal || found.Spec.IncidentRef.Name != incident.Name || journal == nil ||
+		journal.FirstSequence != entries[0].Sequence || journal.Previous != entries[0].Previous {
+		return false
+	}
+	index := journal.LastSequence - journal.FirstSequence
+	return index >= 0 && index < int64(len(entries)) && entries[index].Hash == journal.LastHash
+}

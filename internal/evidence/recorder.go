@@ -1,0 +1,197 @@
+package evidence
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/retry"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/action"
+)
+
+// ToolName is the name of the tool in Evidence that Firebreak has collected.
+const ToolName = "firebreak"
+
+// maxName is how long an object's name may be.
+const maxName = 253
+
+// nameDigits are the lengths of the hash in an Evidence's name. The second is for when
+// somebody has taken the first name.
+var nameDigits = []int{10, 32}
+
+// Recorder preserves what playbooks collect. Its identity is the manager's: a playbook's
+// ServiceAccount needs no right on Evidence.
+type Recorder struct {
+	// Client writes Evidence, and reads it without a cache, as the manager.
+	Client client.Client
+	// Namespaces reads namespaces, for their UIDs; it may be a cache.
+	Namespaces client.Reader
+	// Store keeps the bytes.
+	Store *Store
+	// Clock tells when a journal was sealed.
+	Clock clock.PassiveClock
+	// Manager is the user name of the manager, which seals journals.
+	Manager string
+	// Version is the version of Firebreak.
+	Version string
+	// APIServerVersion is the version of the API server that evidence is read from.
+	// Empty means not known.
+	APIServerVersion string
+}
+
+var _ action.Recorder = (*Recorder)(nil)
+
+// Preserve stores the bytes of a record and creates the Evidence that names them. Asked
+// again for the same key, step, attempt and target it gives what it has kept, without
+// reading anything anew.
+func (r *Recorder) Preserve(ctx context.Context, request *action.Request, record action.Record) (*v1alpha1.Evidence, error) {
+	incident := request.Incident
+	parts := []string{string(incident.UID), request.Step.Name, strconv.Itoa(int(request.Attempt)), string(request.Target.UID), record.Key}
+	spec := record.Spec
+	spec.IncidentRef = v1alpha1.IncidentReference{Name: incident.Name}
+	spec.Step = request.Step.Name
+	spec.Tool = r.tool()
+	spec.CollectedTime = metav1.NewTime(request.Now)
+	spec.CollectedBy = request.ActingAs
+	spec.Origin.APIServerVersion = r.APIServerVersion
+	mine := func(found *v1alpha1.EvidenceSpec) bool {
+		return found.IncidentRef == spec.IncidentRef && found.Step == spec.Step && found.Type == spec.Type &&
+			found.CollectedBy == spec.CollectedBy && found.Tool.Name == ToolName
+	}
+	name, found, err := r.find(ctx, incident, parts, mine)
+	if err != nil {
+		return nil, err
+	}
+	if found != nil {
+		return found, r.markStored(ctx, found)
+	}
+	from, err := record.Open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	stored, err := r.put(ctx, incident.Namespace, from)
+	if err := errors.Join(err, from.Close()); err != nil {
+		return nil, err
+	}
+	if record.Complete != nil {
+		record.Complete(&spec)
+	}
+	return r.create(ctx, incident, name, spec, stored)
+}
+
+func (r *Recorder) tool() v1alpha1.EvidenceTool {
+	return v1alpha1.EvidenceTool{Name: ToolName, Version: r.Version}
+}
+
+// find looks for Evidence that an earlier try has made, and otherwise for a free name.
+// A name that somebody else has taken is not used.
+func (r *Recorder) find(ctx context.Context, incident *v1alpha1.Incident, parts []string, mine func(*v1alpha1.EvidenceSpec) bool) (string, *v1alpha1.Evidence, error) {
+	name := ""
+	for _, digits := range nameDigits {
+		name = action.NameFor(incident.Name, action.ShortHash(digits, parts...), maxName)
+		found := &v1alpha1.Evidence{}
+		err := r.Client.Get(ctx, client.ObjectKey{Namespace: incident.Namespace, Name: name}, found)
+		switch {
+		case apierrors.IsNotFound(err):
+			return name, nil, nil
+		case err != nil:
+			return "", nil, fmt.Errorf("Evidence '%s': %w", name, err)
+		case mine(&found.Spec):
+			return name, found, nil
+		}
+	}
+	return "", nil, fmt.Errorf("Evidence '%s' is not of this step: somebody has taken its name, delete it", name)
+}
+
+func (r *Recorder) put(ctx context.Context, namespace string, from io.Reader) (Stored, error) {
+	domain, err := r.domain(ctx, namespace)
+	if err != nil {
+		return Stored{}, err
+	}
+	return r.Store.Put(ctx, domain, from)
+}
+
+// domain gives the UID of a namespace: one that was made anew under the same name is
+// another domain, and shares no bytes with the first.
+func (r *Recorder) domain(ctx context.Context, name string) (types.UID, error) {
+	namespace := &corev1.Namespace{}
+	if err := r.Namespaces.Get(ctx, client.ObjectKey{Name: name}, namespace); err != nil {
+		return "", fmt.Errorf("the UID of namespace '%s' could not be read: %w", name, err)
+	}
+	return namespace.UID, nil
+}
+
+// create makes the Evidence of bytes that are stored. Another try may have been faster.
+func (r *Recorder) create(ctx context.Context, incident *v1alpha1.Incident, name string, spec v1alpha1.EvidenceSpec, stored Stored) (*v1alpha1.Evidence, error) {
+	spec.Digest = stored.Digest
+	spec.SizeBytes = &stored.SizeBytes
+	made := &v1alpha1.Evidence{Spec: spec}
+	made.Namespace = incident.Namespace
+	made.Name = name
+	made.Labels = map[string]string{v1alpha1.LabelIncident: action.IncidentLabel(incident.Name)}
+	if err := r.Client.Create(ctx, made); err != nil {
+		return nil, fmt.Errorf("Evidence '%s': %w", name, err)
+	}
+	return made, r.say(ctx, made, stored.Location, nil)
+}
+
+// markStored makes sure that Evidence found says where its bytes are. A crash may have
+// come between its creation and its status.
+func (r *Recorder) markStored(ctx context.Context, found *v1alpha1.Evidence) error {
+	if meta.IsStatusConditionTrue(found.Status.Conditions, v1alpha1.ConditionStored) {
+		return nil
+	}
+	domain, err := r.domain(ctx, found.Namespace)
+	if err != nil {
+		return err
+	}
+	location := string(domain) + "/" + found.Spec.Digest[len(DigestPrefix):]
+	missing := r.Store.Check(ctx, location, found.Spec.Digest)
+	if missing != nil && !errors.Is(missing, ErrNotStored) && !errors.Is(missing, ErrChanged) {
+		return missing
+	}
+	if err := r.say(ctx, found, location, missing); err != nil {
+		return err
+	}
+	return missing
+}
+
+// say writes the status: where the bytes are, or why they are not there.
+func (r *Recorder) say(ctx context.Context, evidence *v1alpha1.Evidence, location string, missing error) error {
+	condition := metav1.Condition{
+		Type: v1alpha1.ConditionStored, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonDigestMatches,
+		Message: "the bytes were written, and read back with the digest", ObservedGeneration: evidence.Generation,
+	}
+	if missing != nil {
+		condition.Status, condition.Reason, condition.Message = metav1.ConditionFalse, v1alpha1.ReasonMissing, missing.Error()
+	}
+	err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		evidence.Status.ObservedGeneration = evidence.Generation
+		if missing == nil {
+			evidence.Status.Location = location
+		}
+		meta.SetStatusCondition(&evidence.Status.Conditions, condition)
+		err := r.Client.Status().Update(ctx, evidence)
+		if apierrors.IsConflict(err) {
+			if err := r.Client.Get(ctx, client.ObjectKeyFromObject(evidence), evidence); err != nil {
+				return err
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("status of Evidence '%s': %w", evidence.Name, err)
+	}
+	return nil
+}

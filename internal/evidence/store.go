@@ -1,0 +1,200 @@
+// Package evidence preserves evidence (ISO/IEC 27002:2022, 5.28): first the bytes, in a
+// store that keeps them under their digest and writes them once, then the Evidence that
+// names them.
+package evidence
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"gocloud.dev/blob"
+	"gocloud.dev/blob/fileblob"
+	"gocloud.dev/blob/memblob"
+	"gocloud.dev/gcerrors"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// DigestPrefix begins every digest.
+const DigestPrefix = "sha256:"
+
+var (
+	// ErrNotStored says that the store has no bytes under a location.
+	ErrNotStored = errors.New("the store has no such bytes")
+	// ErrChanged says that the bytes in the store do not have the digest they must have.
+	ErrChanged = errors.New("the bytes in the store were changed")
+)
+
+var (
+	digestForm   = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+	locationForm = regexp.MustCompile(`^[0-9a-zA-Z-]{1,63}/[0-9a-f]{64}$`)
+)
+
+// Store keeps bytes under their digest, apart for each response domain. What is stored
+// is never changed.
+type Store struct {
+	bucket    *blob.Bucket
+	directory string
+	temporary string
+}
+
+// Stored says where bytes are and what they are.
+type Stored struct {
+	// Location is the key of the bytes: the UID of the namespace, a slash, and the
+	// digest's hexadecimal digits.
+	Location string
+	// Digest is the SHA-256 of the bytes, as 'sha256:' and 64 hexadecimal digits.
+	Digest string
+	// SizeBytes is how many there are.
+	SizeBytes int64
+}
+
+// OpenStore opens the store of a URL: 'file:///directory', which is made when it is not
+// there, or 'mem://' for tests. Bytes wait in the directory temporary while their digest
+// is not known; empty means the store's own directory, or the system's where it has
+// none.
+func OpenStore(_ context.Context, location, temporary string) (*Store, error) {
+	parsed, err := url.Parse(location)
+	if err != nil {
+		return nil, fmt.Errorf("evidence store '%s': must be a URL such as 'file:///var/lib/firebreak/evidence': %w", location, err)
+	}
+	store := &Store{temporary: temporary}
+	switch parsed.Scheme {
+	case memblob.Scheme:
+		store.bucket = memblob.OpenBucket(nil)
+		return store, nil
+	case fileblob.Scheme:
+	default:
+		return nil, fmt.Errorf("evidence store '%s': the scheme must be 'file' (or 'mem' in tests)", location)
+	}
+	if parsed.RawQuery != "" || (parsed.Host != "" && parsed.Host != "localhost") || !filepath.IsAbs(filepath.FromSlash(parsed.Path)) {
+		return nil, fmt.Errorf("evidence store '%s': must be 'file://' and an absolute path, and nothing else", location)
+	}
+	store.directory = filepath.FromSlash(parsed.Path)
+	if store.temporary == "" {
+		store.temporary = store.directory
+	}
+	// Others who can log in to the node are no readers of evidence.
+	store.bucket, err = fileblob.OpenBucket(store.directory, &fileblob.Options{
+		CreateDir: true, DirFileMode: 0o700, NoTempDir: true, Metadata: fileblob.MetadataDontWrite,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("evidence store '%s': %w", location, err)
+	}
+	return store, nil
+}
+
+// Close closes the store.
+func (s *Store) Close() error { return s.bucket.Close() }
+
+// Put stores bytes for a domain. They are there, on the disk, and have been read back
+// when it returns.
+func (s *Store) Put(ctx context.Context, domain types.UID, from io.Reader) (Stored, error) {
+	file, err := os.CreateTemp(s.temporary, ".incoming-*")
+	if err != nil {
+		return Stored{}, fmt.Errorf("evidence: %w", err)
+	}
+	// Without its name it leaves nothing behind, not even after a SIGKILL.
+	_ = os.Remove(file.Name())
+	defer func() { _ = file.Close() }()
+	hash := sha256.New()
+	size, err := io.Copy(io.MultiWriter(file, hash), from)
+	if err != nil {
+		return Stored{}, fmt.Errorf("evidence: %w", err)
+	}
+	digits := hex.EncodeToString(hash.Sum(nil))
+	stored := Stored{Location: string(domain) + "/" + digits, Digest: DigestPrefix + digits, SizeBytes: size}
+	if !locationForm.MatchString(stored.Location) {
+		return Stored{}, fmt.Errorf("evidence: '%s' is not the UID of a namespace", domain)
+	}
+	err = s.Check(ctx, stored.Location, stored.Digest)
+	if err == nil || !errors.Is(err, ErrNotStored) && !errors.Is(err, ErrChanged) {
+		return stored, err
+	}
+	// Bytes that do not have the digest they are stored under are what a crash of the
+	// node has left of an earlier write, or were tampered with: the right ones replace them.
+	options := &blob.WriterOptions{ContentType: "application/octet-stream", IfNotExist: errors.Is(err, ErrNotStored)}
+	if err := s.write(ctx, stored.Location, file, options); err != nil {
+		return Stored{}, err
+	}
+	return stored, s.Check(ctx, stored.Location, stored.Digest)
+}
+
+func (s *Store) write(ctx context.Context, location string, file *os.File, options *blob.WriterOptions) error {
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("evidence: %w", err)
+	}
+	err := s.bucket.Upload(ctx, location, file, options)
+	if gcerrors.Code(err) == gcerrors.FailedPrecondition {
+		// Another has just stored the same bytes.
+		err = nil
+	}
+	if err != nil {
+		return fmt.Errorf("evidence %s: %w", location, err)
+	}
+	return s.sync(location)
+}
+
+// sync makes sure that the bytes and their name are on the disk.
+func (s *Store) sync(location string) error {
+	if s.directory == "" {
+		return nil
+	}
+	path := filepath.Join(s.directory, filepath.FromSlash(location))
+	for _, name := range []string{path, filepath.Dir(path), s.directory} {
+		file, err := os.Open(name)
+		if err != nil {
+			return fmt.Errorf("evidence %s: %w", location, err)
+		}
+		err = file.Sync()
+		_ = file.Close()
+		if err != nil {
+			return fmt.Errorf("evidence %s: %w", location, err)
+		}
+	}
+	return nil
+}
+
+// Open opens the bytes of a location. The caller closes them.
+func (s *Store) Open(ctx context.Context, location string) (io.ReadCloser, error) {
+	if !locationForm.MatchString(location) {
+		return nil, fmt.Errorf("evidence: location '%s' must be the UID of a namespace, a slash, and 64 hexadecimal digits", location)
+	}
+	reader, err := s.bucket.NewReader(ctx, location, nil)
+	if gcerrors.Code(err) == gcerrors.NotFound {
+		return nil, fmt.Errorf("evidence %s: %w", location, ErrNotStored)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("evidence %s: %w", location, err)
+	}
+	return reader, nil
+}
+
+// Check reads the bytes of a location and says whether they have the digest: it gives
+// ErrNotStored when there are none, and ErrChanged when they have another.
+func (s *Store) Check(ctx context.Context, location, digest string) error {
+	if !digestForm.MatchString(digest) {
+		return fmt.Errorf("evidence: digest '%s' must be 'sha256:' and 64 hexadecimal digits", digest)
+	}
+	reader, err := s.Open(ctx, location)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = reader.Close() }()
+	hash := sha256.New()
+	if _, err := io.Copy(hash, reader); err != nil {
+		return fmt.Errorf("evidence %s: %w", location, err)
+	}
+	if found := hex.EncodeToString(hash.Sum(nil)); found != strings.TrimPrefix(digest, DigestPrefix) {
+		return fmt.Errorf("evidence %s: %w: they have digest sha256:%s, but must have %s", location, ErrChanged, found, digest)
+	}
+	return nil
+}

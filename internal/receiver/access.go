@@ -1,0 +1,199 @@
+package receiver
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	"k8s.io/apimachinery/pkg/util/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"golang.org/x/sync/singleflight"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+)
+
+const (
+	// allowedFor and refusedFor are how long an answer of the API server about a
+	// sender is taken for true.
+	allowedFor = 10 * time.Second
+	refusedFor = time.Second
+
+	maxRemembered = 4096
+	reviewTimeout = 10 * time.Second
+
+	anonymousUser        = "system:anonymous"
+	unauthenticatedGroup = "system:unauthenticated"
+	serviceAccountPrefix = "system:serviceaccount:"
+)
+
+// gatekeeper says who a sender is and whether that user may report to a namespace.
+type gatekeeper struct {
+	client        client.Client
+	allowUnscoped bool
+	remembered    *cache.LRUExpireCache
+	flights       singleflight.Group
+}
+
+// verdict is an answer about a sender: the user's name, or why not.
+type verdict struct {
+	user    string
+	problem *Problem
+}
+
+func newGatekeeper(c client.Client, allowUnscoped bool, clock cache.Clock) *gatekeeper {
+	return &gatekeeper{client: c, allowUnscoped: allowUnscoped, remembered: cache.NewLRUExpireCacheWithClock(maxRemembered, clock)}
+}
+
+// admit names the authenticated user behind a token who may report to the namespace.
+func (g *gatekeeper) admit(ctx context.Context, token, namespace string) (string, error) {
+	// Tokens are remembered by their hash, so that a memory dump holds none.
+	sum := sha256.Sum256([]byte(token))
+	key := string(sum[:]) + namespace
+	if known, ok := g.remembered.Get(key); ok {
+		return known.(verdict).answer()
+	}
+	answer, err, _ := g.flights.Do(key, func() (any, error) {
+		// Others wait for this answer too, so one sender's hanging up does not end it.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reviewTimeout)
+		defer cancel()
+		v, err := g.review(ctx, token, namespace)
+		if err != nil {
+			return nil, err
+		}
+		lifetime := allowedFor
+		if v.problem != nil {
+			lifetime = refusedFor
+		}
+		g.remembered.Add(key, v, lifetime)
+		return v, nil
+	})
+	if err != nil {
+		return "", unavailable("The Kubernetes API server could not say whether the sender may report: " + err.Error())
+	}
+	return answer.(verdict).answer()
+}
+
+func (v verdict) answer() (string, error) {
+	if v.problem != nil {
+		refused := *v.problem
+		return v.user, &refused
+	}
+	return v.user, nil
+}
+
+func (g *gatekeeper) review(ctx context.Context, token, namespace string) (verdict, error) {
+	user, problem, err := g.authenticate(ctx, token)
+	if err != nil || problem != nil {
+		return verdict{problem: problem}, err
+	}
+	problem, err = g.authorize(ctx, user, namespace)
+	return verdict{user: user.Username, problem: problem}, err
+}
+
+func (g *gatekeeper) authenticate(ctx context.Context, token string) (*authenticationv1.UserInfo, *Problem, error) {
+	status, err := g.tokenReview(ctx, token, []string{v1alpha1.ReceiverAudience})
+	if err != nil {
+		return nil, nil, err
+	}
+	scoped := status.Authenticated && slices.Contains(status.Audiences, v1alpha1.ReceiverAudience)
+	if !scoped && g.allowUnscoped {
+		if status, err = g.tokenReview(ctx, token, nil); err != nil {
+			return nil, nil, err
+		}
+		scoped = status.Authenticated
+	}
+	switch user := &status.User; {
+	case !scoped:
+		return nil, unauthenticated("The bearer token must be valid and have the audience '" + v1alpha1.ReceiverAudience +
+			"'; `kubectl create token SERVICEACCOUNT -n NAMESPACE --audience=" + v1alpha1.ReceiverAudience + "` makes one."), nil
+	case user.Username == "", user.Username == anonymousUser, slices.Contains(user.Groups, unauthenticatedGroup):
+		return nil, unauthenticated("The sender must not be anonymous."), nil
+	case utf8.RuneCountInString(user.Username) > maxName:
+		return nil, unauthenticated(fmt.Sprintf("The sender's user name must be at most %d characters long.", maxName)), nil
+	default:
+		return user, nil, nil
+	}
+}
+
+func (g *gatekeeper) tokenReview(ctx context.Context, token string, audiences []string) (*authenticationv1.TokenReviewStatus, error) {
+	review := &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: audiences}}
+	if err := g.client.Create(ctx, review); err != nil {
+		return nil, fmt.Errorf("creating a TokenReview: %w", err)
+	}
+	return &review.Status, nil
+}
+
+func (g *gatekeeper) authorize(ctx context.Context, user *authenticationv1.UserInfo, namespace string) (*Problem, error) {
+	extra := make(map[string]authorizationv1.ExtraValue, len(user.Extra))
+	for key, value := range user.Extra {
+		extra[key] = authorizationv1.ExtraValue(value)
+	}
+	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+		User: user.Username, Groups: user.Groups, UID: user.UID, Extra: extra,
+		ResourceAttributes: &authorizationv1.ResourceAttributes{
+			Namespace: namespace, Verb: "create",
+			Group: v1alpha1.GroupName, Version: v1alpha1.SchemeGroupVersion.Version, Resource: "securityevents",
+		},
+	}}
+	if err := g.client.Create(ctx, review); err != nil {
+		return nil, fmt.Errorf("creating a SubjectAccessReview: %w", err)
+	}
+	if review.Status.Allowed {
+		return nil, nil
+	}
+	return problemf(http.StatusForbidden, "forbidden", "The sender may not report to this namespace",
+		"User '%s' must have the right to `create` `securityevents.%s` in namespace '%s'. Who may grant it types: %s",
+		user.Username, v1alpha1.GroupName, namespace, grant(user.Username, namespace)), nil
+}
+
+// grant is the line that gives a user the right to report.
+func grant(user, namespace string) string {
+	subject := "--user=" + quote(user)
+	if account, is := strings.CutPrefix(user, serviceAccountPrefix); is {
+		subject = "--serviceaccount=" + quote(account)
+	}
+	return fmt.Sprintf("kubectl create role report-events -n %[1]s --verb=create --resource=securityevents.%[2]s;"+
+		" kubectl create rolebinding report-events-%[3]s -n %[1]s --role=report-events %[4]s",
+		namespace, v1alpha1.GroupName, digest(user)[:nameStep], subject)
+}
+
+func quote(word string) string {
+	if !strings.ContainsFunc(word, func(r rune) bool {
+		return r >= utf8.RuneSelf || !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:.@_-", r)
+	}) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+func unauthenticated(detail string) *Problem {
+	return newProblem(http.StatusUnauthorized, "unauthenticated", "The sender is not authenticated", detail)
+}
+
+// bearerToken is the token of a request, which is nowhere kept, logged or echoed.
+func bearerToken(r *http.Request) (string, error) {
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	token = strings.TrimSpace(token)
+	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+		return "", unauthenticated("The request must have the header `Authorization: Bearer TOKEN`, with a token for the audience '" +
+			v1alpha1.ReceiverAudience + "'.")
+	}
+	return token, nil
+}
+
+func asProblem(err error) *Problem {
+	var problem *Problem
+	if errors.As(err, &problem) {
+		return problem
+	}
+	return unavailable(err.Error())
+}

@@ -1,0 +1,134 @@
+package receiver
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+)
+
+const (
+	// window is the time within which an equal fingerprint is the same event.
+	window = time.Hour
+
+	nameStep    = 10
+	maxProduct  = 40
+	eventPrefix = "event"
+
+	// modeLive keeps the names of real events apart from those of drills to come.
+	modeLive = "Live"
+)
+
+// identity is what makes two alerts the same event: equal identities are one event.
+type identity struct {
+	namespace string
+	prefix    string
+	hash      string
+}
+
+func identify(namespace string, a *alert) identity {
+	spec := &a.spec
+	id := identity{namespace: namespace, prefix: productSlug(spec.Source.Product)}
+	start := windowOf(spec.ObservedTime)
+	if spec.Fingerprint != "" {
+		id.hash = digest("fingerprint", spec.SubmittedBy, spec.Source.Product, spec.Source.Rule, spec.Fingerprint, modeLive, start)
+		return id
+	}
+	if !a.undated {
+		start = ""
+	}
+	// A struct of strings, times and maps always marshals, and always the same way.
+	content, _ := json.Marshal(a.content(spec))
+	id.hash = digest("content", spec.SubmittedBy, string(content), modeLive, start)
+	return id
+}
+
+// content is a spec without what the receiver filled in differently for each delivery.
+func (a *alert) content(spec *v1alpha1.SecurityEventSpec) *v1alpha1.SecurityEventSpec {
+	content := spec.DeepCopy()
+	if a.undated {
+		content.ObservedTime = metav1.Time{}
+	}
+	if a.unhashed {
+		content.RawDataHash = ""
+	}
+	return content
+}
+
+// sameAs says whether a recorded event is this alert's, and not one that has its name.
+func (a *alert) sameAs(event *v1alpha1.SecurityEvent) bool {
+	if a.spec.SubmittedBy != event.Spec.SubmittedBy || a.spec.Fingerprint != event.Spec.Fingerprint {
+		return false
+	}
+	if a.spec.Fingerprint == "" {
+		return equality.Semantic.DeepEqual(a.content(&a.spec), a.content(&event.Spec))
+	}
+	return a.spec.Source.Product == event.Spec.Source.Product && a.spec.Source.Rule == event.Spec.Source.Rule &&
+		windowOf(a.spec.ObservedTime) == windowOf(event.Spec.ObservedTime)
+}
+
+func windowOf(observed metav1.Time) string {
+	return observed.UTC().Truncate(window).Format(time.RFC3339)
+}
+
+// name is the n-th name to try, each longer than the one before while that is possible.
+func (id identity) name(n int) string {
+	return id.prefix + "-" + id.hash[:min((n+1)*nameStep, len(id.hash))]
+}
+
+// names is how many names there are.
+func (id identity) names() int {
+	return (len(id.hash) + nameStep - 1) / nameStep
+}
+
+// beside is the identity to go on with when a foreign event has even the longest
+// name: nobody can know it before that event exists.
+func (id identity) beside(foreign types.UID) identity {
+	id.hash = digest("beside", id.hash, string(foreign))
+	return id
+}
+
+var notInName = regexp.MustCompile(`[^a-z0-9]+`)
+
+func productSlug(product string) string {
+	slug := strings.Trim(notInName.ReplaceAllString(strings.ToLower(product), "-"), "-")
+	if len(slug) > maxProduct {
+		slug = strings.Trim(slug[:maxProduct], "-")
+	}
+	if slug == "" {
+		return eventPrefix
+	}
+	return slug
+}
+
+// digest is the SHA-256 of a list of strings, none of which can run into the next.
+func digest(parts ...string) string {
+	hash := sha256.New()
+	for _, part := range parts {
+		var length [8]byte
+		binary.BigEndian.PutUint64(length[:], uint64(len(part)))
+		hash.Write(length[:])
+		hash.Write([]byte(part))
+	}
+	return hex.EncodeToString(hash.Sum(nil))
+}
+
+// hashOf is the value of rawDataHash for a report as it was received.
+func hashOf(raw []byte) string {
+	sum := sha256.Sum256(raw)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+func itoa(n int) string {
+	return strconv.Itoa(n)
+}
