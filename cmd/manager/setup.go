@@ -8,6 +8,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -24,7 +26,7 @@ func uncached() []client.Object {
 
 // setUp wires the reconcilers.
 func setUp(ctx context.Context, mgr ctrl.Manager, o options) error {
-	store, err := evidence.OpenStore(ctx, o.evidenceStore)
+	store, err := evidence.OpenStore(ctx, o.evidenceStore, "")
 	if err != nil {
 		return fmt.Errorf("opening the evidence store %s: %w", o.evidenceStore, err)
 	}
@@ -35,7 +37,10 @@ func setUp(ctx context.Context, mgr ctrl.Manager, o options) error {
 		Forbidden: []string{o.namespace, metav1.NamespaceSystem}, Clock: real,
 	})
 	guard := controller.NewAdmissionGuard(mgr.GetClient(), real)
-	recorder := evidence.NewRecorder(store, mgr.GetClient(), version, real)
+	recorder := &evidence.Recorder{
+		Client: mgr.GetClient(), Namespaces: mgr.GetClient(), Store: store, Clock: real, Manager: user, Version: version,
+		APIServerVersion: serverVersion(mgr.GetConfig()),
+	}
 	policies := &controller.PolicyStore{}
 	if err := controller.AddIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
 		return fmt.Errorf("indexing the cache: %w", err)
@@ -57,4 +62,17 @@ func setUp(ctx context.Context, mgr ctrl.Manager, o options) error {
 		(&controller.ResponsePlaybookReconciler{Client: mgr.GetClient(), Clock: real}).SetupWithManager(mgr),
 		(&controller.LessonLearnedReconciler{Client: mgr.GetClient(), Clock: real}).SetupWithManager(mgr),
 	)
+}
+
+// serverVersion is kept with evidence; empty when it cannot be read.
+func serverVersion(config *rest.Config) string {
+	discovered, err := discovery.NewDiscoveryClientForConfig(config)
+	if err != nil {
+		return ""
+	}
+	info, err := discovered.ServerVersion()
+	if err != nil {
+		return ""
+	}
+	return info.GitVersion
 }

@@ -42,8 +42,7 @@ type demo struct {
 	pod      *corev1.Pod // as it was before the alert
 	event    string
 	incident string
-
-	alerted, isolated, contained, closed time.Time
+	alerted  time.Time
 }
 
 func main() {

@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	// margin is the width of the elapsed time that begins a line.
+	// margin is the width of the elapsed time that begins a line, indent of its sign.
 	margin       = 11
+	indent       = 2
 	defaultWidth = 110
 	maxWidth     = 130
 )
@@ -56,25 +57,27 @@ func (s *screen) heading(title, explanation string) {
 	}
 }
 
-// line says one thing that happened, and when.
-func (s *screen) line(format string, args ...any) {
-	stamp := fmt.Sprintf("[%6.2f s]", time.Since(s.started).Seconds())
-	for i, text := range wrap(fmt.Sprintf(format, args...), s.width-margin) {
-		if i > 0 {
-			stamp = strings.Repeat(" ", len(stamp))
-		}
-		fmt.Fprintf(s.out, "%s %s\n", s.dim(stamp), text)
-	}
+// line says one thing, and when.
+func (s *screen) line(format string, args ...any) { s.stamped("  ", fmt.Sprintf(format, args...)) }
+
+// good is a line about something that was waited for and came.
+func (s *screen) good(format string, args ...any) {
+	s.stamped(s.paint("32", "+")+" ", fmt.Sprintf(format, args...))
 }
 
-// good is a line about something that was waited for.
-func (s *screen) good(format string, args ...any) {
-	s.line("%s %s", "+", fmt.Sprintf(format, args...))
+func (s *screen) stamped(sign, text string) {
+	before := s.dim(fmt.Sprintf("[%6.2f s]", time.Since(s.started).Seconds())) + " " + sign
+	for _, line := range wrap(text, s.width-margin-indent) {
+		fmt.Fprintln(s.out, before+line)
+		before = strings.Repeat(" ", margin+indent)
+	}
 }
 
 // detail adds to the line before.
 func (s *screen) detail(format string, args ...any) {
-	s.block("  "+clean(fmt.Sprintf(format, args...)), "")
+	for _, line := range wrap(fmt.Sprintf(format, args...), s.width-margin-indent) {
+		s.block(line, "")
+	}
 }
 
 // command shows the line that shows or does the same.
@@ -83,13 +86,13 @@ func (s *screen) command(format string, args ...any) {
 }
 
 func (s *screen) block(text, code string) {
-	fmt.Fprintf(s.out, "%s%s\n", strings.Repeat(" ", margin), s.paint(code, text))
+	fmt.Fprintf(s.out, "%s%s\n", strings.Repeat(" ", margin+indent), s.paint(code, text))
 }
 
 // quoted shows what another program has printed.
 func (s *screen) quoted(text string) {
 	for _, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
-		fmt.Fprintf(s.out, "%s%s\n", strings.Repeat(" ", margin), s.dim("| "+clean(line)))
+		s.block(strings.TrimRight("| "+clean(line), " "), "2")
 	}
 }
 
@@ -109,11 +112,11 @@ func (s *screen) table(rows [][]string) {
 		for i, text := range row {
 			line.WriteString(clean(text) + strings.Repeat(" ", widths[i]-utf8.RuneCountInString(text)+2))
 		}
-		text := "  " + strings.TrimRight(line.String(), " ")
+		code := ""
 		if n == 0 {
-			text = s.dim(text)
+			code = "2"
 		}
-		s.block(text, "")
+		s.block(strings.TrimRight(line.String(), " "), code)
 	}
 }
 

@@ -3,12 +3,17 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -33,6 +38,13 @@ type world struct {
 
 	mutex   sync.Mutex
 	changed chan struct{}
+	marks   map[mark]time.Time
+}
+
+// mark is a stage that an object has reached.
+type mark struct {
+	name  string
+	stage string
 }
 
 // watched are the kinds the demo follows.
@@ -52,7 +64,7 @@ func newWorld(ctx context.Context, config *rest.Config) (*world, error) {
 			return nil, err
 		}
 	}
-	w := &world{changed: make(chan struct{})}
+	w := &world{changed: make(chan struct{}), marks: map[mark]time.Time{}}
 	var err error
 	if w.Client, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
 		return nil, err
@@ -70,9 +82,9 @@ func newWorld(ctx context.Context, config *rest.Config) (*world, error) {
 			return nil, fmt.Errorf("following %T: %w", kind, err)
 		}
 		if _, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
-			AddFunc:    func(any) { w.tell() },
-			UpdateFunc: func(any, any) { w.tell() },
-			DeleteFunc: func(any) { w.tell() },
+			AddFunc:    w.tell,
+			UpdateFunc: func(_, object any) { w.tell(object) },
+			DeleteFunc: func(any) { w.tell(nil) },
 		}); err != nil {
 			return nil, err
 		}
@@ -84,12 +96,50 @@ func newWorld(ctx context.Context, config *rest.Config) (*world, error) {
 	return w, nil
 }
 
-// tell wakes those who wait for a change.
-func (w *world) tell() {
+// tell wakes those who wait for a change, and takes down when an object was first
+// seen to have reached a stage: whoever shows it may be late.
+func (w *world) tell(object any) {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
+	switch o := object.(type) {
+	case *corev1.Pod:
+		w.mark(o.Name, isolated, slices.ContainsFunc(slices.Collect(maps.Keys(o.Labels)), func(key string) bool {
+			return strings.HasPrefix(key, "isolation.firebreak.dev/")
+		}))
+	case *v1alpha1.Incident:
+		w.mark(o.Name, contained, meta.IsStatusConditionTrue(o.Status.Conditions, v1alpha1.ConditionContained))
+		w.mark(o.Name, recovered, meta.IsStatusConditionTrue(o.Status.Conditions, v1alpha1.ConditionRecovered))
+		w.mark(o.Name, closed, o.Status.Phase == v1alpha1.PhaseClosed)
+	}
 	close(w.changed)
 	w.changed = make(chan struct{})
+}
+
+func (w *world) mark(name, stage string, reached bool) {
+	at := mark{name, stage}
+	if _, known := w.marks[at]; reached && !known {
+		w.marks[at] = time.Now()
+	}
+}
+
+// The stages that are timed.
+const (
+	isolated  = "the pod is cut off"
+	contained = "contained, evidence included"
+	recovered = "recovered and verified"
+	closed    = "closed"
+)
+
+func reachedStep(incident *v1alpha1.Incident, name string) bool {
+	step := stepOf(incident, name)
+	return step != nil && (step.State == v1alpha1.StepSucceeded || step.State == v1alpha1.StepReverted)
+}
+
+// reached is when an object was first seen to have reached a stage.
+func (w *world) reached(name, stage string) time.Time {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	return w.marks[mark{name, stage}]
 }
 
 func (w *world) change() <-chan struct{} {

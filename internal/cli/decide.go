@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -104,7 +105,7 @@ func (s *session) decide(ctx context.Context, f *decisionFlags, user authenticat
 		if refused := refusal(err, d.namespace); refused != nil {
 			return refused
 		}
-		return explain(err, "create the Decision")
+		return s.uncertain(err, d.namespace)
 	}
 	if f.dryRun == "server" {
 		return s.printDecision(f, object)
@@ -117,6 +118,23 @@ func (s *session) decide(ctx context.Context, f *decisionFlags, user authenticat
 		return nil
 	}
 	return s.awaitAnswer(ctx, f, d, object)
+}
+
+// uncertain is a failure to create a Decision. Without an answer of the API server
+// nobody can tell whether there is one.
+func (s *session) uncertain(err error, namespace string) error {
+	var status apierrors.APIStatus
+	if errors.As(err, &status) {
+		return explain(err, "create the Decision")
+	}
+	why := "the connection was lost (" + err.Error() + ")"
+	if errors.Is(err, context.Canceled) {
+		why = "interrupted"
+	}
+	return &failure{code: ExitError, cause: err, message: why + ": the Decision may have been created all the same", hints: []string{
+		fmt.Sprintf("Look:     kubectl get decisions -n %s%s", namespace, s.clusterFlags()),
+		"To decide twice does no harm: run the same command again.",
+	}}
 }
 
 func (s *session) newDecision(ctx context.Context, user authenticationv1.UserInfo, d decision) *v1alpha1.Decision {

@@ -56,7 +56,7 @@ func groupsForRole(plan *v1alpha1.ResponsePlan, role string, own []string) []str
 		}
 	}
 	var groups []string
-	for _, group := range own {
+	for _, group := range slices.Sorted(slices.Values(own)) {
 		if holds(group) && len(groups) < maxGroups && !slices.Contains(groups, group) {
 			groups = append(groups, group)
 		}

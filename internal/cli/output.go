@@ -36,37 +36,49 @@ func printObjects(w io.Writer, format string, objects ...any) error {
 		if len(objects) == 1 {
 			object = objects[0]
 		}
-		text, err := safeJSON(object)
+		text, err := plainJSON(object)
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintln(w, text)
+		_, err = fmt.Fprintln(w, escapeJSON(text))
 		return err
 	}
 	for i, object := range objects {
 		if i > 0 {
 			fmt.Fprintln(w, "---")
 		}
-		text, err := yaml.Marshal(object)
+		text, err := safeYAML(object)
 		if err != nil {
 			return err
 		}
-		if hasUnprintable(string(text)) {
-			// JSON is YAML too, and it can say everything without saying it aloud.
-			safe, err := safeJSON(object)
-			if err != nil {
-				return err
-			}
-			text = []byte(safe + "\n")
-		}
-		if _, err := w.Write(text); err != nil {
+		if _, err := io.WriteString(w, text); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func safeJSON(object any) (string, error) {
+// safeYAML gives an object as YAML. With characters in it that a terminal may obey it
+// becomes JSON, which is YAML too and can say everything without saying it aloud.
+func safeYAML(object any) (string, error) {
+	text, err := plainJSON(object)
+	if err != nil {
+		return "", err
+	}
+	if hasUnprintable(text) {
+		return escapeYAML(text) + "\n", nil
+	}
+	readable, err := yaml.JSONToYAML([]byte(text))
+	if err != nil {
+		return "", err
+	}
+	if hasUnprintable(string(readable)) {
+		return text + "\n", nil
+	}
+	return string(readable), nil
+}
+
+func plainJSON(object any) (string, error) {
 	var b strings.Builder
 	encoder := json.NewEncoder(&b)
 	encoder.SetIndent("", "  ")
@@ -74,7 +86,7 @@ func safeJSON(object any) (string, error) {
 	if err := encoder.Encode(object); err != nil {
 		return "", err
 	}
-	return escapeJSON(strings.TrimSuffix(b.String(), "\n")), nil
+	return strings.TrimSuffix(b.String(), "\n"), nil
 }
 
 func hasUnprintable(text string) bool {

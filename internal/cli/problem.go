@@ -20,8 +20,11 @@ const (
 // something. What is to be done completes 'cannot …', such as 'read the incidents'.
 func explain(err error, doing string) error {
 	var f *failure
-	if errors.As(err, &f) || errors.Is(err, context.Canceled) {
+	if errors.As(err, &f) {
 		return err
+	}
+	if errors.Is(err, context.Canceled) {
+		return &failure{code: ExitError, message: "interrupted: nothing was done", cause: err}
 	}
 	message, hint := err.Error(), ""
 	switch {

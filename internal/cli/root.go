@@ -63,6 +63,7 @@ func newRootCommand(s *session) *cobra.Command {
 	} {
 		for _, command := range commands {
 			command.GroupID = group
+			command.DisableFlagsInUseLine = true
 			root.AddCommand(command)
 		}
 	}

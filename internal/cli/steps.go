@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 )
@@ -35,14 +34,15 @@ func stepTable(v *view, steps []v1alpha1.IncidentStep) *table {
 
 func (v *view) stepRow(step *v1alpha1.IncidentStep) []cell {
 	mark, color := v.stepMark(step.State)
-	took := v.took(step.StartTime, step.EndTime)
-	if step.EndTime == nil && step.DeadlineTime != nil && step.State != v1alpha1.StepPending {
-		took += ", due " + v.due(step.DeadlineTime)
+	took, due, attempt := v.took(step.StartTime, step.EndTime), "", ""
+	if took != "" && step.EndTime == nil {
+		took = "for " + took
+		due = v.dueText(step.DeadlineTime)
 	}
 	if step.Attempts > 1 {
-		took += fmt.Sprintf(", attempt %d", step.Attempts)
+		attempt = fmt.Sprintf("attempt %d", step.Attempts)
 	}
-	return []cell{{mark + " " + clean(step.Name), color}, plain(clean(step.Action)), {string(step.State), color}, plain(strings.TrimPrefix(took, ", "))}
+	return []cell{{mark + " " + clean(step.Name), color}, plain(clean(step.Action)), {string(step.State), color}, plain(joined(", ", took, due, attempt))}
 }
 
 func (v *view) stepMark(state v1alpha1.StepState) (string, paint) {

@@ -15,6 +15,9 @@ type cell struct {
 
 func plain(text string) cell { return cell{text: text} }
 
+// minLast is what the last column keeps on a line that is too narrow.
+const minLast = 24
+
 // table is written with aligned columns; the last one takes what is left of the line.
 type table struct {
 	indent string
@@ -66,7 +69,7 @@ func (t *table) writeRow(w io.Writer, row []cell, widths []int, width int) {
 	for i := 0; i <= last; i++ {
 		text := row[i].text
 		if i == len(widths)-1 && width > 0 {
-			text = shorten(text, max(width-used, 10))
+			text = shorten(text, max(width-used, minLast))
 		}
 		pad := ""
 		if i < last {

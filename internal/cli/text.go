@@ -38,15 +38,27 @@ func cleanLines(text string) []string {
 // escapeJSON writes what a terminal may obey as \u escapes. In JSON such characters
 // stand in strings only, so that the meaning stays the same.
 func escapeJSON(text string) string {
+	return escapeStrings(text, func(r rune) string {
+		high, low := utf16.EncodeRune(r)
+		return fmt.Sprintf(`\u%04x\u%04x`, high, low)
+	})
+}
+
+// escapeYAML is escapeJSON for JSON that is read as YAML, which knows no surrogates.
+func escapeYAML(text string) string {
+	return escapeStrings(text, func(r rune) string { return fmt.Sprintf(`\U%08x`, r) })
+}
+
+func escapeStrings(text string, wide func(rune) string) string {
 	return escape(text, func(r rune) string {
-		if r == '\n' {
+		switch {
+		case r == '\n':
 			return "\n"
+		case r > 0xffff:
+			return wide(r)
+		default:
+			return fmt.Sprintf(`\u%04x`, r)
 		}
-		if r > 0xffff {
-			high, low := utf16.EncodeRune(r)
-			return fmt.Sprintf(`\u%04x\u%04x`, high, low)
-		}
-		return fmt.Sprintf(`\u%04x`, r)
 	})
 }
 
@@ -114,6 +126,9 @@ func shorten(text string, width int) string {
 func plural(count int, noun string) string {
 	if count == 1 {
 		return "1 " + noun
+	}
+	if stem, found := strings.CutSuffix(noun, "y"); found {
+		noun = stem + "ie"
 	}
 	return fmt.Sprintf("%d %ss", count, noun)
 }

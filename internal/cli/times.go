@@ -27,6 +27,14 @@ func (s *session) due(t *metav1.Time) string {
 	return "in " + duration.HumanDuration(left)
 }
 
+// dueText is 'due in 27m' or 'LATE by 3m'.
+func (s *session) dueText(t *metav1.Time) string {
+	if t == nil || s.late(t) {
+		return s.due(t)
+	}
+	return "due " + s.due(t)
+}
+
 func (s *session) late(t *metav1.Time) bool { return t != nil && t.Time.Before(s.clock.Now()) }
 
 // at is a moment in the zone of the person who looks.

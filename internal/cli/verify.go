@@ -194,7 +194,7 @@ func (s *session) printVerification(v verification) {
 	case v.Entries == 0:
 		row("Timeline", "no entries")
 	default:
-		row("Timeline", fmt.Sprintf("%d entries, %d to %d", v.Entries, v.FirstSequence, v.FirstSequence+int64(v.Entries)-1))
+		row("Timeline", fmt.Sprintf("%s, %d to %d", plural(v.Entries, "entry"), v.FirstSequence, v.FirstSequence+int64(v.Entries)-1))
 	}
 	if v.HeadHash != "" {
 		row("Head", fmt.Sprintf("entry %d, %s", v.HeadSequence, v.HeadHash))

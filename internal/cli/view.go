@@ -29,7 +29,9 @@ func (v *view) print(evidence []v1alpha1.Evidence, missing string) {
 	v.printResources()
 	v.printSteps()
 	v.section("TIMELINE")
-	v.timeline.write(v.incident)
+	if v.timeline.write(v.incident) == 0 {
+		fmt.Fprintln(v.Out, "  nothing yet")
+	}
 	v.printEvidence(evidence, missing)
 	v.printAwaiting()
 }
@@ -46,7 +48,7 @@ func (v *view) printHeader() {
 		}
 	}
 	severity := v.severityCell(severityOf(v.incident))
-	fact("Severity", joined(", ", severity.text, string(status.Priority), string(cmp.Or(status.Category, spec.Category)), "TLP "+string(spec.TLP)), severity.paint)
+	fact("Severity", joined(", ", severity.text, string(status.Priority), string(cmp.Or(status.Category, spec.Category)), "TLP "+string(cmp.Or(spec.TLP, v1alpha1.TLPAmber))), severity.paint)
 	fact("Impact", impact(spec.Impact), nil)
 	opened := fmt.Sprintf("%s (%s ago)", v.at(v.incident.CreationTimestamp.Time), v.age(v.incident.CreationTimestamp.Time))
 	if status.EventCount > 0 {
@@ -89,6 +91,9 @@ func (v *view) playbook() string {
 // phases says what is done, now and later.
 func (v *view) phases() string {
 	now := v.incident.Status.Phase.Rank()
+	if now == 0 {
+		return "the manager has not looked at it yet"
+	}
 	var all []string
 	for _, phase := range phasesInOrder {
 		switch {
@@ -254,17 +259,15 @@ func (v *view) printAwaiting() {
 // writeAwaiting says what a person must do, and the line to type.
 func (v *view) writeAwaiting(w io.Writer, a *v1alpha1.Awaiting) {
 	title := joined(" ", clean(string(a.Type)), clean(a.Step))
-	details := []string{"since " + v.age(a.SinceTime.Time)}
-	if a.DueTime != nil {
-		details = append(details, "due "+v.due(a.DueTime))
-	}
+	role := ""
 	if a.Role != "" {
-		details = append(details, "for the role "+clean(a.Role))
+		role = "for the role " + clean(a.Role)
 	}
-	line := v.style.yellow("  >> "+title) + " (" + strings.Join(details, ", ") + ")"
-	fmt.Fprintln(w, line)
-	for _, text := range wrap(a.Message, max(v.terminal.width-5, 0)) {
-		fmt.Fprintln(w, "     "+text)
+	details := joined(", ", "for "+v.age(a.SinceTime.Time), v.dueText(a.DueTime), role)
+	fmt.Fprintln(w, v.style.yellow("  >> "+title)+" ("+details+")")
+	// The bar shows what is quoted, so that a message cannot pass for the line to type.
+	for _, text := range wrap(a.Message, max(v.terminal.width-7, 0)) {
+		fmt.Fprintln(w, "     | "+text)
 	}
 	fmt.Fprintln(w, "     Type: "+v.style.bold(clean(a.Command)))
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,17 +16,12 @@ import (
 	"github.com/firebreak-dev/firebreak/internal/classify"
 )
 
-const (
-	// promotionPage is how many incidents of one correlation are listed at a time.
-	promotionPage = 500
-	// promotionAttempts is how often the incidents of a correlation are looked up anew
-	// after somebody else has opened one in between.
-	promotionAttempts = 5
-)
+// promotionAttempts is how often the incidents of a correlation are looked up anew
+// after somebody else has opened one in between.
+const promotionAttempts = 5
 
-// errStale says that the event has changed since it was read, so that nothing may be
-// done by what was read.
-var errStale = errors.New("the event has changed since it was read")
+// errStale says that what was read is out of date, so that nothing may be done by it.
+var errStale = errors.New("what was read has changed since")
 
 // promotion is an event about to become, or become part of, an incident.
 type promotion struct {
@@ -38,33 +32,46 @@ type promotion struct {
 
 // promoter opens incidents, exactly one for each correlation at a time.
 type promoter struct {
-	client client.Client
-	// uncached sees what was written a moment ago, by whomever.
+	client   client.Client
 	uncached client.Reader
 	clock    clock.PassiveClock
+	known    *knownIncidents
 	// keys serialises the events of one correlation: two first events of one incident,
 	// observed on either side of midnight, would give it two names.
 	keys keymutex.KeyMutex
 }
 
+func newPromoter(cached client.Client, uncached client.Reader, clock clock.PassiveClock, workers int) *promoter {
+	return &promoter{
+		client:   cached,
+		uncached: uncached,
+		clock:    clock,
+		known:    &knownIncidents{cached: cached, uncached: uncached, clock: clock},
+		keys:     keymutex.NewHashed(4 * workers),
+	}
+}
+
 // openOrJoin gives the incident an event belongs to: the one it has opened in an
 // earlier try, the open one of its correlation, or a new one.
 func (p *promoter) openOrJoin(ctx context.Context, in promotion) (name string, joined bool, err error) {
-	key := in.event.Namespace + "/" + in.correlation.Label()
+	label := in.correlation.Label()
+	key := in.event.Namespace + "/" + label
 	p.keys.LockKey(key)
 	defer func() { _ = p.keys.UnlockKey(key) }()
 
 	for range promotionAttempts {
-		known, err := p.list(ctx, in)
+		incidents, err := p.known.of(ctx, in.event.Namespace, label)
 		if err != nil {
 			return "", false, err
 		}
-		own, latest, err := p.look(ctx, in, known)
-		if err != nil {
-			return "", false, err
+		for _, incident := range incidents {
+			if openedBy(incident, in.event) {
+				return incident.Name, false, nil
+			}
 		}
-		if own != "" {
-			return own, false, nil
+		var latest *v1alpha1.Incident
+		if len(incidents) > 0 {
+			latest = incidents[0]
 		}
 		if latest != nil && p.joinable(latest, in.correlation) {
 			return latest.Name, true, nil
@@ -77,69 +84,11 @@ func (p *promoter) openOrJoin(ctx context.Context, in promotion) (name string, j
 	return "", false, fmt.Errorf("open incident for event %q: others keep opening incidents of the same correlation", in.event.Name)
 }
 
-// numbered is an incident of the correlation, known by its metadata.
-type numbered struct {
-	sequence int
-	metav1.PartialObjectMetadata
-}
-
-// list gives the incidents of the correlation, the latest first.
-func (p *promoter) list(ctx context.Context, in promotion) ([]numbered, error) {
-	var result []numbered
-	page := &metav1.PartialObjectMetadataList{}
-	page.SetGroupVersionKind(v1alpha1.SchemeGroupVersion.WithKind("IncidentList"))
-	options := &client.ListOptions{Namespace: in.event.Namespace, Limit: promotionPage}
-	client.MatchingLabels{v1alpha1.LabelCorrelation: in.correlation.Label()}.ApplyToList(options)
-	for {
-		if err := p.uncached.List(ctx, page, options); err != nil {
-			return nil, fmt.Errorf("list the incidents that event %q may belong to: %w", in.event.Name, err)
-		}
-		for _, item := range page.Items {
-			if sequence := sequenceOf(&item); sequence > 0 {
-				result = append(result, numbered{sequence, item})
-			}
-		}
-		if options.Continue = page.Continue; options.Continue == "" {
-			break
-		}
-	}
-	slices.SortFunc(result, func(a, b numbered) int { return b.sequence - a.sequence })
-	return result, nil
-}
-
-func sequenceOf(object metav1.Object) int {
-	sequence, err := strconv.Atoi(object.GetLabels()[v1alpha1.LabelCorrelationSequence])
-	if err != nil {
-		return 0
-	}
-	return sequence
-}
-
-// look reads the latest incident of the correlation, and finds the one that this event
-// has opened before a crash.
-func (p *promoter) look(ctx context.Context, in promotion, known []numbered) (own string, latest *v1alpha1.Incident, err error) {
-	for i, item := range known {
-		// What is older than the event was not opened by it, whatever the event's name.
-		older := item.CreationTimestamp.Before(&in.event.CreationTimestamp)
-		if i > 0 && older {
-			continue
-		}
-		incident := &v1alpha1.Incident{}
-		err := p.uncached.Get(ctx, client.ObjectKey{Namespace: item.Namespace, Name: item.Name}, incident)
-		if apierrors.IsNotFound(err) {
-			continue
-		}
-		if err != nil {
-			return "", nil, fmt.Errorf("read incident %q: %w", item.Name, err)
-		}
-		if !older && slices.Contains(incident.Spec.EventRefs, v1alpha1.EventReference{Name: in.event.Name}) {
-			return incident.Name, nil, nil
-		}
-		if i == 0 {
-			latest = incident
-		}
-	}
-	return "", latest, nil
+// openedBy says whether an event has opened the incident, before a crash. What is older
+// than the event was not opened by it, whatever the event's name.
+func openedBy(incident *v1alpha1.Incident, event *v1alpha1.SecurityEvent) bool {
+	return !incident.CreationTimestamp.Before(&event.CreationTimestamp) &&
+		slices.Contains(incident.Spec.EventRefs, v1alpha1.EventReference{Name: event.Name})
 }
 
 // joinable says whether events still join an incident: from Review on, and when it is
@@ -180,6 +129,7 @@ func (p *promoter) open(ctx context.Context, in promotion, latest *v1alpha1.Inci
 		}
 		err := p.client.Create(ctx, incident)
 		if err == nil {
+			p.known.add(incident)
 			return name, nil
 		}
 		if !apierrors.IsAlreadyExists(err) {
@@ -212,8 +162,7 @@ func (p *promoter) current(ctx context.Context, event *v1alpha1.SecurityEvent) e
 // sameCorrelation says whether the incident that has the name already is the one that
 // was to be created.
 func (p *promoter) sameCorrelation(ctx context.Context, wanted *v1alpha1.Incident) (bool, error) {
-	there := &metav1.PartialObjectMetadata{}
-	there.SetGroupVersionKind(v1alpha1.SchemeGroupVersion.WithKind("Incident"))
+	there := &v1alpha1.Incident{}
 	err := p.uncached.Get(ctx, client.ObjectKeyFromObject(wanted), there)
 	if apierrors.IsNotFound(err) {
 		return true, nil
@@ -221,6 +170,10 @@ func (p *promoter) sameCorrelation(ctx context.Context, wanted *v1alpha1.Inciden
 	if err != nil {
 		return false, fmt.Errorf("read incident %q: %w", wanted.Name, err)
 	}
-	return there.Labels[v1alpha1.LabelCorrelation] == wanted.Labels[v1alpha1.LabelCorrelation] &&
-		there.Labels[v1alpha1.LabelCorrelationSequence] == wanted.Labels[v1alpha1.LabelCorrelationSequence], nil
+	if there.Labels[v1alpha1.LabelCorrelation] != wanted.Labels[v1alpha1.LabelCorrelation] ||
+		there.Labels[v1alpha1.LabelCorrelationSequence] != wanted.Labels[v1alpha1.LabelCorrelationSequence] {
+		return false, nil
+	}
+	p.known.add(there)
+	return true, nil
 }

@@ -15,7 +15,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
-	"k8s.io/utils/keymutex"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -87,7 +86,7 @@ func (r *SecurityEventReconciler) SetupWithManager(ctx context.Context, mgr ctrl
 	if workers <= 0 {
 		workers = defaultEventWorkers
 	}
-	r.promoter = &promoter{client: r.Client, uncached: r.APIReader, clock: r.Clock, keys: keymutex.NewHashed(4 * workers)}
+	r.promoter = newPromoter(r.Client, r.APIReader, r.Clock, workers)
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("securityevent").
 		For(&v1alpha1.SecurityEvent{}, builder.WithPredicates(eventNeedsWork)).

@@ -21,6 +21,8 @@ const (
 	indexUndecided = "firebreak.undecided"
 	// indexUnanswered finds the unanswered Decisions about a SecurityEvent, by its name.
 	indexUnanswered = "firebreak.unansweredEventDecision"
+	// indexCorrelation finds the Incidents of one correlation, by its label.
+	indexCorrelation = "firebreak.correlation"
 )
 
 // indexSecurityEvents adds the indexes of the SecurityEventReconciler to a cache.
@@ -42,6 +44,15 @@ func indexSecurityEvents(ctx context.Context, indexer client.FieldIndexer) error
 	})
 	if err != nil {
 		return fmt.Errorf("index Decisions: %w", err)
+	}
+	err = indexer.IndexField(ctx, &v1alpha1.Incident{}, indexCorrelation, func(object client.Object) []string {
+		if label, ok := object.GetLabels()[v1alpha1.LabelCorrelation]; ok {
+			return []string{label}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("index Incidents: %w", err)
 	}
 	return nil
 }

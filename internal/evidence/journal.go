@@ -9,9 +9,7 @@ import (
 	"strconv"
 
 	"github.com/gowebpki/jcs"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 	"github.com/firebreak-dev/firebreak/internal/action"
@@ -30,16 +28,19 @@ func (r *Recorder) SealJournal(ctx context.Context, incident *v1alpha1.Incident,
 		return nil, err
 	}
 	first, last := &entries[0], &entries[len(entries)-1]
-	name := action.NameFor(incident.Name, "journal-"+strconv.FormatInt(first.Sequence, 10), maxName)
-	found := &v1alpha1.Evidence{}
-	err = r.Client.Get(ctx, client.ObjectKey{Namespace: incident.Namespace, Name: name}, found)
-	switch {
-	case err == nil && !seals(found, incident, entries):
-		return nil, fmt.Errorf("Evidence '%s' is not the journal of these entries: somebody has taken its name", name)
-	case err == nil:
+	number := "journal-" + strconv.FormatInt(first.Sequence, 10)
+	names := []string{
+		action.NameFor(incident.Name, number, maxName),
+		action.NameFor(incident.Name, number+"-"+action.ShortHash(10, string(incident.UID), number), maxName),
+	}
+	name, found, err := r.find(ctx, incident.Namespace, names, func(spec *v1alpha1.EvidenceSpec) bool {
+		return spec.CollectedBy == r.Manager && seals(spec, incident, entries)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if found != nil {
 		return found, r.markStored(ctx, found)
-	case !apierrors.IsNotFound(err):
-		return nil, fmt.Errorf("Evidence '%s': %w", name, err)
 	}
 	stored, err := r.put(ctx, incident.Namespace, bytes.NewReader(lines))
 	if err != nil {
@@ -83,9 +84,9 @@ func journalLines(entries []v1alpha1.TimelineEntry) ([]byte, error) {
 }
 
 // seals says whether Evidence is a journal of the first of the entries.
-func seals(found *v1alpha1.Evidence, incident *v1alpha1.Incident, entries []v1alpha1.TimelineEntry) bool {
-	journal := found.Spec.Journal
-	if found.Spec.Type != v1alpha1.EvidenceJournal || found.Spec.IncidentRef.Name != incident.Name || journal == nil ||
+func seals(found *v1alpha1.EvidenceSpec, incident *v1alpha1.Incident, entries []v1alpha1.TimelineEntry) bool {
+	journal := found.Journal
+	if found.Type != v1alpha1.EvidenceJournal || found.IncidentRef.Name != incident.Name || journal == nil ||
 		journal.FirstSequence != entries[0].Sequence || journal.Previous != entries[0].Previous {
 		return false
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -25,10 +26,6 @@ const ToolName = "firebreak"
 
 // maxName is how long an object's name may be.
 const maxName = 253
-
-// nameDigits are the lengths of the hash in an Evidence's name. The second is for when
-// somebody has taken the first name.
-var nameDigits = []int{10, 32}
 
 // Recorder preserves what playbooks collect. Its identity is the manager's: a playbook's
 // ServiceAccount needs no right on Evidence.
@@ -57,7 +54,7 @@ var _ action.Recorder = (*Recorder)(nil)
 // reading anything anew.
 func (r *Recorder) Preserve(ctx context.Context, request *action.Request, record action.Record) (*v1alpha1.Evidence, error) {
 	incident := request.Incident
-	parts := []string{string(incident.UID), request.Step.Name, strconv.Itoa(int(request.Attempt)), string(request.Target.UID), record.Key}
+	names := evidenceNames(request, record.Key)
 	spec := record.Spec
 	spec.IncidentRef = v1alpha1.IncidentReference{Name: incident.Name}
 	spec.Step = request.Step.Name
@@ -69,7 +66,7 @@ func (r *Recorder) Preserve(ctx context.Context, request *action.Request, record
 		return found.IncidentRef == spec.IncidentRef && found.Step == spec.Step && found.Type == spec.Type &&
 			found.CollectedBy == spec.CollectedBy && found.Tool.Name == ToolName
 	}
-	name, found, err := r.find(ctx, incident, parts, mine)
+	name, found, err := r.find(ctx, incident.Namespace, names, mine)
 	if err != nil {
 		return nil, err
 	}
@@ -94,24 +91,34 @@ func (r *Recorder) tool() v1alpha1.EvidenceTool {
 	return v1alpha1.EvidenceTool{Name: ToolName, Version: r.Version}
 }
 
-// find looks for Evidence that an earlier try has made, and otherwise for a free name.
-// A name that somebody else has taken is not used.
-func (r *Recorder) find(ctx context.Context, incident *v1alpha1.Incident, parts []string, mine func(*v1alpha1.EvidenceSpec) bool) (string, *v1alpha1.Evidence, error) {
-	name := ""
-	for _, digits := range nameDigits {
-		name = action.NameFor(incident.Name, action.ShortHash(digits, parts...), maxName)
+// evidenceNames are the names that Evidence of this key, step, attempt and target may
+// have: the second is for when somebody has taken the first.
+func evidenceNames(request *action.Request, key string) []string {
+	incident := request.Incident
+	names := make([]string, 0, 2)
+	for _, digits := range []int{10, 32} {
+		hash := action.ShortHash(digits, string(incident.UID), request.Step.Name, strconv.Itoa(int(request.Attempt)), string(request.Target.UID), key)
+		names = append(names, action.NameFor(incident.Name, hash, maxName))
+	}
+	return names
+}
+
+// find looks for Evidence that an earlier try has made, and otherwise for a name that is
+// free. What somebody else has put under a name is not taken for it.
+func (r *Recorder) find(ctx context.Context, namespace string, names []string, mine func(*v1alpha1.EvidenceSpec) bool) (string, *v1alpha1.Evidence, error) {
+	for _, name := range names {
 		found := &v1alpha1.Evidence{}
-		err := r.Client.Get(ctx, client.ObjectKey{Namespace: incident.Namespace, Name: name}, found)
+		err := r.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, found)
 		switch {
 		case apierrors.IsNotFound(err):
 			return name, nil, nil
 		case err != nil:
-			return "", nil, fmt.Errorf("Evidence '%s': %w", name, err)
+			return "", nil, fmt.Errorf("evidence '%s': %w", name, err)
 		case mine(&found.Spec):
 			return name, found, nil
 		}
 	}
-	return "", nil, fmt.Errorf("Evidence '%s' is not of this step: somebody has taken its name, delete it", name)
+	return "", nil, fmt.Errorf("evidence '%s' is not what was to be kept under that name: somebody has taken it, delete it", strings.Join(names, "' and '"))
 }
 
 func (r *Recorder) put(ctx context.Context, namespace string, from io.Reader) (Stored, error) {
@@ -141,7 +148,7 @@ func (r *Recorder) create(ctx context.Context, incident *v1alpha1.Incident, name
 	made.Name = name
 	made.Labels = map[string]string{v1alpha1.LabelIncident: action.IncidentLabel(incident.Name)}
 	if err := r.Client.Create(ctx, made); err != nil {
-		return nil, fmt.Errorf("Evidence '%s': %w", name, err)
+		return nil, fmt.Errorf("evidence '%s': %w", name, err)
 	}
 	return made, r.say(ctx, made, stored.Location, nil)
 }
@@ -191,7 +198,7 @@ func (r *Recorder) say(ctx context.Context, evidence *v1alpha1.Evidence, locatio
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("status of Evidence '%s': %w", evidence.Name, err)
+		return fmt.Errorf("status of evidence '%s': %w", evidence.Name, err)
 	}
 	return nil
 }

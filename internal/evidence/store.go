@@ -70,7 +70,7 @@ func OpenStore(_ context.Context, location, temporary string) (*Store, error) {
 	switch parsed.Scheme {
 	case memblob.Scheme:
 		store.bucket = memblob.OpenBucket(nil)
-		return store, nil
+		return store, store.writable()
 	case fileblob.Scheme:
 	default:
 		return nil, fmt.Errorf("evidence store '%s': the scheme must be 'file' (or 'mem' in tests)", location)
@@ -89,7 +89,27 @@ func OpenStore(_ context.Context, location, temporary string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("evidence store '%s': %w", location, err)
 	}
-	return store, nil
+	return store, store.writable()
+}
+
+// writable finds out at the start, and not at the first incident, that nothing can be kept.
+func (s *Store) writable() error {
+	file, err := s.createTemporary()
+	if err != nil {
+		return fmt.Errorf("evidence store: its directory cannot be written: %w", err)
+	}
+	return file.Close()
+}
+
+// createTemporary makes a file without a name: it leaves nothing behind, not even after
+// a SIGKILL.
+func (s *Store) createTemporary() (*os.File, error) {
+	file, err := os.CreateTemp(s.temporary, ".incoming-*")
+	if err != nil {
+		return nil, err
+	}
+	_ = os.Remove(file.Name())
+	return file, nil
 }
 
 // Close closes the store.
@@ -98,12 +118,10 @@ func (s *Store) Close() error { return s.bucket.Close() }
 // Put stores bytes for a domain. They are there, on the disk, and have been read back
 // when it returns.
 func (s *Store) Put(ctx context.Context, domain types.UID, from io.Reader) (Stored, error) {
-	file, err := os.CreateTemp(s.temporary, ".incoming-*")
+	file, err := s.createTemporary()
 	if err != nil {
 		return Stored{}, fmt.Errorf("evidence: %w", err)
 	}
-	// Without its name it leaves nothing behind, not even after a SIGKILL.
-	_ = os.Remove(file.Name())
 	defer func() { _ = file.Close() }()
 	hash := sha256.New()
 	size, err := io.Copy(io.MultiWriter(file, hash), from)

@@ -117,7 +117,7 @@ func (m *machine) awaitIncident() {
 			Type: v1alpha1.AwaitingClose, Message: "everything is done: fill in LessonLearned " + LessonName(m.incident.Name) + ", then close",
 			Command: m.command("close", "--resolution Resolved --reason '…'"),
 		})
-	case m.status.Playbook.Revision != "" && m.Problem != nil, m.Problem != nil:
+	case m.Problem != nil:
 		m.add(v1alpha1.Awaiting{
 			Type: v1alpha1.AwaitingPlaybook, Message: m.Problem.Message, Command: m.command("show", ""),
 		})

@@ -45,6 +45,11 @@ func (m *machine) openGates() []string {
 		}
 		open = append(open, fmt.Sprintf("step '%s' of %s is %s (do it, or waive it with SkipStep and a reason)", step.Name, step.Phase, step.State))
 	}
+	if m.status.Phase.Rank() < v1alpha1.PhaseReview.Rank() && len(m.status.Steps) > 0 && m.status.PausedBy == "" && !m.Automation.Stopped {
+		for _, resource := range m.unlooked() {
+			open = append(open, resource+" has just joined, and nobody has looked at it (try again in a moment)")
+		}
+	}
 	if len(open) > 6 {
 		open = append(open[:6], fmt.Sprintf("and %d more", len(open)-6))
 	}

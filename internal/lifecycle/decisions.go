@@ -2,15 +2,16 @@ package lifecycle
 
 import (
 	"fmt"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 )
 
-// maxDecisions is how many Decisions one write takes in, so that the timeline never
-// overflows; the others follow with the next.
-const maxDecisions = 8
+// maxAnswers is how many answers the status keeps. Further Decisions wait until some of
+// these have told their Decisions.
+const maxAnswers = 32
 
 // answer is what becomes of a Decision.
 type answer struct {
@@ -18,6 +19,9 @@ type answer struct {
 	reason   string
 	message  string
 }
+
+// accepted is the outcome of a Decision that took effect.
+const accepted = "Accepted"
 
 func accept(message string) answer {
 	return answer{true, v1alpha1.ReasonAccepted, message}
@@ -53,23 +57,27 @@ func (m *machine) decide() {
 	for _, a := range m.status.Answers {
 		answered[string(a.UID)] = true
 	}
-	taken := 0
 	for i := range m.Decisions {
 		decision := &m.Decisions[i]
-		if answered[string(decision.UID)] {
+		uid := string(decision.UID)
+		if answered[uid] || m.Answered[uid] {
 			continue
 		}
-		if taken++; taken > maxDecisions {
-			m.wake(m.Now)
+		if m.full() {
+			return
+		}
+		if len(m.status.Answers) >= maxAnswers {
+			m.wake(m.Now.Add(time.Second))
 			return
 		}
 		m.answer(decision)
+		answered[uid] = true
 	}
 }
 
 func (m *machine) answer(decision *v1alpha1.Decision) {
 	a := m.judge(decision)
-	status, outcome := metav1.ConditionTrue, "Accepted"
+	status, outcome := metav1.ConditionTrue, accepted
 	if !a.accepted {
 		status, outcome = metav1.ConditionFalse, "Refused"
 	}
@@ -95,6 +103,9 @@ func (m *machine) judge(decision *v1alpha1.Decision) answer {
 	if m.closed() && decision.Spec.Type != v1alpha1.DecisionNote {
 		return refuse(v1alpha1.ReasonClosed, "the incident is closed")
 	}
+	if m.status.Resolution != "" && decision.Spec.Step != "" {
+		return refuse(v1alpha1.ReasonAlreadyDecided, "the incident is being closed as %s", m.status.Resolution)
+	}
 	if role := decision.Spec.Role; role != "" {
 		if reason, message, ok := HoldsRole(m.Plan, role, decision.Spec.By, decision.Spec.Groups); !ok {
 			return refuse(reason, "%s", message)
@@ -105,18 +116,29 @@ func (m *machine) judge(decision *v1alpha1.Decision) answer {
 
 // stepOf finds the step a Decision is about.
 func (m *machine) stepOf(decision *v1alpha1.Decision) (*v1alpha1.IncidentStep, *v1alpha1.PlaybookStep, *answer) {
-	for i := range m.status.Steps {
-		if step := &m.status.Steps[i]; step.Name == decision.Spec.Step {
-			if text := m.textOf(step); text != nil {
-				return step, text, nil
-			}
-		}
+	step := m.stepNamed(decision.Spec.Step)
+	if step == nil {
+		refused := refuse(v1alpha1.ReasonNoSuchStep, "the incident has no step '%s'", decision.Spec.Step)
+		return nil, nil, &refused
 	}
-	refused := refuse(v1alpha1.ReasonNoSuchStep, "the incident has no step '%s'", decision.Spec.Step)
-	return nil, nil, &refused
+	text := m.textOf(step)
+	if text == nil {
+		refused := refuse(v1alpha1.ReasonNotAwaited, "the text of the pinned playbook is gone: step '%s' can only be waived, with SkipStep", step.Name)
+		return nil, nil, &refused
+	}
+	return step, text, nil
 }
 
-// inRole checks the role that a step asks for, which a Decision must name.
+func (m *machine) stepNamed(name string) *v1alpha1.IncidentStep {
+	for i := range m.status.Steps {
+		if m.status.Steps[i].Name == name {
+			return &m.status.Steps[i]
+		}
+	}
+	return nil
+}
+
+// inRole checks that who decides holds the role that a step asks for.
 func (m *machine) inRole(decision *v1alpha1.Decision, role string) *answer {
 	if role == "" {
 		return nil

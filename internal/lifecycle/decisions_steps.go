@@ -3,7 +3,6 @@ package lifecycle
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 )
@@ -26,7 +25,11 @@ func (m *machine) approve(decision *v1alpha1.Decision) answer {
 	if refused := m.inRole(decision, text.Approve.Role); refused != nil {
 		return *refused
 	}
+	m.bind(step)
 	count := int(max(text.Approve.Count, 1))
+	if len(step.Approvers) >= count {
+		return refuse(v1alpha1.ReasonAlreadyDecided, "step '%s' is approved already: it goes on when its turn comes", step.Name)
+	}
 	for i := range step.Approvers {
 		if step.Approvers[i].By == decision.Spec.By {
 			return refuse(v1alpha1.ReasonSamePerson, "%s has approved already; %d different people must", decision.Spec.By, count)
@@ -35,11 +38,21 @@ func (m *machine) approve(decision *v1alpha1.Decision) answer {
 	if count > 1 && slices.Contains(m.Promoters, decision.Spec.By) {
 		return refuse(v1alpha1.ReasonSamePerson, "%s has promoted the event: %d other people must approve", decision.Spec.By, count)
 	}
+	if count > 1 && m.retried(step, decision.Spec.By) {
+		return refuse(v1alpha1.ReasonSamePerson, "%s has retried the step: %d other people must approve", decision.Spec.By, count)
+	}
 	step.Approvers = append(step.Approvers, v1alpha1.Approver{By: decision.Spec.By, DecisionRef: v1alpha1.DecisionReference{Name: decision.Name}, Time: m.now})
 	if left := count - len(step.Approvers); left > 0 {
 		return accept(fmt.Sprintf("approved; %d more must approve", left))
 	}
 	return accept("approved")
+}
+
+// retried says whether a person has begun the step anew, as far as the timeline goes back.
+func (m *machine) retried(step *v1alpha1.IncidentStep, by string) bool {
+	return slices.ContainsFunc(slices.Concat(m.status.Timeline, m.out.Entries), func(entry v1alpha1.TimelineEntry) bool {
+		return entry.Action == string(v1alpha1.DecisionRetryStep) && entry.Outcome == accepted && entry.Step == step.Name && entry.Actor == by
+	})
 }
 
 // release lets the steps act on targets in spite of a limit or protection.
@@ -116,13 +129,19 @@ func (m *machine) reject(decision *v1alpha1.Decision) answer {
 	return accept("the held targets of this step are left alone")
 }
 
+// These begin the messages of steps that a person has decided about.
+const (
+	skippedBy = "skipped by "
+	doneBy    = "done by "
+)
+
 // completeTask says that a person has done a task, or what a failed step should have done.
 func (m *machine) completeTask(decision *v1alpha1.Decision) answer {
 	step, text, refused := m.stepOf(decision)
 	if refused != nil {
 		return *refused
 	}
-	if step.State != v1alpha1.StepAwaitingTask {
+	if step.State != v1alpha1.StepAwaitingTask || text.Approve != nil {
 		return refuse(v1alpha1.ReasonNotAwaited, "step '%s' does not wait for a person to do something: it is %s", step.Name, step.State)
 	}
 	if text.Task != nil {
@@ -130,15 +149,15 @@ func (m *machine) completeTask(decision *v1alpha1.Decision) answer {
 			return *refused
 		}
 	}
-	m.end(step, v1alpha1.StepSucceeded, "done by "+decision.Spec.By)
+	m.end(step, v1alpha1.StepSucceeded, doneBy+decision.Spec.By)
 	return accept("done by " + decision.Spec.By)
 }
 
 // skipStep goes on without a step. The reason waives it.
 func (m *machine) skipStep(decision *v1alpha1.Decision) answer {
-	step, _, refused := m.stepOf(decision)
-	if refused != nil {
-		return *refused
+	step := m.stepNamed(decision.Spec.Step)
+	if step == nil {
+		return refuse(v1alpha1.ReasonNoSuchStep, "the incident has no step '%s'", decision.Spec.Step)
 	}
 	if stepDone(step) {
 		return refuse(v1alpha1.ReasonAlreadyDecided, "step '%s' is over: it is %s", step.Name, step.State)
@@ -155,7 +174,11 @@ func (m *machine) skipStep(decision *v1alpha1.Decision) answer {
 	if step.StartTime == nil {
 		step.StartTime = m.now.DeepCopy()
 	}
-	m.end(step, v1alpha1.StepSkipped, strings.TrimSpace("skipped by "+decision.Spec.By))
+	m.end(step, v1alpha1.StepSkipped, skippedBy+decision.Spec.By)
+	if step.Action == "approve" {
+		// What was waived is bound to what was known, as what is approved is.
+		step.Digest = m.shownFor(step).digest()
+	}
 	return accept("the playbook goes on without it")
 }
 

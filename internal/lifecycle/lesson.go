@@ -1,6 +1,8 @@
 package lifecycle
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"strings"
 	"time"
@@ -10,8 +12,19 @@ import (
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 )
 
-// LessonName is the name of the LessonLearned that is drafted for an incident.
-func LessonName(incident string) string { return "lesson-" + incident }
+// LessonName is the name of the LessonLearned that is drafted for an incident. One
+// that would be too long for a name ends in a hash.
+func LessonName(incident string) string {
+	name := "lesson-" + incident
+	if len(name) <= maxName {
+		return name
+	}
+	sum := sha256.Sum256([]byte(incident))
+	return strings.TrimRight(name[:maxName-17], "-.") + "-" + hex.EncodeToString(sum[:8])
+}
+
+// maxName is how long the name of an object may be.
+const maxName = 253
 
 // DraftLesson fills a lesson with what the system knows; people fill in the rest.
 func DraftLesson(incident *v1alpha1.Incident) v1alpha1.LessonLearnedSpec {
@@ -32,7 +45,7 @@ func DraftLesson(incident *v1alpha1.Incident) v1alpha1.LessonLearnedSpec {
 		case v1alpha1.StepFailed, v1alpha1.StepAwaitingTask:
 			spec.WentWrong = append(spec.WentWrong, line)
 		case v1alpha1.StepSkipped:
-			if strings.HasPrefix(step.Message, "skipped by") {
+			if strings.HasPrefix(step.Message, skippedBy) {
 				spec.WentWrong = append(spec.WentWrong, line)
 			}
 		}

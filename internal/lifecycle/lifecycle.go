@@ -5,6 +5,8 @@
 package lifecycle
 
 import (
+	"fmt"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -98,8 +100,19 @@ type machine struct {
 	now      metav1.Time
 	paused   bool
 	omitted  map[string]bool
-	out      Output
+	// ran are the indexes of the steps whose turn it was.
+	ran map[int]bool
+	out Output
 }
+
+const (
+	// entriesEach is up to how many alike entries are each taken down by themselves; more
+	// share one.
+	entriesEach = 4
+	// entriesMost is with how many entries a decision stops to take in more; the rest
+	// follows with the next write, so that none overflows the timeline.
+	entriesMost = 6
+)
 
 func newMachine(in Input) *machine {
 	incident := in.Incident.DeepCopy()
@@ -108,6 +121,7 @@ func newMachine(in Input) *machine {
 		incident: incident,
 		status:   &incident.Status,
 		omitted:  map[string]bool{},
+		ran:      map[int]bool{},
 		now:      metav1.NewTime(in.Now.UTC().Truncate(time.Second)),
 	}
 }
@@ -148,9 +162,41 @@ func (m *machine) log(entry v1alpha1.TimelineEntry) {
 	if entry.Actor == "" {
 		entry.Actor = m.Manager
 	}
+	entry.Actor = Cut(entry.Actor, 253)
 	entry.Message = Cut(entry.Message, 1024)
 	entry.Resource = Cut(entry.Resource, 400)
 	m.out.Entries = append(m.out.Entries, entry)
+}
+
+// full says that this decision has taken down enough: it asks for another at once.
+func (m *machine) full() bool {
+	if len(m.out.Entries) < entriesMost {
+		return false
+	}
+	m.wake(m.Now)
+	return true
+}
+
+// condense makes one of alike entries when there are many of them since the first ones.
+func (m *machine) condense(first int) {
+	added := m.out.Entries[first:]
+	if len(added) <= entriesEach {
+		return
+	}
+	var order []v1alpha1.TimelineEntry
+	named := map[v1alpha1.TimelineEntry][]string{}
+	for _, entry := range added {
+		alike := v1alpha1.TimelineEntry{Actor: entry.Actor, Action: entry.Action, Outcome: entry.Outcome}
+		if named[alike] == nil {
+			order = append(order, alike)
+		}
+		named[alike] = append(named[alike], joinWords(entry.Resource, entry.Message))
+	}
+	m.out.Entries = m.out.Entries[:first:first]
+	for _, entry := range order {
+		entry.Message = fmt.Sprintf("%d objects: %s", len(named[entry]), strings.Join(named[entry], "; "))
+		m.log(entry)
+	}
 }
 
 // wake asks for another decision at a time.

@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"fmt"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -127,6 +128,8 @@ func ActionOf(step *v1alpha1.PlaybookStep) string {
 // Review on no event joins any more, but one that came just before may still be counted.
 func (m *machine) absorb() {
 	var count int64
+	first := len(m.out.Entries)
+	defer func() { m.condense(first) }()
 	for i := range m.Events {
 		event := &m.Events[i]
 		count += max(event.Status.Occurrences, 1)
@@ -159,7 +162,7 @@ func (m *machine) countEvents(count int64) {
 		return
 	}
 	if last := status.LastEventTime; last != nil && status.EventCount > 0 && !m.now.After(last.Time) {
-		m.wake(last.Time.Add(1e9))
+		m.wake(last.Time.Add(time.Second))
 		return
 	}
 	status.EventCount = count
@@ -252,6 +255,7 @@ func (m *machine) pause() {
 		m.log(v1alpha1.TimelineEntry{Action: "AutomationResumed", Outcome: "Succeeded"})
 		for i := range m.status.Steps {
 			if step := &m.status.Steps[i]; step.State == v1alpha1.StepRunning {
+				step.HoldingTime = nil // nobody has looked whether it held
 				m.startClock(step)
 			}
 		}

@@ -99,6 +99,9 @@ func (m *machine) concludePhase(goal goal, before bool) bool {
 			open = append(open, step.Name)
 		}
 	}
+	if goal.phase == v1alpha1.PhaseContainment && len(m.unlooked()) > 0 {
+		open = append(open, "look at "+strings.Join(m.unlooked(), ", "))
+	}
 	if !before {
 		if m.status.Phase.Rank() > goal.phase.Rank() || len(open) > 0 && *goal.time(&m.status.Times) != nil {
 			m.setCondition(goal.condition, metav1.ConditionFalse, v1alpha1.ReasonNewTarget, "an object that joined is not contained yet")
@@ -127,6 +130,9 @@ func (m *machine) reach(goal goal, steps []*v1alpha1.IncidentStep, passed []stri
 		status, reason, message = metav1.ConditionFalse, v1alpha1.ReasonNoSteps, "the playbook has no steps for it"
 	case len(passed) > 0:
 		status, reason, message = metav1.ConditionFalse, v1alpha1.ReasonStepSkipped, strings.Join(passed, "; ")
+	case goal.phase == v1alpha1.PhaseContainment && m.status.OmittedResources > 0:
+		status, reason = metav1.ConditionFalse, v1alpha1.ReasonStepSkipped
+		message = fmt.Sprintf("%d objects beyond the %d that are kept were not acted on", m.status.OmittedResources, maxResources)
 	case len(goal.effects) > 0 && effects == 0:
 		status, reason, message = metav1.ConditionFalse, v1alpha1.ReasonNoTargets, "no step had an effect on any object"
 	}
@@ -161,10 +167,17 @@ func (m *machine) matters(goal goal, step *v1alpha1.IncidentStep) bool {
 	return step.Action != "collect"
 }
 
-// missing says whether a finished step leaves the goal unshown: a person skipped it.
-// A step that its own `when` or a lack of targets skipped was not needed.
+// missing says whether a finished step leaves the goal unshown: a person skipped it, or
+// rejected some of its targets. A step that its own `when` or a lack of targets skipped
+// was not needed.
 func (m *machine) missing(goal goal, step *v1alpha1.IncidentStep) bool {
-	return step.State == v1alpha1.StepSkipped && strings.HasPrefix(step.Message, "skipped by") && m.matters(goal, step)
+	if !m.matters(goal, step) || strings.HasPrefix(step.Message, doneBy) {
+		return false
+	}
+	if step.State == v1alpha1.StepSkipped && strings.HasPrefix(step.Message, skippedBy) {
+		return true
+	}
+	return slices.ContainsFunc(step.Targets, func(target v1alpha1.StepTarget) bool { return target.State == v1alpha1.TargetSkipped })
 }
 
 // effects counts what a finished step has really done.
@@ -175,14 +188,19 @@ func (m *machine) effects(goal goal, step *v1alpha1.IncidentStep) int {
 	if len(step.Targets) == 0 {
 		return 1
 	}
+	if strings.HasPrefix(step.Message, doneBy) {
+		return 1
+	}
 	count := 0
 	for i := range step.Targets {
-		if s := step.Targets[i].State; s == v1alpha1.TargetSucceeded || s == v1alpha1.TargetReverted {
+		switch target := &step.Targets[i]; target.State {
+		case v1alpha1.TargetSucceeded, v1alpha1.TargetReverting, v1alpha1.TargetReverted:
 			count++
+		case v1alpha1.TargetFailed:
+			if strings.HasPrefix(target.Message, undoFailed) {
+				count++
+			}
 		}
-	}
-	if count == 0 && strings.HasPrefix(step.Message, "done by") {
-		return 1
 	}
 	return count
 }

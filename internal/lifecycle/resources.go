@@ -37,12 +37,24 @@ func (m *machine) lookAtResources() {
 	}
 }
 
+// unlooked lists resources that nobody has looked at.
+func (m *machine) unlooked() []string {
+	var names []string
+	for i := range m.status.Resources {
+		if resource := &m.status.Resources[i]; resource.State == "" {
+			names = append(names, resourceName(&resource.ResourceReference))
+		}
+	}
+	return names
+}
+
 // Sight takes down what was found, and holds back what is protected or beyond a limit.
 func Sight(in Input, sightings []Sighting) Output {
 	m := newMachine(in)
 	for _, sighting := range sightings {
 		m.sight(sighting)
 	}
+	m.condense(0)
 	m.out.Status = *m.status
 	return m.out
 }
@@ -63,7 +75,9 @@ func (m *machine) sight(sighting Sighting) {
 	resource.Message = Cut(sighting.Message, 512)
 	name := resourceName(&resource.ResourceReference)
 	if sighting.State != v1alpha1.ResourcePresent {
-		resource.GoneTime = m.now.DeepCopy()
+		if sighting.State != v1alpha1.ResourceUnreadable {
+			resource.GoneTime = m.now.DeepCopy()
+		}
 		m.log(v1alpha1.TimelineEntry{Actor: m.actingAs(), Action: "ResourceLookedUp", Outcome: string(sighting.State), Resource: name, Message: sighting.Message})
 		return
 	}

@@ -86,14 +86,7 @@ func (m *machine) guardedBy(step *v1alpha1.IncidentStep) []*v1alpha1.IncidentSte
 
 // runApprove waits for as many people as the step asks for.
 func (m *machine) runApprove(step *v1alpha1.IncidentStep, text *v1alpha1.PlaybookStep) {
-	digest := m.shownFor(step).digest()
-	if step.Digest != digest {
-		if step.Digest != "" && len(step.Approvers) > 0 {
-			m.log(v1alpha1.TimelineEntry{Action: "ApprovalsVoided", Outcome: "Stale", Step: step.Name,
-				Message: "what would be done has changed since: it must be approved anew"})
-		}
-		step.Digest, step.Approvers = digest, nil
-	}
+	m.bind(step)
 	if step.State != v1alpha1.StepAwaitingApproval {
 		step.State = v1alpha1.StepAwaitingApproval
 		m.log(v1alpha1.TimelineEntry{Action: "ApprovalAwaited", Outcome: "AwaitingApproval", Step: step.Name, Message: m.approvalMessage(step, text)})
@@ -103,12 +96,53 @@ func (m *machine) runApprove(step *v1alpha1.IncidentStep, text *v1alpha1.Playboo
 		for i := range step.Approvers {
 			names = append(names, step.Approvers[i].By)
 		}
+		digest := step.Digest
 		m.end(step, v1alpha1.StepSucceeded, "approved by "+strings.Join(names, ", "))
+		step.Digest = digest // what was approved; askAgain compares
 		return
 	}
 	if m.late(step) {
 		m.overdue(step, text, text.Approve.Otherwise, "nobody has approved within "+limitOf(text).String())
 	}
+}
+
+// bind binds a step's approval to what would be done now. Approvals of anything else
+// do not count.
+func (m *machine) bind(step *v1alpha1.IncidentStep) {
+	digest := m.shownFor(step).digest()
+	if step.Digest == digest {
+		return
+	}
+	if len(step.Approvers) > 0 {
+		m.log(v1alpha1.TimelineEntry{Action: "ApprovalsVoided", Outcome: "Stale", Step: step.Name,
+			Message: "what would be done has changed since: it must be approved anew"})
+	}
+	step.Digest, step.Approvers = digest, nil
+}
+
+// askAgain asks anew for approvals that were given for something else than what the
+// steps they guard would do now.
+func (m *machine) askAgain() {
+	for i := range m.status.Steps {
+		step := &m.status.Steps[i]
+		text := m.textOf(step)
+		switch {
+		case text == nil:
+		case step.State == v1alpha1.StepAwaitingApproval && text.Approve == nil:
+			m.showHeld(step)
+		case step.State == v1alpha1.StepAwaitingApproval:
+			m.bind(step)
+		case text.Approve != nil && stepDone(step) && step.Digest != "" && step.Digest != m.shownFor(step).digest() && m.guardsOpen(step):
+			m.putBack(step)
+		}
+	}
+}
+
+// guardsOpen says whether a step that an approval guards is not over.
+func (m *machine) guardsOpen(step *v1alpha1.IncidentStep) bool {
+	return slices.ContainsFunc(m.guardedBy(step), func(guarded *v1alpha1.IncidentStep) bool {
+		return !stepDone(guarded) && !continued(guarded, m.textOf(guarded))
+	})
 }
 
 // overdue says that people are late: the step fails or goes on waiting, as it asks for.
@@ -138,14 +172,18 @@ func (m *machine) approvalMessage(step *v1alpha1.IncidentStep, text *v1alpha1.Pl
 		parts = append(parts, "what follows: "+strings.Join(next, ", "))
 	}
 	var about []string
+	present := 0
 	for i := range m.status.Resources {
 		resource := &m.status.Resources[i]
-		if resource.State == v1alpha1.ResourcePresent && len(about) < 8 {
+		if resource.State != v1alpha1.ResourcePresent {
+			continue
+		}
+		if present++; len(about) < 8 {
 			about = append(about, resourceName(&resource.ResourceReference))
 		}
 	}
 	if len(about) > 0 {
-		parts = append(parts, "on: "+strings.Join(about, ", "))
+		parts = append(parts, "on: "+strings.Join(about, ", ")+andMore(present-len(about)))
 	}
 	if step.Message != "" {
 		parts = append(parts, step.Message)
@@ -155,9 +193,8 @@ func (m *machine) approvalMessage(step *v1alpha1.IncidentStep, text *v1alpha1.Pl
 
 // awaitRelease waits for an approval of targets that a limit or protection holds.
 func (m *machine) awaitRelease(step *v1alpha1.IncidentStep) {
-	digest := m.shownFor(step).digest()
-	step.Digest = digest
 	if step.State == v1alpha1.StepAwaitingApproval {
+		m.showHeld(step)
 		if m.late(step) && !strings.HasPrefix(step.Message, "overdue") {
 			step.Message = Cut("overdue: "+step.Message, 1024)
 			m.log(v1alpha1.TimelineEntry{Action: "Overdue", Outcome: "Escalated", Step: step.Name, Message: "nobody has decided about the targets that are held"})
@@ -168,24 +205,44 @@ func (m *machine) awaitRelease(step *v1alpha1.IncidentStep) {
 	deadline := m.now.DeepCopy()
 	deadline.Time = deadline.Add(heldWithin)
 	step.DeadlineTime = deadline
+	step.Digest = ""
+	m.showHeld(step)
+	m.late(step)
+}
+
+// showHeld says which targets wait for an approval, and binds it to them.
+func (m *machine) showHeld(step *v1alpha1.IncidentStep) {
+	digest := m.shownFor(step).digest()
+	if step.Digest == digest {
+		return
+	}
+	step.Digest = digest
 	step.Message = Cut(m.heldMessage(step), 1024)
 	m.log(v1alpha1.TimelineEntry{Action: "ApprovalAwaited", Outcome: "AwaitingApproval", Step: step.Name, Message: step.Message})
-	m.late(step)
 }
 
 func (m *machine) heldMessage(step *v1alpha1.IncidentStep) string {
 	var names, why []string
+	held := 0
 	for i := range step.Targets {
 		target := &step.Targets[i]
 		if target.State != v1alpha1.TargetHeld {
 			continue
 		}
-		if len(names) < 12 {
+		if held++; len(names) < 12 {
 			names = append(names, objectName(target.Kind, target.Namespace, target.Name))
 		}
 		if !slices.Contains(why, target.Message) && len(why) < 3 {
 			why = append(why, target.Message)
 		}
 	}
-	return fmt.Sprintf("%s of %s waits for an approval: %s", step.Action, strings.Join(names, ", "), strings.Join(why, "; "))
+	return fmt.Sprintf("%s of %s waits for an approval: %s", step.Action,
+		strings.Join(names, ", ")+andMore(held-len(names)), strings.Join(why, "; "))
+}
+
+func andMore(count int) string {
+	if count <= 0 {
+		return ""
+	}
+	return fmt.Sprintf(" and %d more", count)
 }

@@ -18,8 +18,8 @@ func (m *machine) runRevert(step *v1alpha1.IncidentStep, text *v1alpha1.Playbook
 	open, undone, failures := m.undo(text.Revert.Steps)
 	switch {
 	case open > 0 && m.late(step):
-		m.fail(step, text, fmt.Sprintf("%d effects could not be undone within %s: %s", open, limitOf(text), strings.Join(failures, "; ")))
-		m.out.Work = nil
+		m.fail(step, text, joinWords(fmt.Sprintf("%d effects could not be undone within %s", open, limitOf(text)), strings.Join(failures, "; ")))
+		m.out.Work = slices.DeleteFunc(m.out.Work, func(work Work) bool { return work.Verb == VerbUndo })
 	case open > 0:
 	case len(failures) > 0:
 		m.fail(step, text, "could not be undone: "+strings.Join(failures, "; "))
@@ -37,6 +37,10 @@ func (m *machine) undo(names []v1alpha1.StepName) (open, undone int, failures []
 		for i := range other.Targets {
 			target := &other.Targets[i]
 			switch {
+			case m.underWay(index, target):
+				if m.ran[index] {
+					open++
+				}
 			case target.State == v1alpha1.TargetReverted:
 				undone++
 			case target.State == v1alpha1.TargetReverting:
@@ -60,6 +64,12 @@ func (m *machine) undo(names []v1alpha1.StepName) (open, undone int, failures []
 		}
 	}
 	return open, undone, failures
+}
+
+// underWay says that an effect is being made right now: undoing it at the same time
+// could leave it standing. It is undone when its step is over.
+func (m *machine) underWay(index int, target *v1alpha1.StepTarget) bool {
+	return m.status.Steps[index].State == v1alpha1.StepRunning && (target.State == v1alpha1.TargetActing || target.State == v1alpha1.TargetApplied)
 }
 
 // undoFailed begins the message of a target that could not be undone for good.
@@ -105,18 +115,23 @@ func (m *machine) markReverted(step *v1alpha1.IncidentStep) {
 
 // revertAll undoes everything that was done: the incident is a false positive.
 func (m *machine) revertAll() {
+	var skipped []string
 	for i := range m.status.Steps {
 		step := &m.status.Steps[i]
 		if stepDone(step) || step.State == v1alpha1.StepFailed {
 			continue
 		}
+		skipped = append(skipped, step.Name)
 		for j := range step.Targets {
 			target := &step.Targets[j]
 			if target.State == v1alpha1.TargetPending || target.State == v1alpha1.TargetHeld {
 				target.State = v1alpha1.TargetSkipped
 			}
 		}
-		m.end(step, v1alpha1.StepSkipped, "the incident is a false positive")
+		m.finishStep(step, v1alpha1.StepSkipped, "the incident is a false positive")
+	}
+	if len(skipped) > 0 {
+		m.log(v1alpha1.TimelineEntry{Action: "StepsSkipped", Outcome: "Skipped", Message: "the incident is a false positive: " + strings.Join(skipped, ", ")})
 	}
 	m.undo(nil)
 }

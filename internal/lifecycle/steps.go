@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -10,7 +11,11 @@ import (
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 )
 
-const defaultTimeout = 5 * time.Minute
+const (
+	defaultTimeout = 5 * time.Minute
+	// maxAttempts is up to what attempts are counted.
+	maxAttempts = 100
+)
 
 // stepDone says that nothing more is done for the step by itself or by a person.
 func stepDone(step *v1alpha1.IncidentStep) bool {
@@ -26,25 +31,35 @@ func stepDone(step *v1alpha1.IncidentStep) bool {
 // neighbours of one parallel group together. Targets that wait for an approval hold
 // back the phase, but not what can be done for the others.
 func (m *machine) runSteps() {
-	if m.Playbook == nil || len(m.status.Steps) == 0 || len(m.out.Look) > 0 {
-		return
-	}
-	if m.paused || m.Problem != nil {
+	if m.paused || len(m.status.Steps) == 0 {
 		return
 	}
 	if m.status.Resolution == v1alpha1.ResolutionFalsePositive {
 		m.revertAll()
 		return
 	}
-	if m.status.Resolution != "" {
+	if m.status.Resolution != "" || len(m.out.Look) > 0 {
 		return
 	}
-	if m.status.Phase == v1alpha1.PhaseAssessment {
-		m.status.Phase = v1alpha1.PhaseContainment
+	if m.Playbook == nil || m.Problem != nil {
+		m.park()
+		return
 	}
+	m.enter(v1alpha1.PhaseContainment)
 	for _, phase := range []v1alpha1.Phase{v1alpha1.PhaseContainment, v1alpha1.PhaseEradication, v1alpha1.PhaseRecovery} {
 		if !m.runPhase(phase) {
-			return
+			break
+		}
+	}
+	m.park()
+}
+
+// park stops the clocks of steps that had begun and must wait for earlier ones, because
+// an object has joined or a step was retried, or for the playbook. They start anew when it is their turn again.
+func (m *machine) park() {
+	for i := range m.status.Steps {
+		if step := &m.status.Steps[i]; step.State == v1alpha1.StepRunning && !m.ran[i] {
+			step.DeadlineTime = nil
 		}
 	}
 }
@@ -62,7 +77,7 @@ func (m *machine) runPhase(phase v1alpha1.Phase) bool {
 		if text == nil {
 			return false
 		}
-		if group != "" && text.Parallel != group {
+		if group != "" && text.Parallel != group || m.full() {
 			return false
 		}
 		m.runStep(i, text)
@@ -108,8 +123,12 @@ func onlyHeldRemain(step *v1alpha1.IncidentStep) bool {
 // runStep begins a step or carries it on.
 func (m *machine) runStep(index int, text *v1alpha1.PlaybookStep) {
 	step := &m.status.Steps[index]
+	m.ran[index] = true
 	if step.State == v1alpha1.StepPending && !m.begin(step, text) {
 		return
+	}
+	if step.State == v1alpha1.StepRunning && step.DeadlineTime == nil {
+		m.startClock(step)
 	}
 	switch {
 	case step.State == v1alpha1.StepFailed, step.State == v1alpha1.StepAwaitingTask && text.Task == nil:
@@ -131,8 +150,8 @@ func (m *machine) runStep(index int, text *v1alpha1.PlaybookStep) {
 
 // begin starts a step, unless its `when` says that it is not needed or it has no targets.
 func (m *machine) begin(step *v1alpha1.IncidentStep, text *v1alpha1.PlaybookStep) bool {
-	if text.When != "" && m.Conditions != nil {
-		needed, err := m.Conditions.When(string(text.When), m.incident)
+	if text.When != "" {
+		needed, err := m.when(text.When)
 		if err != nil {
 			m.fail(step, text, fmt.Sprintf("`when` could not be evaluated: %v", err))
 			return false
@@ -142,7 +161,7 @@ func (m *machine) begin(step *v1alpha1.IncidentStep, text *v1alpha1.PlaybookStep
 			return false
 		}
 	}
-	step.Attempts++
+	step.Attempts = min(step.Attempts+1, maxAttempts)
 	step.State = v1alpha1.StepRunning
 	step.Message, step.EndTime, step.HoldingTime, step.NextTime = "", nil, nil, nil
 	m.startClock(step)
@@ -160,6 +179,14 @@ func (m *machine) begin(step *v1alpha1.IncidentStep, text *v1alpha1.PlaybookStep
 		m.fail(step, text, message)
 	}
 	return false
+}
+
+// when says whether a step is to be done.
+func (m *machine) when(expression v1alpha1.Expression) (bool, error) {
+	if m.Conditions == nil {
+		return false, errors.New("nothing is there to evaluate it")
+	}
+	return m.Conditions.When(string(expression), m.incident)
 }
 
 func (m *machine) whyNoTargets(text *v1alpha1.PlaybookStep) string {
@@ -204,10 +231,6 @@ func (m *machine) startClock(step *v1alpha1.IncidentStep) {
 	if text := m.textOf(step); text != nil {
 		limit = limitOf(text)
 	}
-	if limit == 0 {
-		step.DeadlineTime = nil
-		return
-	}
 	deadline := metav1.NewTime(m.now.Add(limit))
 	step.DeadlineTime = &deadline
 }
@@ -247,12 +270,17 @@ func (m *machine) late(step *v1alpha1.IncidentStep) bool {
 	return false
 }
 
-// end finishes a step and takes it down.
-func (m *machine) end(step *v1alpha1.IncidentStep, state v1alpha1.StepState, message string) {
+// finishStep ends a step.
+func (m *machine) finishStep(step *v1alpha1.IncidentStep, state v1alpha1.StepState, message string) {
 	step.State = state
 	step.EndTime = m.now.DeepCopy()
 	step.DeadlineTime, step.NextTime, step.Digest = nil, nil, ""
 	step.Message = Cut(message, 1024)
+}
+
+// end ends a step and takes it down.
+func (m *machine) end(step *v1alpha1.IncidentStep, state v1alpha1.StepState, message string) {
+	m.finishStep(step, state, message)
 	actor := m.actingAs()
 	switch step.Action {
 	case "approve", "task", "wait", "revert":
@@ -269,9 +297,13 @@ func soleTarget(step *v1alpha1.IncidentStep) string {
 	return objectName(step.Targets[0].Kind, step.Targets[0].Namespace, step.Targets[0].Name)
 }
 
-// fail ends a step that could not be done, as its onFailure says.
+// fail ends a step that could not be done, as its onFailure says. An approval is never
+// a task: whoever may complete tasks could give it.
 func (m *machine) fail(step *v1alpha1.IncidentStep, text *v1alpha1.PlaybookStep, message string) {
 	m.end(step, v1alpha1.StepFailed, message)
+	if text.Approve != nil {
+		return
+	}
 	if text.OnFailure == v1alpha1.OnFailureEscalate || text.OnFailure == "" {
 		step.State = v1alpha1.StepAwaitingTask
 	}

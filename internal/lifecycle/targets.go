@@ -2,8 +2,10 @@ package lifecycle
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -15,9 +17,8 @@ const (
 	defaultBackoff  = 2 * time.Second
 	maxBackoff      = 5 * time.Minute
 	defaultLook     = time.Second
-	// entriesEach is up to how many targets each get a timeline entry of their own;
-	// more share one, so that one write never overflows the timeline.
-	entriesEach = 4
+	// maxUndo is how many characters an undo record may have.
+	maxUndo = 4096
 )
 
 // syncTargets adds objects that joined after a step had begun, and begins anew what
@@ -46,13 +47,14 @@ func (m *machine) syncTargets() {
 	if joined {
 		m.reopenUntargeted()
 	}
+	m.askAgain()
 }
 
 // reopen begins a finished step anew. A step by which nothing was done because of its
 // `when` stays skipped: it has no start time.
 func (m *machine) reopen(step *v1alpha1.IncidentStep) {
 	step.State = v1alpha1.StepRunning
-	step.Attempts++
+	step.Attempts = min(step.Attempts+1, maxAttempts)
 	step.EndTime, step.HoldingTime, step.NextTime, step.Approvers, step.Digest = nil, nil, nil, nil, ""
 	step.Message = ""
 	m.startClock(step)
@@ -67,9 +69,14 @@ func (m *machine) reopenUntargeted() {
 		if text == nil || !stepDone(step) || step.StartTime == nil || text.Target != "" || text.Task != nil {
 			continue
 		}
-		step.State = v1alpha1.StepPending
-		step.EndTime, step.Approvers, step.Digest, step.Message = nil, nil, "", ""
+		m.putBack(step)
 	}
+}
+
+// putBack lets a step begin anew when its turn comes.
+func (m *machine) putBack(step *v1alpha1.IncidentStep) {
+	step.State = v1alpha1.StepPending
+	step.EndTime, step.Approvers, step.Digest, step.Message = nil, nil, "", ""
 }
 
 // runTargets carries on a step that acts on objects.
@@ -98,8 +105,10 @@ func (m *machine) runTargets(index int, text *v1alpha1.PlaybookStep) {
 		}
 	}
 	switch {
-	case open > 0:
+	case open > 0 && step.State != v1alpha1.StepRunning:
 		step.State = v1alpha1.StepRunning
+		m.startClock(step)
+	case open > 0:
 	case held > 0:
 		m.awaitRelease(step)
 	default:
@@ -165,7 +174,8 @@ func (m *machine) record(results []Result) {
 		step := &m.status.Steps[result.Step]
 		text := m.textOf(step)
 		if text == nil {
-			continue
+			// The pinned text is gone. What became of an effect is taken down nevertheless.
+			text = &v1alpha1.PlaybookStep{}
 		}
 		if result.Target == WholeStep {
 			m.recordVerify(step, text, result)
@@ -178,8 +188,37 @@ func (m *machine) record(results []Result) {
 	}
 }
 
+// outcomes are the states that the verbs begin with and may end in.
+var outcomes = map[Verb]struct {
+	from v1alpha1.TargetState
+	to   []v1alpha1.TargetState
+}{
+	VerbPlan:    {v1alpha1.TargetPending, []v1alpha1.TargetState{v1alpha1.TargetActing, v1alpha1.TargetGone, v1alpha1.TargetFailed, v1alpha1.TargetSucceeded}},
+	VerbApply:   {v1alpha1.TargetActing, []v1alpha1.TargetState{v1alpha1.TargetSucceeded, v1alpha1.TargetApplied, v1alpha1.TargetGone, v1alpha1.TargetFailed, v1alpha1.TargetPending}},
+	VerbObserve: {v1alpha1.TargetApplied, []v1alpha1.TargetState{v1alpha1.TargetSucceeded, v1alpha1.TargetApplied, v1alpha1.TargetFailed}},
+	VerbUndo:    {v1alpha1.TargetReverting, []v1alpha1.TargetState{v1alpha1.TargetReverted, v1alpha1.TargetFailed}},
+}
+
+// sane makes a failure of a result that cannot be.
+func sane(result Result) Result {
+	switch {
+	case !slices.Contains(outcomes[result.Verb].to, result.State):
+		result.Message = joinWords(fmt.Sprintf("%s has ended in state '%s', which it must not", result.Verb, result.State), result.Message)
+	case utf8.RuneCountInString(result.Undo) > maxUndo:
+		result.Message = fmt.Sprintf("the record that undoing needs has %d characters: it must have at most %d, so nothing was done", utf8.RuneCountInString(result.Undo), maxUndo)
+	default:
+		return result
+	}
+	result.State, result.Undo, result.Permanent = v1alpha1.TargetFailed, "", true
+	return result
+}
+
 func (m *machine) recordTarget(step *v1alpha1.IncidentStep, text *v1alpha1.PlaybookStep, result Result, verbose bool) {
 	target := &step.Targets[result.Target]
+	if target.State != outcomes[result.Verb].from {
+		return // it was decided otherwise since
+	}
+	result = sane(result)
 	target.NextTime = nil
 	target.Message = Cut(result.Message, 1024)
 	if result.Proof != "" {
@@ -190,8 +229,12 @@ func (m *machine) recordTarget(step *v1alpha1.IncidentStep, text *v1alpha1.Playb
 		return
 	case result.State == v1alpha1.TargetFailed && result.Verb == VerbUndo:
 		target.Message = Cut(joinWords(undoFailed, result.Message), 1024)
-	case result.State == v1alpha1.TargetActing && result.Verb == VerbPlan:
+	case result.State == v1alpha1.TargetActing && result.Undo != "":
 		target.Undo = result.Undo
+	case result.State == v1alpha1.TargetPending:
+		if target.Attempts = min(target.Attempts+1, maxAttempts); target.Attempts >= attemptsOf(text) {
+			result.State = v1alpha1.TargetFailed
+		}
 	case result.State == v1alpha1.TargetApplied:
 		after := metav1.NewTime(m.Now.Add(orDefault(result.After, defaultLook)))
 		target.NextTime = &after
@@ -204,14 +247,11 @@ func (m *machine) recordTarget(step *v1alpha1.IncidentStep, text *v1alpha1.Playb
 
 // retry keeps a target for another try, when there is one left.
 func (m *machine) retry(target *v1alpha1.StepTarget, text *v1alpha1.PlaybookStep, result Result) bool {
-	target.Attempts = min(target.Attempts+1, 100)
-	attempts := text.Retry.Attempts
-	if attempts == 0 {
-		attempts = defaultAttempts
-	}
+	target.Attempts = min(target.Attempts+1, maxAttempts)
+	attempts := attemptsOf(text)
 	if result.Verb == VerbUndo {
 		// Undoing is tried until the revert's deadline: what was done must be undone.
-		attempts = 100
+		attempts = maxAttempts
 	}
 	if result.Permanent || target.Attempts >= attempts {
 		return false
@@ -223,6 +263,13 @@ func (m *machine) retry(target *v1alpha1.StepTarget, text *v1alpha1.PlaybookStep
 	next := metav1.NewTime(m.Now.Add(min(backoff, maxBackoff)))
 	target.NextTime = &next
 	return true
+}
+
+func attemptsOf(text *v1alpha1.PlaybookStep) int32 {
+	if text.Retry.Attempts == 0 {
+		return defaultAttempts
+	}
+	return text.Retry.Attempts
 }
 
 func orDefault(duration, otherwise time.Duration) time.Duration {

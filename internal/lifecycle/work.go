@@ -42,7 +42,8 @@ type Result struct {
 
 	// State is the target's state from here on. By verb:
 	//   Plan:    Acting (go on), Gone, Failed, Succeeded (the effect is not needed).
-	//   Apply:   Succeeded, Applied (look again), Gone, Failed.
+	//   Apply:   Succeeded, Applied (look again), Gone, Failed, Pending (undoing needs a
+	//            further record first: plan again; it counts as an attempt).
 	//   Observe: Succeeded, Applied (look again), Failed.
 	//   Verify:  Succeeded (holds now), Applied (does not hold now), Failed (cannot be evaluated).
 	//   Undo:    Reverted, Failed.

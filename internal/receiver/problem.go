@@ -183,8 +183,18 @@ func pointerOf(path string) string {
 
 // fieldPath turns a JSON Pointer into a field path people know.
 func fieldPath(pointer string) string {
-	path := strings.ReplaceAll(strings.TrimPrefix(pointer, "/"), "/", ".")
-	return strings.NewReplacer("~1", "/", "~0", "~").Replace(path)
+	var path strings.Builder
+	for token := range strings.SplitSeq(strings.TrimPrefix(pointer, "/"), "/") {
+		if _, err := strconv.Atoi(token); err == nil {
+			path.WriteString("[" + token + "]")
+			continue
+		}
+		if path.Len() > 0 {
+			path.WriteString(".")
+		}
+		path.WriteString(strings.NewReplacer("~1", "/", "~0", "~").Replace(token))
+	}
+	return path.String()
 }
 
 // escapePointer escapes one token of a JSON Pointer.

@@ -264,7 +264,7 @@ func (r *recorder) count(ctx context.Context, t *thread, batch []*delivery) []*d
 		}
 		return nil
 	case apierrors.IsNotFound(err), apierrors.IsConflict(err), apierrors.IsInvalid(err):
-		t.event, t.trouble = nil, fmt.Errorf("counting the repeat: %w", err)
+		t.event, t.trouble = nil, unavailable("The repeat could not be counted: "+err.Error())
 		return batch
 	}
 	// Nobody knows whether the write arrived: look before the next.

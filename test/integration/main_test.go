@@ -51,3 +51,11 @@ func patchStatus[T client.Object](t *testing.T, as client.Client, object T, chan
 	change(object)
 	return as.Status().Patch(t.Context(), object, client.MergeFrom(before))
 }
+
+// says holds an error to say something.
+func says(t *testing.T, err error, what string) {
+	t.Helper()
+	if err == nil || !strings.Contains(err.Error(), what) {
+		t.Errorf("got: %v\nwant an error that says: %s", err, what)
+	}
+}

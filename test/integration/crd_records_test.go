@@ -1,0 +1,131 @@
+package integration
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/firebreak-dev/firebreak/test/harness"
+)
+
+// badObject is a sample with a change that makes it wrong.
+type badObject struct {
+	name   string
+	change string // JSON merge patch
+	says   string
+}
+
+func refuse(t *testing.T, kind string, tests []badObject) {
+	t.Helper()
+	d := harness.Get(t).NewDomain(t)
+	done(t, tryChanged(t, d, kind, `{}`))
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			says(t, tryChanged(t, d, kind, test.change), test.says)
+		})
+	}
+}
+
+func long(length int) string { return strings.Repeat("x", length) }
+
+func TestBadSecurityEvents(t *testing.T) {
+	refuse(t, "SecurityEvent", []badObject{
+		{"without a spec", `{"spec":null}`, "spec: Required value"},
+		{"without a source", `{"spec":{"source":null}}`, "spec.source: Required value"},
+		{"a source of no kind", `{"spec":{"source":{"kind":"Robot"}}}`, `spec.source.kind: Unsupported value: "Robot": supported values: "Human", "Automatic"`},
+		{"without a title", `{"spec":{"title":null}}`, "spec.title: Required value"},
+		{"an empty title", `{"spec":{"title":""}}`, "spec.title: Invalid value"},
+		{"a title too long", `{"spec":{"title":"` + long(257) + `"}}`, "spec.title: Too long: may not be more than 256"},
+		{"a severity of no scale", `{"spec":{"severity":"Severe"}}`, `spec.severity: Unsupported value: "Severe": supported values: "Informational", "Low", "Medium", "High", "Critical"`},
+		{"without a time", `{"spec":{"observedTime":null}}`, "spec.observedTime: Required value"},
+		{"a time that is none", `{"spec":{"observedTime":"yesterday"}}`, "spec.observedTime"},
+		{"without a submitter", `{"spec":{"submittedBy":null}}`, "spec.submittedBy: Required value"},
+		{"an asset of no type", `{"spec":{"assets":[{"type":"Boat","identifier":"x"}]}}`, `spec.assets[0].type: Unsupported value: "Boat"`},
+		{"an asset without identifier", `{"spec":{"assets":[{"type":"Device"}]}}`, "spec.assets[0].identifier: Required value"},
+		{"no assets, said", `{"spec":{"assets":[]}}`, "spec.assets"},
+		{"a pod of no namespace", `{"spec":{"resources":[{"apiVersion":"v1","kind":"Pod","name":"x"}]}}`, "`namespace` must be set for kind 'Pod'"},
+		{"a resource of a bad kind", `{"spec":{"resources":[{"apiVersion":"v1","kind":"pods","namespace":"x","name":"x"}]}}`, "spec.resources[0].kind"},
+		{"a resource of a bad namespace", `{"spec":{"resources":[{"apiVersion":"v1","kind":"Pod","namespace":"../x","name":"x"}]}}`, "spec.resources[0].namespace"},
+		{"a resource of a bad name", `{"spec":{"resources":[{"apiVersion":"v1","kind":"Pod","namespace":"x","name":"x/y"}]}}`, "spec.resources[0].name"},
+		{"33 resources", `{"spec":{"resources":[` + repeat(33, `{"apiVersion":"v1","kind":"Node","name":"x"}`) + `]}}`, "spec.resources: Too many: 33: must have at most 32 items"},
+		{"an attack of nothing", `{"spec":{"attacks":[{}]}}`, "spec.attacks[0]"},
+		{"a technique of no number", `{"spec":{"attacks":[{"technique":"shell"}]}}`, "spec.attacks[0].technique"},
+		{"an attribute too long", `{"spec":{"attributes":{"a":"` + long(1025) + `"}}}`, "spec.attributes.a: Too long"},
+		{"a hash that is none", `{"spec":{"rawDataHash":"` + long(71) + `"}}`, "spec.rawDataHash"},
+	})
+}
+
+func repeat(count int, item string) string {
+	return strings.TrimSuffix(strings.Repeat(item+",", count), ",")
+}
+
+func TestBadIncidents(t *testing.T) {
+	refuse(t, "Incident", []badObject{
+		{"without a title", `{"spec":{"title":null}}`, "spec.title: Required value"},
+		{"without a severity", `{"spec":{"severity":null}}`, "spec.severity: Required value"},
+		{"without a category", `{"spec":{"category":null}}`, "spec.category: Required value"},
+		{"a category of no taxonomy", `{"spec":{"category":"Bad"}}`, `spec.category: Unsupported value: "Bad"`},
+		{"a marking of no protocol", `{"spec":{"tlp":"White"}}`, `spec.tlp: Unsupported value: "White": supported values: "Red", "AmberStrict", "Amber", "Green", "Clear"`},
+		{"an impact of no level", `{"spec":{"impact":{"integrity":"Medium"}}}`, `spec.impact.integrity: Unsupported value: "Medium": supported values: "None", "Low", "High"`},
+		{"an impact on nothing", `{"spec":{"impact":{"confidentiality":null,"integrity":null,"availability":null}}}`, "spec.impact"},
+		{"a playbook of no name", `{"spec":{"playbookRef":{"name":""}}}`, "spec.playbookRef.name"},
+		{"an event of no name", `{"spec":{"eventRefs":[{}]}}`, "spec.eventRefs[0].name: Required value"},
+		{"a pod of no namespace", `{"spec":{"resources":[{"apiVersion":"v1","kind":"Pod","name":"x"}]}}`, "`namespace` must be set for kind 'Pod'"},
+	})
+}
+
+func TestBadDecisions(t *testing.T) {
+	const digest = `"digest":"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"`
+	refuse(t, "Decision", []badObject{
+		{"a type of none", `{"spec":{"type":"Maybe"}}`, `spec.type: Unsupported value: "Maybe"`},
+		{"without a subject", `{"spec":{"subject":null}}`, "spec.subject: Required value"},
+		{"a subject of no name", `{"spec":{"subject":{"name":null}}}`, "spec.subject.name: Required value"},
+		{"a subject of no kind that is decided about", `{"spec":{"subject":{"kind":"Pod"}}}`, `spec.subject.kind: Unsupported value: "Pod": supported values: "Incident", "SecurityEvent", "ResponsePlan"`},
+		{"without `by`", `{"spec":{"by":null}}`, "spec.by: Required value"},
+		{"promote an incident", `{"spec":{"type":"Promote"}}`, "`subject.kind` must be 'SecurityEvent' for 'Promote' and 'Dismiss'"},
+		{"acknowledge an event", `{"spec":{"subject":{"kind":"SecurityEvent"}}}`, "'Incident' for all other types"},
+		{"stop an incident's automation", `{"spec":{"type":"StopAutomation"}}`, "'ResponsePlan' for 'StopAutomation' and 'ResumeAutomation'"},
+		{"approve no step", `{"spec":{"type":"Approve",` + digest + `}}`, "`step` must be set for 'Approve', 'Reject', 'CompleteTask', 'SkipStep' and 'RetryStep'"},
+		{"acknowledge a step", `{"spec":{"step":"x"}}`, "and for no other type"},
+		{"approve without a digest", `{"spec":{"type":"Approve","step":"x"}}`, "`digest` must be set for 'Approve' (copy it from the incident's `status.awaiting`)"},
+		{"reject with a digest", `{"spec":{"type":"Reject","step":"x",` + digest + `}}`, "`digest` must be set for 'Approve'"},
+		{"a digest that is none", `{"spec":{"type":"Approve","step":"x","digest":"` + long(71) + `"}}`, "spec.digest"},
+		{"close without a resolution", `{"spec":{"type":"Close"}}`, "`resolution` must be set for 'Close', and for no other type"},
+		{"a resolution of none", `{"spec":{"type":"Close","resolution":"Fine"}}`, `spec.resolution: Unsupported value: "Fine"`},
+		{"acknowledge with a resolution", `{"spec":{"resolution":"Resolved"}}`, "`resolution` must be set for 'Close', and for no other type"},
+		{"set no severity", `{"spec":{"type":"SetSeverity"}}`, "`severity` must be set for 'SetSeverity'"},
+		{"acknowledge with a severity", `{"spec":{"severity":"High"}}`, "`severity` must be set for 'SetSeverity', may be set for 'Promote', and for no other type"},
+		{"acknowledge with a playbook", `{"spec":{"playbookRef":{"name":"x"}}}`, "`category` and `playbookRef` must not be set but for 'Promote'"},
+		{"close without a reason", `{"spec":{"type":"Close","resolution":"Resolved","reason":null}}`, "`reason` must say why for 'Approve', 'Reject', 'SkipStep', 'Close'"},
+		{"a note of nothing", `{"spec":{"type":"Note","reason":null}}`, "`reason` must say why"},
+		{"the same group twice", `{"spec":{"groups":["security-oncall","security-oncall"]}}`, "spec.groups[1]: Duplicate value"},
+		{"17 groups", `{"spec":{"groups":["a","b","c","d","e","f","g","h","i","j","k","l","m","n","o","p","q"]}}`, "spec.groups: Too many: 17: must have at most 16 items"},
+	})
+}
+
+func TestBadEvidence(t *testing.T) {
+	refuse(t, "Evidence", []badObject{
+		{"without an incident", `{"spec":{"incidentRef":null}}`, "spec.incidentRef: Required value"},
+		{"of no type", `{"spec":{"type":"Rumour"}}`, `spec.type: Unsupported value: "Rumour": supported values: "Manifest", "Log", "Events", "Journal"`},
+		{"without a digest", `{"spec":{"digest":null}}`, "spec.digest: Required value"},
+		{"a digest that is none", `{"spec":{"digest":"md5:d41d8cd98f00b204e9800998ecf8427e"}}`, "spec.digest"},
+		{"without a size", `{"spec":{"sizeBytes":null}}`, "spec.sizeBytes: Required value"},
+		{"a size below nothing", `{"spec":{"sizeBytes":-1}}`, "spec.sizeBytes"},
+		{"without a tool", `{"spec":{"tool":null}}`, "spec.tool: Required value"},
+		{"a tool of no version", `{"spec":{"tool":{"version":null}}}`, "spec.tool.version: Required value"},
+		{"without a collector", `{"spec":{"collectedBy":null}}`, "spec.collectedBy: Required value"},
+		{"without a method", `{"spec":{"method":null}}`, "spec.method: Required value"},
+		{"without a time", `{"spec":{"collectedTime":null}}`, "spec.collectedTime: Required value"},
+	})
+}
+
+func TestBadLessonsLearned(t *testing.T) {
+	refuse(t, "LessonLearned", []badObject{
+		{"from no incident", `{"spec":{"incidentRefs":null}}`, "spec.incidentRefs: Required value"},
+		{"from no incident, said", `{"spec":{"incidentRefs":[]}}`, "spec.incidentRefs"},
+		{"from one incident twice", `{"spec":{"incidentRefs":[{"name":"a"},{"name":"a"}]}}`, "spec.incidentRefs[1]: Duplicate value"},
+		{"a control of no annex", `{"spec":{"contributingControls":["8.16"]}}`, "spec.contributingControls[0]"},
+		{"a cause of no category", `{"spec":{"rootCause":{"category":null}}}`, "spec.rootCause.category: Required value"},
+		{"a marking of no protocol", `{"spec":{"tlp":"White"}}`, `spec.tlp: Unsupported value: "White"`},
+		{"an empty finding", `{"spec":{"wentWell":[""]}}`, "spec.wentWell[0]"},
+	})
+}
