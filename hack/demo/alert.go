@@ -66,7 +66,7 @@ func (d *demo) alert(ctx context.Context) error {
 	if response.StatusCode/100 != 2 {
 		return &unmetError{expected: "the receiver takes the alert (2xx)", found: response.Status + " " + string(answer)}
 	}
-	d.good("%s after %s: the alert is in the API server, and cannot be lost any more", d.bold(response.Status), span(took))
+	d.good("%s after %s: the alert is in the API server, and cannot be lost any more", strong(response.Status), span(took))
 	d.quoted(string(bytes.TrimSpace(answer)))
 	d.command(". %s/receiver.env; curl --cacert %[1]s/receiver-ca.crt -H \"Authorization: Bearer $RECEIVER_TOKEN\" \\", d.dir)
 	d.command("    -d @ALERT.json $RECEIVER_URL/falco")
@@ -173,14 +173,14 @@ func (d *demo) assess(ctx context.Context) error {
 	}
 	d.event, d.incident = event.Name, event.Status.IncidentRef.Name
 	assessment := &event.Status.Assessment
-	d.good("SecurityEvent %s: %s by rule %s/%s (generation %d)", d.bold(event.Name), assessment.Outcome,
+	d.good("SecurityEvent %s: %s by rule %s/%s (generation %d)", strong(event.Name), assessment.Outcome,
 		assessment.Policy.Name, assessment.Rule, assessment.Policy.Generation)
 	d.detail("reported by %s; top owner of the pod: %s", event.Spec.SubmittedBy, assessment.Workload)
 	incident, err := d.awaitIncident(ctx, "has pinned its playbook", func(i *v1alpha1.Incident) bool { return i.Status.Playbook.Revision != "" })
 	if err != nil {
 		return err
 	}
-	d.good("Incident %s: %s", d.bold(incident.Name), incident.Spec.Title)
+	d.good("Incident %s: %s", strong(incident.Name), incident.Spec.Title)
 	d.detail("severity %s, priority %s, category %s, TLP %s", incident.Status.Severity, incident.Status.Priority, incident.Status.Category, incident.Spec.TLP)
 	d.detail("playbook %s, generation %d, pinned as ControllerRevision %s", incident.Status.Playbook.Name, incident.Status.Playbook.Generation, incident.Status.Playbook.Revision)
 	d.command("kubectl get securityevents,incidents -n %s", domain)

@@ -31,7 +31,7 @@ func (d *demo) contain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.good("isolate: %s", d.bold(string(v1alpha1.StepSucceeded)))
+	d.good("isolate: %s", strong(v1alpha1.StepSucceeded))
 	for i := range step.Targets {
 		d.detail("%s (proof: %s)", step.Targets[i].Message, step.Targets[i].Proof)
 	}
@@ -53,7 +53,7 @@ func (d *demo) contain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.good("Contained is True; phase %s", d.bold(string(incident.Status.Phase)))
+	d.good("Contained is True; phase %s", strong(incident.Status.Phase))
 	return nil
 }
 
@@ -84,7 +84,7 @@ func (d *demo) proveIsolation(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.good("seen in the objects, %s after the alert was sent:", d.bold(span(d.reached(d.pod.Name, isolated).Sub(d.alerted))))
+	d.good("seen in the objects, %s after the alert was sent:", strong(span(d.reached(d.pod.Name, isolated).Sub(d.alerted))))
 	d.detail("labels taken away: %s", labelText(difference(d.pod.Labels, pod.Labels)))
 	d.detail("label added:       %s", labelText(difference(pod.Labels, d.pod.Labels)))
 	for _, policy := range policies {
@@ -195,7 +195,7 @@ func (d *demo) approve(ctx context.Context) error {
 		return err
 	}
 	awaiting := awaitingOf(incident, v1alpha1.AwaitingApproval)
-	d.good("the incident awaits an %s of step %s, by somebody in the role %s", awaiting.Type, d.bold(awaiting.Step), awaiting.Role)
+	d.good("the incident awaits an %s of step %s, by somebody in the role %s", awaiting.Type, strong(awaiting.Step), awaiting.Role)
 	d.detail("%s", awaiting.Message)
 	d.detail("digest:  %s", awaiting.Digest)
 	d.detail("to type: %s", awaiting.Command)
@@ -220,7 +220,7 @@ func (d *demo) approve(ctx context.Context) error {
 		return err
 	}
 	for _, approver := range step.Approvers {
-		d.good("approved by %s, recorded as Decision %s", d.bold(approver.By), approver.DecisionRef.Name)
+		d.good("approved by %s, recorded as Decision %s", strong(approver.By), approver.DecisionRef.Name)
 	}
 	return nil
 }
@@ -263,7 +263,7 @@ func (d *demo) leaveIt(ctx context.Context, step string, words []string) (given 
 		d.line("there is nobody at a terminal to ask: jane approves by herself")
 		return false, nil
 	}
-	d.line("Now it is your turn. Press %s to approve as jane, or type this in another terminal, in this directory:", d.bold("ENTER"))
+	d.line("Now it is your turn. Press %s to approve as jane, or type this in another terminal, in this directory:", strong("ENTER"))
 	d.command("%s", d.jane.line(words...))
 	pressed := make(chan error, 1)
 	go func() {

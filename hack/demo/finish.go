@@ -38,7 +38,7 @@ func (d *demo) eradicate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.good("pod %s is gone", d.bold(d.pod.Name))
+	d.good("pod %s is gone", strong(d.pod.Name))
 	d.detail("%s", step.Message)
 	pods, err := d.cartPods(ctx)
 	if err != nil {
@@ -117,7 +117,7 @@ func (d *demo) close(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.good("LessonLearned %s is drafted", d.bold(lesson.Name))
+	d.good("LessonLearned %s is drafted", strong(lesson.Name))
 	d.detail("%s", lesson.Spec.Summary)
 	d.command("kubectl edit lessonlearned %s -n %s", lesson.Name, domain)
 	d.good("the incident awaits: %s", awaitingOf(incident, v1alpha1.AwaitingClose).Message)

@@ -247,7 +247,7 @@ func (d *demo) choosePod(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.good("Deployment shop/cart has 3 of 3 pods ready; one will be intruded: %s", d.bold(d.pod.Name))
+	d.good("Deployment shop/cart has 3 of 3 pods ready; one will be intruded: %s", strong(d.pod.Name))
 	d.detail("labels: %s", labelText(d.pod.Labels))
 	policies, err := d.selecting(ctx, d.pod)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"strings"
 	"time"
 	"unicode"
@@ -49,6 +50,37 @@ func (s *screen) paint(code, text string) string {
 func (s *screen) bold(text string) string { return s.paint("1", text) }
 func (s *screen) dim(text string) string  { return s.paint("2", text) }
 
+// strong is an argument of line, good and detail to look at.
+type strong string
+
+// Around what is strong, until its line is printed. No text from an object has them:
+// clean takes private characters out.
+const strongBegin, strongEnd = "\uE000", "\uE001"
+
+// format is fmt.Sprintf that lets no argument steer the terminal.
+func format(text string, args ...any) string {
+	safe := make([]any, len(args))
+	for i, arg := range args {
+		safe[i] = arg
+		if word, ok := arg.(strong); ok {
+			safe[i] = strongBegin + clean(string(word)) + strongEnd
+		} else if err, ok := arg.(error); ok {
+			safe[i] = clean(err.Error())
+		} else if value := reflect.ValueOf(arg); value.Kind() == reflect.String {
+			safe[i] = clean(value.String())
+		}
+	}
+	return fmt.Sprintf(text, safe...)
+}
+
+func (s *screen) emphasise(text string) string {
+	begin, end := "", ""
+	if s.colour {
+		begin, end = "\x1b[1m", "\x1b[0m"
+	}
+	return strings.NewReplacer(strongBegin, begin, strongEnd, end).Replace(text)
+}
+
 // heading begins a stage and says what there is to see.
 func (s *screen) heading(title, explanation string) {
 	fmt.Fprintf(s.out, "\n%s\n", s.paint("1;36", title))
@@ -58,31 +90,31 @@ func (s *screen) heading(title, explanation string) {
 }
 
 // line says one thing, and when.
-func (s *screen) line(format string, args ...any) { s.stamped("  ", fmt.Sprintf(format, args...)) }
+func (s *screen) line(text string, args ...any) { s.stamped("  ", format(text, args...)) }
 
 // good is a line about something that was waited for and came.
-func (s *screen) good(format string, args ...any) {
-	s.stamped(s.paint("32", "+")+" ", fmt.Sprintf(format, args...))
+func (s *screen) good(text string, args ...any) {
+	s.stamped(s.paint("32", "+")+" ", format(text, args...))
 }
 
 func (s *screen) stamped(sign, text string) {
 	before := s.dim(fmt.Sprintf("[%6.2f s]", time.Since(s.started).Seconds())) + " " + sign
 	for _, line := range wrap(text, s.width-margin-indent) {
-		fmt.Fprintln(s.out, before+line)
+		fmt.Fprintln(s.out, before+s.emphasise(line))
 		before = strings.Repeat(" ", margin+indent)
 	}
 }
 
 // detail adds to the line before.
-func (s *screen) detail(format string, args ...any) {
-	for _, line := range wrap(fmt.Sprintf(format, args...), s.width-margin-indent) {
-		s.block(line, "")
+func (s *screen) detail(text string, args ...any) {
+	for _, line := range wrap(format(text, args...), s.width-margin-indent) {
+		s.block(s.emphasise(line), "")
 	}
 }
 
 // command shows the line that shows or does the same.
-func (s *screen) command(format string, args ...any) {
-	s.block("$ "+clean(fmt.Sprintf(format, args...)), "33")
+func (s *screen) command(text string, args ...any) {
+	s.block("$ "+format(text, args...), "33")
 }
 
 func (s *screen) block(text, code string) {
@@ -124,7 +156,7 @@ func (s *screen) table(rows [][]string) {
 func wrap(text string, width int) []string {
 	var lines []string
 	line := ""
-	for _, word := range strings.Fields(clean(text)) {
+	for _, word := range strings.Fields(text) {
 		if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width {
 			lines = append(lines, line)
 			line = ""

@@ -240,16 +240,13 @@ func TestCollectKeepsWhatItCan(t *testing.T) {
 }
 
 func TestCollectThroughTheAPIServer(t *testing.T) {
-	for name, test := range map[string]struct {
-		verb, says string
-		node       string
-	}{
-		"no right to logs": {verb: "get", node: "node-1", says: "may not get pods/log in namespace"},
-		"no node to ask":   {node: "node-1", says: "log of container cart: could not get pods/log 'cart-1'"},
+	for name, test := range map[string]struct{ verb, says string }{
+		"no right to logs": {"get", "may not get pods/log in namespace"},
+		"no such node":     {"none", `log of container cart: could not get pods/log 'cart-1': there is no such object`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, without(allRights, test.verb, "pods/log"))
-			pod := w.pod("cart-1", nil, cartLabels, func(pod *corev1.Pod) { pod.Spec.NodeName = test.node })
+			pod := w.pod("cart-1", nil, cartLabels, func(pod *corev1.Pod) { pod.Spec.NodeName = "node-1" })
 			as := rest.CopyConfig(config)
 			as.Impersonate.UserName = w.user
 			pods, err := clientgocorev1.NewForConfig(as)

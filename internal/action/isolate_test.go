@@ -136,7 +136,6 @@ func TestIsolateAndUndo(t *testing.T) {
 func TestIsolateTakesWorkloadLabelsOnlyWhenItMust(t *testing.T) {
 	tests := map[string]struct {
 		statefulSet bool
-		rights      func() []string
 		readopt     v1alpha1.TrafficVerdict
 		blind       bool
 		says        string

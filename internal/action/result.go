@@ -98,7 +98,7 @@ func (r *Request) explain(err error, at access) (message string, permanent bool)
 	case apierrors.IsForbidden(err):
 		return r.explainForbidden(err, at), true
 	case apierrors.IsNotFound(err):
-		return fmt.Sprintf("could not %s: it is gone", at), false
+		return fmt.Sprintf("could not %s: there is no such object: %v", at, err), false
 	case apierrors.IsConflict(err):
 		return fmt.Sprintf("could not %s: it was changed at the same time", at), false
 	case meta.IsNoMatchError(err), apierrors.IsMethodNotSupported(err):

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 
 	"github.com/gowebpki/jcs"
@@ -92,4 +93,21 @@ func seals(found *v1alpha1.EvidenceSpec, incident *v1alpha1.Incident, entries []
 	}
 	index := journal.LastSequence - journal.FirstSequence
 	return index >= 0 && index < int64(len(entries)) && entries[index].Hash == journal.LastHash
+}
+
+// ReadJournal reads the entries of a journal's bytes, to verify them.
+func ReadJournal(from io.Reader) ([]v1alpha1.TimelineEntry, error) {
+	var entries []v1alpha1.TimelineEntry
+	decoder := json.NewDecoder(from)
+	for {
+		entry := v1alpha1.TimelineEntry{}
+		err := decoder.Decode(&entry)
+		switch {
+		case errors.Is(err, io.EOF):
+			return entries, nil
+		case err != nil:
+			return nil, fmt.Errorf("journal, entry %d: %w", len(entries)+1, err)
+		}
+		entries = append(entries, entry)
+	}
 }

@@ -24,7 +24,7 @@ func (m *machine) runRevert(step *v1alpha1.IncidentStep, text *v1alpha1.Playbook
 	case len(failures) > 0:
 		m.fail(step, text, "could not be undone: "+strings.Join(failures, "; "))
 	default:
-		m.end(step, v1alpha1.StepSucceeded, fmt.Sprintf("%d effects undone", undone))
+		m.end(step, v1alpha1.StepSucceeded, countOf(undone, "effect")+" undone")
 	}
 }
 
@@ -134,4 +134,11 @@ func (m *machine) revertAll() {
 		m.log(v1alpha1.TimelineEntry{Action: "StepsSkipped", Outcome: "Skipped", Message: "the incident is a false positive: " + strings.Join(skipped, ", ")})
 	}
 	m.undo(nil)
+}
+
+func countOf(count int, noun string) string {
+	if count == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", count, noun)
 }

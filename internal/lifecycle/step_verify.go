@@ -60,7 +60,10 @@ func (m *machine) recordVerify(step *v1alpha1.IncidentStep, text *v1alpha1.Playb
 		}
 		needed := durationOr(text.Verify.For, 0)
 		if m.now.Sub(step.HoldingTime.Time) >= needed {
-			m.end(step, v1alpha1.StepSucceeded, joinWords(fmt.Sprintf("it has held for %s", m.now.Sub(step.HoldingTime.Time)), result.Message))
+			for i := range step.Targets {
+				step.Targets[i].State = v1alpha1.TargetSucceeded
+			}
+			m.end(step, v1alpha1.StepSucceeded, heldFor(m.now.Sub(step.HoldingTime.Time), result.Message))
 			return
 		}
 	case v1alpha1.TargetFailed:
@@ -73,4 +76,11 @@ func (m *machine) recordVerify(step *v1alpha1.IncidentStep, text *v1alpha1.Playb
 		step.HoldingTime = nil
 	}
 	step.NextTime = &next
+}
+
+func heldFor(held time.Duration, message string) string {
+	if held < time.Second {
+		return message
+	}
+	return fmt.Sprintf("%s; held for %s", message, held)
 }

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/go-logr/logr"
 	"github.com/go-logr/logr/funcr"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -25,6 +26,7 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 )
@@ -38,6 +40,7 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	ctrllog.SetLogger(logr.Discard())
 	code := m.Run()
 	if controlPlaneUsed {
 		if err := controlPlane.Stop(); err != nil {
@@ -130,7 +133,7 @@ func (s *site) create(object client.Object) {
 	}
 }
 
-// account makes a ServiceAccount and a token for an audience; '' is the API server's own.
+// account makes a ServiceAccount and a token for an audience; ” is the API server's own.
 func (s *site) account(name, audience string) string {
 	s.t.Helper()
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: name}}
@@ -182,8 +185,8 @@ func (s *site) receiver(o Options) (string, *http.Client) {
 	return server.URL, server.Client()
 }
 
-// reply is what a receiver answered.
-type reply struct {
+// received is what a receiver answered.
+type received struct {
 	status int
 	header http.Header
 	body   string
@@ -193,7 +196,7 @@ type reply struct {
 }
 
 // post sends a body to the namespace of the site.
-func (s *site) post(format, body string) reply {
+func (s *site) post(format, body string) received {
 	s.t.Helper()
 	r, err := s.send(http.MethodPost, "/v1/namespaces/"+s.namespace+"/"+format, s.token, strings.NewReader(body))
 	if err != nil {
@@ -202,24 +205,27 @@ func (s *site) post(format, body string) reply {
 	return r
 }
 
-func (s *site) send(method, path, token string, body io.Reader) (reply, error) {
+func (s *site) send(method, path, token string, body io.Reader) (received, error) {
 	request, err := http.NewRequestWithContext(s.t.Context(), method, s.url+path, body)
 	if err != nil {
-		return reply{}, err
+		return received{}, err
 	}
 	if token != "" {
 		request.Header.Set("Authorization", "Bearer "+token)
 	}
+	if _, is := body.(*signalling); is {
+		request.Header.Set("Expect", "100-continue")
+	}
 	response, err := s.http.Do(request)
 	if err != nil {
-		return reply{}, err
+		return received{}, err
 	}
 	defer response.Body.Close()
 	text, err := io.ReadAll(response.Body)
 	if err != nil {
-		return reply{}, err
+		return received{}, err
 	}
-	r := reply{status: response.StatusCode, header: response.Header, body: string(text)}
+	r := received{status: response.StatusCode, header: response.Header, body: string(text)}
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	if response.Header.Get("Content-Type") == problemMediaType {
 		err = decoder.Decode(&r.Problem)
@@ -227,7 +233,7 @@ func (s *site) send(method, path, token string, body io.Reader) (reply, error) {
 		return r, err
 	}
 	var list struct {
-		Result  `json:",inline"`
+		Result
 		Results []Result `json:"results"`
 	}
 	err = decoder.Decode(&list)
@@ -235,7 +241,7 @@ func (s *site) send(method, path, token string, body io.Reader) (reply, error) {
 	return r, err
 }
 
-func (r reply) want(t *testing.T, status int) reply {
+func (r received) want(t *testing.T, status int) received {
 	t.Helper()
 	if r.status != status {
 		t.Fatalf("status %d, want %d: %s", r.status, status, r.body)
@@ -244,7 +250,7 @@ func (r reply) want(t *testing.T, status int) reply {
 }
 
 // wantProblem checks that an answer is a problem whose detail says what it must.
-func (r reply) wantProblem(t *testing.T, status int, slug string, says ...string) reply {
+func (r received) wantProblem(t *testing.T, status int, slug string, says ...string) received {
 	t.Helper()
 	r.want(t, status)
 	if r.Problem.Type != problemTypeBase+slug || r.Problem.Status != status || r.Problem.Title == "" {

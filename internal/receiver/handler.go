@@ -155,7 +155,7 @@ func (h *Handler) serveAlerts(w http.ResponseWriter, r *http.Request) {
 }
 
 // receive takes one request as far as its alerts are recorded or refused.
-func (h *Handler) receive(w http.ResponseWriter, r *http.Request) (sender string, done *answer, err error) {
+func (h *Handler) receive(w http.ResponseWriter, r *http.Request) (sender string, done *reply, err error) {
 	namespace := r.PathValue("namespace")
 	wire, err := route(r, namespace)
 	if err != nil {
@@ -244,8 +244,8 @@ func tooLarge(limit int64) *Problem {
 		"The body must be at most %d bytes long.", limit)
 }
 
-func (h *Handler) record(namespace string, what parsed) *answer {
-	a := &answer{namespace: namespace, what: what, outcomes: make([]outcome, len(what.alerts))}
+func (h *Handler) record(namespace string, what parsed) *reply {
+	a := &reply{namespace: namespace, what: what, outcomes: make([]outcome, len(what.alerts))}
 	if len(what.alerts) == 1 {
 		a.outcomes[0] = h.recorder.record(namespace, &what.alerts[0])
 		return a
@@ -275,15 +275,15 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, sender string, 
 	}
 }
 
-// answer is what became of the alerts of one request.
-type answer struct {
+// reply is what became of the alerts of one request.
+type reply struct {
 	namespace string
 	what      parsed
 	outcomes  []outcome
 }
 
 // problem is the answer when an alert was not recorded: that of the first such.
-func (a *answer) problem() *Problem {
+func (a *reply) problem() *Problem {
 	failed := slices.IndexFunc(a.outcomes, func(o outcome) bool { return o.err != nil })
 	if failed < 0 {
 		return nil
@@ -295,7 +295,7 @@ func (a *answer) problem() *Problem {
 	return p
 }
 
-func (a *answer) results() []Result {
+func (a *reply) results() []Result {
 	results := make([]Result, len(a.outcomes))
 	for i, o := range a.outcomes {
 		result := Result{Namespace: a.namespace, Name: o.name, Occurrences: o.occurrences, Status: http.StatusOK}
@@ -311,7 +311,7 @@ func (a *answer) results() []Result {
 	return results
 }
 
-func (a *answer) write(w http.ResponseWriter) {
+func (a *reply) write(w http.ResponseWriter) {
 	results := a.results()
 	if !a.what.list {
 		status := results[0].Status

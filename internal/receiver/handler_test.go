@@ -323,7 +323,7 @@ func TestShedding(t *testing.T) {
 	s := newSite(t)
 	s.url, s.http = s.receiver(Options{Name: "r0", MaxInFlight: 1, MaxWaiting: 1})
 	const alerts = 30
-	replies := make([]reply, alerts)
+	replies := make([]received, alerts)
 	var senders sync.WaitGroup
 	for i := range alerts {
 		senders.Go(func() {

@@ -24,8 +24,8 @@ const (
 	// maxIdle is how many events are remembered between their alerts; those not
 	// remembered cost a failed create and a read.
 	maxIdle = 8192
-	// maxAttempts bounds starting again when an event is deleted while it is counted.
-	maxAttempts = 4
+	// maxAttempts bounds starting again when others write or delete an event at the same time.
+	maxAttempts = 10
 )
 
 var errVanished = errors.New("the event was deleted while it was written")
@@ -52,9 +52,7 @@ type thread struct {
 	working bool
 	element *list.Element
 
-	event *recorded // nil while it is not known to be in the store
-	count int64     // what the store has as this receiver's counter
-	last  metav1.Time
+	name  string // the event's; empty while it is not known to be in the store
 	wrote time.Time
 	// trouble is why the work on a delivery started again.
 	trouble error
@@ -143,7 +141,7 @@ func (r *recorder) work(t *thread) {
 				fail(batch, t.trouble)
 				break
 			}
-			if t.event == nil {
+			if t.name == "" {
 				batch = r.find(ctx, t, batch)
 			}
 			if len(batch) > 0 {
@@ -166,29 +164,15 @@ func (r *recorder) find(ctx context.Context, t *thread, batch []*delivery) []*de
 			fail(batch, err)
 			return nil
 		case created:
-			t.know(event, r.spool)
+			t.name = event.Name
 			batch[0].done <- outcome{name: event.Name, created: true, occurrences: 1}
 			return batch[1:]
 		default:
-			t.know(event, r.spool)
+			t.name = event.Name
 			return batch
 		}
 	}
 	return nil
-}
-
-// know takes over what the store has of an event.
-func (t *thread) know(event *v1alpha1.SecurityEvent, spool string) {
-	t.event = &recorded{NamespacedName: types.NamespacedName{Namespace: event.Namespace, Name: event.Name}, uid: event.UID}
-	t.count, t.last = 0, metav1.Time{}
-	for i := range event.Status.Counters {
-		if counter := &event.Status.Counters[i]; counter.Spool == spool {
-			t.count = counter.Count
-			if counter.LastObservedTime != nil {
-				t.last = *counter.LastObservedTime
-			}
-		}
-	}
 }
 
 func (r *recorder) createOrGet(ctx context.Context, id identity, a *alert) (*v1alpha1.SecurityEvent, bool, error) {
@@ -239,59 +223,61 @@ func (r *recorder) tryNames(ctx context.Context, id identity, a *alert) (*v1alph
 	return nil, false, &foreignError{uid: foreign}
 }
 
-// count adds the deliveries to the event's counter. It returns them when they must
-// start again, because the event is gone.
+// count adds the deliveries to the event's counter, as the store has it at the moment.
+// It returns them when they must start again, because the event has changed or gone.
 func (r *recorder) count(ctx context.Context, t *thread, batch []*delivery) []*delivery {
-	name := t.event.Name
-	if batch[0].alert.spec.Fingerprint == "" {
+	event, err := r.store.get(ctx, types.NamespacedName{Namespace: t.id.namespace, Name: t.name})
+	switch {
+	case apierrors.IsNotFound(err), err == nil && !batch[0].alert.sameAs(event):
+		t.name, t.trouble = "", errVanished
+		return batch
+	case err != nil:
+		fail(batch, err)
+		return nil
+	case batch[0].alert.spec.Fingerprint == "":
 		// Without a fingerprint it is the same report delivered again, not a repeat.
-		return r.confirm(ctx, t, batch)
+		answer(batch, outcome{name: t.name})
+		return nil
 	}
-	last := t.last
+	count, last := r.counted(event)
 	for _, d := range batch {
 		if observed := d.alert.spec.ObservedTime; last.Before(&observed) {
 			last = observed
 		}
 	}
-	count := t.count + int64(len(batch))
-	sum, err := r.store.raise(ctx, *t.event, count, last)
+	sum, err := r.store.raise(ctx, event, count+int64(len(batch)), last)
 	t.wrote = r.clock.Now()
 	switch {
 	case err == nil:
-		t.count, t.last = count, last
-		for _, d := range batch {
-			d.done <- outcome{name: name, occurrences: sum}
-		}
+		answer(batch, outcome{name: t.name, occurrences: sum})
 		return nil
-	case apierrors.IsNotFound(err), apierrors.IsConflict(err), apierrors.IsInvalid(err):
-		t.event, t.trouble = nil, unavailable("The repeat could not be counted: "+err.Error())
+	case apierrors.IsConflict(err), apierrors.IsNotFound(err), apierrors.IsInvalid(err):
+		t.trouble = unavailable("The repeat could not be counted: " + err.Error())
 		return batch
 	}
-	// Nobody knows whether the write arrived: look before the next.
-	t.event = nil
 	fail(batch, fmt.Errorf("counting the repeat: %w", err))
 	return nil
 }
 
-// confirm answers a report delivered again, once the store is seen to have it.
-func (r *recorder) confirm(ctx context.Context, t *thread, batch []*delivery) []*delivery {
-	event, err := r.store.get(ctx, t.event.NamespacedName)
-	switch {
-	case apierrors.IsNotFound(err), err == nil && event.UID != t.event.uid:
-		t.event, t.trouble = nil, errVanished
-		return batch
-	case err != nil:
-		fail(batch, err)
-		return nil
+// counted is this receiver's own counter of an event.
+func (r *recorder) counted(event *v1alpha1.SecurityEvent) (count int64, last metav1.Time) {
+	for i := range event.Status.Counters {
+		if counter := &event.Status.Counters[i]; counter.Spool == r.spool {
+			count = counter.Count
+			if counter.LastObservedTime != nil {
+				last = *counter.LastObservedTime
+			}
+		}
 	}
-	for _, d := range batch {
-		d.done <- outcome{name: event.Name}
-	}
-	return nil
+	return count, last
 }
 
 func fail(batch []*delivery, err error) {
+	answer(batch, outcome{err: err})
+}
+
+func answer(batch []*delivery, o outcome) {
 	for _, d := range batch {
-		d.done <- outcome{err: err}
+		d.done <- o
 	}
 }

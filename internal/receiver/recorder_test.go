@@ -32,6 +32,7 @@ type memoryStore struct {
 	// failRaise fails the next raises, lostAnswer after having done them.
 	failRaise, lostAnswer error
 	failCreate            error
+	conflicts             int
 	// hold, when there is one, keeps creates waiting until it is closed.
 	hold chan struct{}
 }
@@ -70,15 +71,16 @@ func (s *memoryStore) get(_ context.Context, key types.NamespacedName) (*v1alpha
 	return nil, apierrors.NewNotFound(v1alpha1.SchemeGroupVersion.WithResource("securityevents").GroupResource(), key.Name)
 }
 
-func (s *memoryStore) raise(_ context.Context, event recorded, count int64, last metav1.Time) (int64, error) {
+func (s *memoryStore) raise(_ context.Context, event *v1alpha1.SecurityEvent, count int64, last metav1.Time) (int64, error) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	if s.failRaise != nil {
 		return 0, s.failRaise
 	}
-	there := s.events[event.NamespacedName]
-	if there == nil || there.UID != event.uid {
-		return 0, apierrors.NewNotFound(v1alpha1.SchemeGroupVersion.WithResource("securityevents").GroupResource(), event.Name)
+	there := s.events[types.NamespacedName{Namespace: event.Namespace, Name: event.Name}]
+	if s.conflicts > 0 || there == nil || there.UID != event.UID {
+		s.conflicts--
+		return 0, apierrors.NewConflict(v1alpha1.SchemeGroupVersion.WithResource("securityevents").GroupResource(), event.Name, errAway)
 	}
 	s.raises = append(s.raises, count)
 	there.Status.Counters = []v1alpha1.EventCounter{{Spool: s.spool, Count: count, LastObservedTime: &last}}
@@ -266,6 +268,16 @@ func TestRecorderStartsAgainWhenTheEventIsDeleted(t *testing.T) {
 	b.mustAll(outcomes)
 	if !outcomes[0].created || b.counter() != 2 {
 		t.Errorf("outcome %+v and counter %d, want a new event with 2 repeats", outcomes[0], b.counter())
+	}
+}
+
+func TestRecorderCountsAgainAfterConflicts(t *testing.T) {
+	b := newBench(t)
+	b.mustAll(<-b.post(1))
+	b.store.set(func() { b.store.conflicts = maxAttempts - 1 })
+	b.mustAll(<-b.post(2))
+	if got := b.counter(); got != 2 {
+		t.Errorf("counter is %d, want 2", got)
 	}
 }
 

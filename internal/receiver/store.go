@@ -25,14 +25,8 @@ type store interface {
 	create(ctx context.Context, event *v1alpha1.SecurityEvent) error
 	get(ctx context.Context, key types.NamespacedName) (*v1alpha1.SecurityEvent, error)
 	// raise sets this receiver's counter of an event and returns the sum of all
-	// occurrences. It fails when the event is not the one of that UID any more.
-	raise(ctx context.Context, event recorded, count int64, last metav1.Time) (int64, error)
-}
-
-// recorded names an event that is in the store.
-type recorded struct {
-	types.NamespacedName
-	uid types.UID
+	// occurrences. It is a conflict when the event has changed since it was read.
+	raise(ctx context.Context, event *v1alpha1.SecurityEvent, count int64, last metav1.Time) (int64, error)
 }
 
 // clusterStore keeps the events in the API server.
@@ -73,12 +67,11 @@ func (s *clusterStore) get(ctx context.Context, key types.NamespacedName) (*v1al
 	return event, err
 }
 
-func (s *clusterStore) raise(ctx context.Context, event recorded, count int64, last metav1.Time) (int64, error) {
-	counter := apply.EventCounter().WithSpool(s.spool).WithCount(count)
-	if !last.IsZero() {
-		counter.WithLastObservedTime(last)
-	}
-	ours := apply.SecurityEvent(event.Name, event.Namespace).WithUID(event.uid).
+func (s *clusterStore) raise(ctx context.Context, event *v1alpha1.SecurityEvent, count int64, last metav1.Time) (int64, error) {
+	counter := apply.EventCounter().WithSpool(s.spool).WithCount(count).WithLastObservedTime(last)
+	// The resourceVersion keeps the count exact. A UID would not even tell a namesake:
+	// the API server does not look at it in a patch of the status.
+	ours := apply.SecurityEvent(event.Name, event.Namespace).WithResourceVersion(event.ResourceVersion).
 		WithStatus(apply.SecurityEventStatus().WithCounters(counter))
 	err := s.call(ctx, func(ctx context.Context) error {
 		return s.client.Status().Apply(ctx, ours, client.FieldOwner(fieldManagerPrefix+s.spool), client.ForceOwnership)

@@ -31,7 +31,22 @@ func TestLoop(t *testing.T) {
 	t.Run("group", func(t *testing.T) {
 		for name, test := range map[string]func(*testing.T, *scene){
 			"from an alert to a closed incident": wholeLoop,
-			"strangers are refused":              refusesStrangers,
+			"strangers":                          refusesStrangers,
+			"no rule, then promoted":             deferredThenPromoted,
+			"no rule, then dismissed":            dismissedByPerson,
+			"broken rules":                       brokenRules,
+			"a second pod":                       secondPod,
+			"repeats":                            repeats,
+			"no such playbook":                   missingPlaybook,
+			"an account without rights":          withoutRights,
+			"a pod that vanished":                vanishedPod,
+			"a pod that was replaced":            replacedPod,
+			"a pod in the host's network":        hostNetworkPod,
+			"other policies":                     otherPolicies,
+			"kube-system":                        kubeSystem,
+			"thirty forged alerts":               forgedAlerts,
+			"a false positive":                   falsePositive,
+			"the red button":                     redButton,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()

@@ -1,0 +1,215 @@
+package lifecycle
+
+import (
+	"encoding/json"
+	"os"
+	"sync"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+)
+
+// maxEntries is how many timeline entries one call may give: the timeline keeps 64, and
+// the oldest are sealed at 48.
+const maxEntries = 14
+
+// incidentSchema is what the API server holds an incident to.
+var incidentSchema = sync.OnceValues(func() (validation.SchemaValidator, error) {
+	raw, err := os.ReadFile("../../config/crd/bases/firebreak.dev_incidents.yaml")
+	if err != nil {
+		return nil, err
+	}
+	crd := &apiextensionsv1.CustomResourceDefinition{}
+	if err := yaml.Unmarshal(raw, crd); err != nil {
+		return nil, err
+	}
+	schema := &apiextensions.JSONSchemaProps{}
+	if err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(crd.Spec.Versions[0].Schema.OpenAPIV3Schema, schema, nil); err != nil {
+		return nil, err
+	}
+	validator, _, err := validation.NewSchemaValidator(schema)
+	return validator, err
+})
+
+// checkBounds checks an incident against the schema of its CRD.
+func checkBounds(t reporter, raw []byte) {
+	t.Helper()
+	validator, err := incidentSchema()
+	if err != nil {
+		t.Fatalf("the schema of incidents: %v", err)
+	}
+	var incident map[string]any
+	if err := json.Unmarshal(raw, &incident); err != nil {
+		t.Fatalf("unmarshalling the incident: %v", err)
+	}
+	// The chain is filled in by package audit.
+	delete(incident["status"].(map[string]any), "audit")
+	if problems := validation.ValidateCustomResource(nil, incident, validator); len(problems) > 0 {
+		t.Fatalf("the API server would refuse the incident: %v", problems.ToAggregate())
+	}
+}
+
+// check checks what must hold after every Advance.
+func (s *sim) check(in Input, out Output) {
+	s.t.Helper()
+	s.checked(in, out)
+	s.checkIdempotent(in, out)
+	status := &out.Status
+	if status.Phase == v1alpha1.PhaseClosed {
+		if len(out.Look)+len(out.Plans)+len(out.Work)+len(status.Awaiting) > 0 || out.DraftLesson {
+			s.t.Fatalf("closed, but there is more to do: %+v\n%s", out, s)
+		}
+	}
+	for _, one := range out.Plans {
+		s.wantTarget(status, one, v1alpha1.TargetPending)
+	}
+	if in.Automation.Stopped || status.PausedBy != "" {
+		if len(out.Look)+len(out.Plans)+len(out.Work) > 0 {
+			s.t.Fatalf("paused, but there is work: %+v\n%s", out, s)
+		}
+	}
+}
+
+// checked checks what must hold after every call.
+func (s *sim) checked(in Input, out Output) Output {
+	s.t.Helper()
+	before, after := &in.Incident.Status, &out.Status
+	if after.Phase.Rank() < before.Phase.Rank() {
+		s.t.Fatalf("the phase went back from %s to %s\n%s", before.Phase, after.Phase, s)
+	}
+	if len(out.Entries) > maxEntries {
+		s.t.Fatalf("%d entries in one call, must be at most %d: %+v\n%s", len(out.Entries), maxEntries, out.Entries, s)
+	}
+	for _, entry := range out.Entries {
+		s.checkEntry(entry)
+	}
+	times := func(t *v1alpha1.IncidentTimes) []*metav1.Time {
+		return []*metav1.Time{t.OccurredTime, t.DetectedTime, t.AwareTime, t.AcknowledgedTime, t.ClassifiedTime, t.ContainedTime, t.EradicatedTime, t.RecoveredTime, t.ClosedTime}
+	}
+	now := times(&after.Times)
+	for i, was := range times(&before.Times) {
+		if was != nil && (now[i] == nil || !now[i].Equal(was)) {
+			s.t.Fatalf("first-entry time %d moved from %v to %v\n%s", i, was, now[i], s)
+		}
+	}
+	for i := range before.Steps {
+		for j := range before.Steps[i].Targets {
+			was, is := &before.Steps[i].Targets[j], &after.Steps[i].Targets[j]
+			if was.UID != is.UID || was.Undo != "" && is.Undo == "" {
+				s.t.Fatalf("the undo record or the target was lost: %+v became %+v\n%s", was, is, s)
+			}
+			if was.Undo != "" && was.State == v1alpha1.TargetReverted && is.State != v1alpha1.TargetReverted {
+				s.t.Fatalf("what was undone is acted on again: %+v became %+v\n%s", was, is, s)
+			}
+		}
+	}
+	return out
+}
+
+// checkEntry holds an entry to the bounds of the API, before package audit chains it.
+func (s *sim) checkEntry(entry v1alpha1.TimelineEntry) {
+	s.t.Helper()
+	within := func(field, text string, least, most int) {
+		if n := len([]rune(text)); n < least || n > most {
+			s.t.Fatalf("`%s` of a timeline entry has %d characters, must have %d to %d: %+v", field, n, least, most, entry)
+		}
+	}
+	within("actor", entry.Actor, 1, 253)
+	within("action", entry.Action, 1, 63)
+	within("outcome", entry.Outcome, 0, 63)
+	within("step", entry.Step, 0, 63)
+	within("resource", entry.Resource, 0, 400)
+	within("message", entry.Message, 0, 1024)
+}
+
+// checkIdempotent checks that deciding again on what was decided changes nothing.
+func (s *sim) checkIdempotent(in Input, out Output) {
+	s.t.Helper()
+	if !out.Next.IsZero() && !out.Next.After(in.Now) {
+		return // it has said itself that there is more
+	}
+	again := in
+	again.Incident = in.Incident.DeepCopy()
+	again.Incident.Status = *out.Status.DeepCopy()
+	second := Advance(again)
+	if diff := cmp.Diff(out.Status, second.Status); diff != "" {
+		s.t.Fatalf("deciding again changes the status (-first +second):\n%s\n%s", diff, s)
+	}
+	if len(second.Entries) > 0 {
+		s.t.Fatalf("deciding again takes down more: %+v\n%s", second.Entries, s)
+	}
+	if diff := cmp.Diff([]any{out.Look, out.Plans, out.Work, out.DraftLesson, out.Next}, []any{second.Look, second.Plans, second.Work, second.DraftLesson, second.Next}); diff != "" {
+		s.t.Fatalf("deciding again gives other work (-first +second):\n%s\n%s", diff, s)
+	}
+}
+
+// intended checks that what is about to be done is on record as it is stored.
+func (s *sim) intended(work []Work) {
+	s.t.Helper()
+	for _, one := range work {
+		switch one.Verb {
+		case VerbApply:
+			s.wantTarget(&s.stored.Status, one, v1alpha1.TargetActing)
+		case VerbObserve:
+			s.wantTarget(&s.stored.Status, one, v1alpha1.TargetApplied)
+		case VerbUndo:
+			s.wantTarget(&s.stored.Status, one, v1alpha1.TargetReverting)
+		case VerbPlan:
+			s.t.Fatalf("a plan is given as work\n%s", s)
+		}
+	}
+}
+
+func (s *sim) wantTarget(status *v1alpha1.IncidentStatus, work Work, want v1alpha1.TargetState) {
+	s.t.Helper()
+	if target := &status.Steps[work.Step].Targets[work.Target]; target.State != want {
+		s.t.Fatalf("%s of a target that is %s, must be %s\n%s", work.Verb, target.State, want, s)
+	}
+}
+
+// guarded checks that nothing is done to an object behind an approval that was given,
+// or waived, when the object was not known.
+func (s *sim) guarded(step *v1alpha1.IncidentStep, target *v1alpha1.StepTarget) {
+	s.t.Helper()
+	for i := range s.stored.Status.Steps {
+		before := &s.stored.Status.Steps[i]
+		if before.Name == step.Name {
+			return
+		}
+		text := StepOf(s.pinned, before.Name)
+		if before.Phase != step.Phase || text.Approve == nil || text.Parallel != "" || target.Kind != "Pod" {
+			continue
+		}
+		if !stepDone(before) {
+			s.t.Fatalf("%s of %s although %s is %s\n%s", step.Action, target.Name, before.Name, before.State, s)
+		}
+		if text.When != "false" && !s.shownTo[before.Name][target.UID] {
+			s.t.Fatalf("%s of %s, which nobody was shown who approved %s\n%s", step.Action, target.Name, before.Name, s)
+		}
+	}
+}
+
+// atRest checks that an incident that rests waits for a time or a person.
+func (s *sim) atRest(in Input, out Output) {
+	s.t.Helper()
+	if out.Status.Phase == v1alpha1.PhaseClosed {
+		return
+	}
+	if out.Next.IsZero() && len(out.Status.Awaiting) == 0 {
+		s.t.Fatalf("it hangs: neither a time nor a person is waited for\n%s", s)
+	}
+	if in.Incident.Status.Phase.Rank() >= v1alpha1.PhaseReview.Rank() {
+		return
+	}
+	for i := range out.Status.Resources {
+		if out.Status.Resources[i].State == "" && s.problem == nil && out.Status.Playbook.Revision != "" && out.Status.PausedBy == "" && !s.automation.Stopped && out.Status.Resolution == "" {
+			s.t.Fatalf("nobody has looked at %s\n%s", out.Status.Resources[i].Name, s)
+		}
+	}
+}
