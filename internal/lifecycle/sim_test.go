@@ -184,7 +184,18 @@ func (s *sim) run() {
 func (s *sim) take(incident *v1alpha1.Incident, out Output) {
 	incident.Status = out.Status
 	s.entries = append(s.entries, out.Entries...)
+	timeline := &incident.Status.Timeline
+	for _, entry := range out.Entries {
+		entry.Sequence, entry.Previous, entry.Hash = int64(len(s.entries)), noHash, noHash
+		*timeline = append(*timeline, entry)
+	}
+	if len(*timeline) > 48 {
+		*timeline = slices.Clone((*timeline)[len(*timeline)-48:])
+	}
 }
+
+// noHash stands for what package audit fills in.
+var noHash = strings.Repeat("0", 64)
 
 // write stores the incident as the API server would: as JSON, within its bounds.
 func (s *sim) write(incident *v1alpha1.Incident) *v1alpha1.Incident {
