@@ -68,8 +68,7 @@ func (d *demo) alert(ctx context.Context) error {
 	}
 	d.good("%s after %s: the alert is in the API server, and cannot be lost any more", strong(response.Status), span(took))
 	d.quoted(string(bytes.TrimSpace(answer)))
-	d.command(". %s/receiver.env; curl --cacert %[1]s/receiver-ca.crt -H \"Authorization: Bearer $RECEIVER_TOKEN\" \\", d.dir)
-	d.command("    -d @ALERT.json $RECEIVER_URL/falco")
+	d.command(". %s/receiver.env; curl --cacert %[1]s/receiver-ca.crt -H \"Authorization: Bearer $RECEIVER_TOKEN\" -d @ALERT.json $RECEIVER_URL/falco", d.dir)
 	return nil
 }
 

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -146,5 +148,33 @@ func TestExplain(t *testing.T) {
 	}
 	if long := failed("%s", strings.Repeat("ä", 5000)); len([]rune(long.Message)) > 1024 {
 		t.Errorf("message of %d characters", len([]rune(long.Message)))
+	}
+}
+
+func TestLogReaderCuts(t *testing.T) {
+	tests := map[string]struct {
+		from       io.Reader
+		want, note string
+	}{
+		"less":               {strings.NewReader("123456789"), "123456789", ""},
+		"exactly":            {strings.NewReader("1234567890"), "1234567890", ""},
+		"one more":           {strings.NewReader("1234567890x"), "1234567890", "; cut after 10 bytes"},
+		"more, byte by byte": {iotest.OneByteReader(strings.NewReader("1234567890xyz")), "1234567890", "; cut after 10 bytes"},
+		"breaks off":         {io.MultiReader(strings.NewReader("12345"), iotest.ErrReader(errors.New("reset"))), "12345", "; broke off after 5 bytes"},
+		"data with its end":  {iotest.DataErrReader(strings.NewReader("12345")), "12345", ""},
+		"nothing":            {strings.NewReader(""), "", ""},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			closed := false
+			reader := &logReader{stream: io.NopCloser(test.from), cancel: func() { closed = true }, limit: 10}
+			got, err := io.ReadAll(reader)
+			if err != nil || string(got) != test.want || reader.note() != test.note {
+				t.Errorf("read %q, %v, note %q; want %q and %q", got, err, reader.note(), test.want, test.note)
+			}
+			if err := reader.Close(); err != nil || !closed {
+				t.Errorf("Close() = %v, cancelled %t", err, closed)
+			}
+		})
 	}
 }

@@ -1,7 +1,6 @@
 package action_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -137,40 +136,24 @@ func TestPreserveFitsLongNames(t *testing.T) {
 	}
 }
 
-// hugeLogs gives logs that are too long, or break off.
-type hugeLogs struct{ streams map[string]io.Reader }
+// brokenLogs gives a log that breaks off.
+type brokenLogs struct{}
 
-func (h *hugeLogs) OpenLog(_ context.Context, _, _ string, options *corev1.PodLogOptions) (io.ReadCloser, error) {
-	return io.NopCloser(h.streams[options.Container]), nil
+func (brokenLogs) OpenLog(context.Context, string, string, *corev1.PodLogOptions) (io.ReadCloser, error) {
+	return io.NopCloser(io.MultiReader(strings.NewReader("half a li"), iotest.ErrReader(errors.New("connection reset")))), nil
 }
 
-func TestCollectCutsLogs(t *testing.T) {
-	const limit = 64 << 20
+func TestCollectKeepsTheBeginningOfALogThatBreaksOff(t *testing.T) {
 	w := newWorld(t, allRights)
-	pod := w.pod("cart-1", nil, cartLabels, func(pod *corev1.Pod) {
-		for _, name := range []string{"fits", "broken"} {
-			pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: name, Image: "registry.example/cart:1"})
-		}
-	})
+	request := w.request(w.incident("inc-1"), collectStep(v1alpha1.CollectAction{Objects: v1alpha1.ObjectsNone, Events: v1alpha1.Exclude, Logs: &v1alpha1.CollectLogs{}}),
+		w.pod("cart-1", nil, cartLabels))
 	recorder := w.recorder()
-	request := w.request(w.incident("inc-1"), collectStep(v1alpha1.CollectAction{Objects: v1alpha1.ObjectsNone, Events: v1alpha1.Exclude, Logs: &v1alpha1.CollectLogs{}}), pod)
-	zeros := bytes.NewReader(make([]byte, limit+100))
-	request.Evidence, request.Logs = recorder, &hugeLogs{map[string]io.Reader{
-		"cart": zeros, "fits": io.LimitReader(bytes.NewReader(make([]byte, limit)), limit),
-		"broken": io.MultiReader(strings.NewReader("half a li"), iotest.ErrReader(errors.New("connection reset"))),
-	}}
-	w.expect("Apply", do(t, "collect").Apply(t.Context(), request), v1alpha1.TargetSucceeded, "log of container broken")
+	request.Evidence, request.Logs = recorder, brokenLogs{}
+	w.expect("Apply", do(t, "collect").Apply(t.Context(), request), v1alpha1.TargetSucceeded, "kept: log of container cart")
 	objects, contents := w.kept(recorder)
-	for name, want := range map[string]struct {
-		size int64
-		says string
-	}{
-		"Log/cart": {limit, "; cut after 67108864 bytes"}, "Log/fits": {limit, "previous=false)"}, "Log/broken": {9, "; broke off after 9 bytes"},
-	} {
-		spec := objects[name].Spec
-		if *spec.SizeBytes != want.size || int64(len(contents[name])) != want.size || !strings.HasSuffix(spec.Method, want.says) {
-			t.Errorf("%s: %d bytes, method %q; want %d and %q", name, *spec.SizeBytes, spec.Method, want.size, want.says)
-		}
+	spec := objects["Log/cart"].Spec
+	if contents["Log/cart"] != "half a li" || *spec.SizeBytes != 9 || !strings.HasSuffix(spec.Method, "; broke off after 9 bytes") {
+		t.Errorf("kept %q, %d bytes, method %q", contents["Log/cart"], *spec.SizeBytes, spec.Method)
 	}
 }
 

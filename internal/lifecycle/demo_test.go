@@ -131,7 +131,9 @@ func TestDemoTimeline(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("timeline (-want +got):\n%s", diff)
 	}
-	contained := slices.IndexFunc(s.entries, func(entry v1alpha1.TimelineEntry) bool { return entry.Action == "StepSucceeded" && entry.Step == "isolate" })
+	contained := slices.IndexFunc(s.entries, func(entry v1alpha1.TimelineEntry) bool {
+		return entry.Action == "StepSucceeded" && entry.Step == "isolate"
+	})
 	if got := s.entries[contained]; got.Actor != "system:serviceaccount:security:contain" || got.Resource != "Pod shop/a" {
 		t.Errorf("isolation is taken down as done by %q to %q", got.Actor, got.Resource)
 	}
@@ -140,34 +142,43 @@ func TestDemoTimeline(t *testing.T) {
 	}
 }
 
-// TestCrash carries the demo on from every status that was stored, as another manager
-// would: it must come to the same end, and do nothing twice that is on record as done.
+// TestCrash kills the manager at every moment of the demo, before and after each work;
+// the next one must come to the same end.
 func TestCrash(t *testing.T) {
+	carryOn := func(s *sim) {
+		s.run()
+		if slices.Contains(s.awaited(), "Approval ok") {
+			s.must(by(v1alpha1.DecisionApprove, "ok", "jane"))
+		}
+	}
+	moments := 0
 	whole := newSim(t, demo(), "a")
-	whole.run()
-	whole.must(by(v1alpha1.DecisionApprove, "ok", "jane"))
-	whole.want(v1alpha1.PhaseReview)
-	for at := 1; at < whole.writes; at++ {
+	whole.kill = func() { moments++ }
+	carryOn(whole)
+	if moments < 12 {
+		t.Fatalf("only %d moments", moments)
+	}
+	for at := 1; at <= moments; at++ {
 		s := newSim(t, demo(), "a")
-		s.decisions = slices.Clone(whole.decisions)
-		s.decisions[0].Status.Conditions = nil
-		died := false
-		s.script = func(Work, *v1alpha1.IncidentStep, *v1alpha1.StepTarget) Result {
-			if s.writes == at && !died {
-				died = true
-				panic("killed")
+		moment := 0
+		s.kill = func() {
+			if moment++; moment == at {
+				panic(at)
 			}
-			return Result{}
 		}
 		func() {
-			defer func() { _ = recover() }()
-			s.run()
+			defer func() {
+				if died := recover(); died != at {
+					t.Errorf("killed at moment %d, but saw %v", at, died)
+				}
+			}()
+			carryOn(s)
 		}()
-		s.script = nil
-		s.run()
-		s.want(v1alpha1.PhaseReview, "isolate=Reverted", "delete=Succeeded", "healthy=Succeeded")
+		s.now = s.now.Add(3 * time.Second)
+		carryOn(s)
+		s.want(v1alpha1.PhaseReview, "preserve=Succeeded", "isolate=Reverted", "ok=Succeeded", "delete=Succeeded", "healthy=Succeeded")
 		if s.effects["isolate a"] || !s.effects["delete a"] {
-			t.Errorf("killed after write %d: effects that stand are %v", at, s.effects)
+			t.Errorf("killed at moment %d: effects that stand are %v", at, s.effects)
 		}
 	}
 }

@@ -73,6 +73,9 @@ type sim struct {
 	// sightings gives what is found, by the name of the object; nothing means that it is there.
 	sightings map[string]Sighting
 
+	// kill, when set, may panic before and after each work.
+	kill func()
+
 	entries []v1alpha1.TimelineEntry
 	done    []string // what was executed, as 'Apply isolate pod-a'
 	effects map[string]bool
@@ -275,8 +278,13 @@ func (s *sim) look(incident *v1alpha1.Incident, indexes []int) []Sighting {
 
 // execute gives the scripted results, and keeps which effects stand.
 func (s *sim) execute(incident *v1alpha1.Incident, work []Work) []Result {
+	kill := s.kill
+	if kill == nil {
+		kill = func() {}
+	}
 	var results []Result
 	for _, one := range work {
+		kill()
 		step := &incident.Status.Steps[one.Step]
 		var target *v1alpha1.StepTarget
 		name := step.Name
@@ -304,6 +312,7 @@ func (s *sim) execute(incident *v1alpha1.Incident, work []Work) []Result {
 			}
 		}
 		results = append(results, result)
+		kill()
 	}
 	return results
 }

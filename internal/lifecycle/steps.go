@@ -124,6 +124,12 @@ func onlyHeldRemain(step *v1alpha1.IncidentStep) bool {
 func (m *machine) runStep(index int, text *v1alpha1.PlaybookStep) {
 	step := &m.status.Steps[index]
 	m.ran[index] = true
+	next := m.out.Next
+	defer func() {
+		if step.EndTime != nil {
+			m.out.Next = next // what has ended waits for nothing
+		}
+	}()
 	if step.State == v1alpha1.StepPending && !m.begin(step, text) {
 		return
 	}

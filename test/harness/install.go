@@ -172,14 +172,19 @@ const pollInterval = 20 * time.Millisecond
 func poll(ctx context.Context, check func(context.Context) error) error {
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
+	var last error
 	for {
 		err := check(ctx)
 		if err == nil {
 			return nil
 		}
+		// That the time is up says less than what was found before.
+		if last == nil || ctx.Err() == nil {
+			last = err
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("timed out: %w", err)
+			return fmt.Errorf("timed out: %w", last)
 		case <-ticker.C:
 		}
 	}

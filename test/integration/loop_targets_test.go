@@ -211,7 +211,7 @@ func forgedAlerts(t *testing.T, s *scene) {
 			}
 		}
 		if settled != forged {
-			return fmt.Errorf("%d of %d are settled", settled, forged)
+			return fmt.Errorf("%d of %d are settled; the last of %d incidents: %+v", settled, forged, len(list.Items), list.Items[max(0, len(list.Items)-1):])
 		}
 		return nil
 	})
