@@ -10,6 +10,7 @@ KUBECTL ?= kubectl
 LOCALBIN := $(CURDIR)/bin
 CONTROLLER_GEN := $(LOCALBIN)/tools/controller-gen
 KUSTOMIZE := $(LOCALBIN)/tools/kustomize
+CRD_REF_DOCS := $(LOCALBIN)/tools/crd-ref-docs
 GOLANGCI_LINT := $(LOCALBIN)/tools/golangci-lint
 
 # The version is stamped here and not by Go, which would need a usable git.
@@ -65,10 +66,11 @@ manifests: controller-gen ## Generate the CustomResourceDefinitions (config/crd/
 	@find config/crd/bases -name '*.yaml' ! -newer bin/.manifests.started -delete
 
 .PHONY: generate
-generate: controller-gen ## Generate deep copies and apply configurations from api/.
+generate: controller-gen crd-ref-docs ## Generate deep copies, apply configurations and api/README.md from api/.
 	@touch bin/.generate.started
 	$(CONTROLLER_GEN) object:headerFile=hack/boilerplate.go.txt applyconfiguration:headerFile=hack/boilerplate.go.txt paths=./api/...
 	@find api -name '*.go' -path '*/applyconfiguration/*' ! -newer bin/.generate.started -delete
+	$(CRD_REF_DOCS) --source-path=api/v1alpha1 --config=hack/api-docs.yaml --renderer=markdown --output-path=api/README.md --log-level=ERROR
 
 .PHONY: check-generated
 check-generated: ## Fail when what is generated is not what api/ says.
@@ -125,10 +127,10 @@ controlplane-test: ## Build only what the tests need: etcd and kube-apiserver (o
 	@[ -z "$(TEST_BINARIES)" ] || hack/controlplane/build.sh $(TEST_BINARIES)
 
 .PHONY: tools
-tools: controller-gen kustomize golangci-lint ## Build the pinned build tools into bin/tools (once).
+tools: controller-gen kustomize golangci-lint crd-ref-docs ## Build the pinned build tools into bin/tools (once).
 
-.PHONY: controller-gen kustomize golangci-lint
-controller-gen kustomize golangci-lint:
+.PHONY: controller-gen kustomize golangci-lint crd-ref-docs
+controller-gen kustomize golangci-lint crd-ref-docs:
 	@hack/tools/build.sh $@
 
 .PHONY: docker-build

@@ -164,6 +164,9 @@ func (d *demo) assess(ctx context.Context) error {
 		if event.Name == "" {
 			return false, "no such event", nil
 		}
+		if assessment.Outcome == "" {
+			return false, "event " + event.Name + ", which nobody has assessed", nil
+		}
 		return assessment.Outcome == v1alpha1.OutcomePromoted && event.Status.IncidentRef.Name != "",
 			fmt.Sprintf("event %s: %s (%s) %s", event.Name, assessment.Outcome, assessment.Reason, assessment.Message), nil
 	})

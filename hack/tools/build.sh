@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the pinned build tools into bin/tools.
 #
-#   build.sh TOOL...       TOOL: controller-gen kustomize golangci-lint
+#   build.sh TOOL...       TOOL: controller-gen kustomize golangci-lint crd-ref-docs
 #
 # A tool that is there already, built from the same pins by the same Go, is
 # left alone: each one's stamp file says what it was built from.
@@ -14,10 +14,11 @@ mkdir -p "$out"
 package_of() {
   case $1 in
   controller-gen) echo sigs.k8s.io/controller-tools/cmd/controller-gen ;;
+  crd-ref-docs) echo github.com/elastic/crd-ref-docs ;;
   kustomize) echo sigs.k8s.io/kustomize/kustomize/v5 ;;
   golangci-lint) echo ./golangci-lint ;;
   *)
-    echo "build.sh: no such tool: '$1'; one of: controller-gen kustomize golangci-lint" >&2
+    echo "build.sh: no such tool: '$1'; one of: controller-gen kustomize golangci-lint crd-ref-docs" >&2
     exit 2
     ;;
   esac

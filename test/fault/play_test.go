@@ -1,0 +1,104 @@
+package fault
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/test/harness"
+)
+
+// person is jane, who acknowledges, approves and closes, each once.
+type person struct {
+	*world
+	decided map[string]bool
+}
+
+func (p *person) see(t *testing.T, incident *v1alpha1.Incident) {
+	t.Helper()
+	p.decide(t, harness.MakeDecision(p.Namespace, incident.Name, jane, v1alpha1.DecisionAcknowledge))
+	for _, awaited := range incident.Status.Awaiting {
+		switch awaited.Type {
+		case v1alpha1.AwaitingApproval:
+			p.decide(t, harness.MakeDecision(p.Namespace, incident.Name, jane, v1alpha1.DecisionApprove, func(d *v1alpha1.Decision) {
+				d.Spec.Step, d.Spec.Digest, d.Spec.Role, d.Spec.Groups = awaited.Step, awaited.Digest, awaited.Role, []string{oncall}
+			}))
+		case v1alpha1.AwaitingClose:
+			p.decide(t, harness.MakeDecision(p.Namespace, incident.Name, jane, v1alpha1.DecisionClose, func(d *v1alpha1.Decision) {
+				d.Spec.Resolution = v1alpha1.ResolutionResolved
+			}))
+		default:
+			t.Fatalf("nothing but an approval and the close may be awaited, but: %+v", awaited)
+		}
+	}
+}
+
+func (p *person) decide(t *testing.T, decision *v1alpha1.Decision) {
+	t.Helper()
+	key := fmt.Sprintf("%s %s %s", decision.Spec.Type, decision.Spec.Step, decision.Spec.Digest)
+	if p.decided[key] {
+		return
+	}
+	p.decided[key] = true
+	if err := p.jane.Create(t.Context(), decision); err != nil {
+		t.Fatalf("the Decision %s: %v", decision.Spec.Type, err)
+	}
+}
+
+// replicaSet does what Kubernetes' controller does: it keeps three pods that its
+// selector selects, and lets go of those that it does not select any more.
+type replicaSet struct {
+	*world
+	made int
+}
+
+func (r *replicaSet) sync(ctx context.Context) error {
+	var list corev1.PodList
+	if err := r.Client.List(ctx, &list, client.InNamespace(r.Target)); err != nil {
+		return err
+	}
+	selector := labels.SelectorFromSet(r.set.Spec.Selector.MatchLabels)
+	owned := int32(0)
+	for i := range list.Items {
+		pod := &list.Items[i]
+		switch {
+		case pod.DeletionTimestamp != nil || len(pod.OwnerReferences) == 0:
+		case selector.Matches(labels.Set(pod.Labels)):
+			owned++
+		default:
+			if err := r.release(ctx, pod); err != nil {
+				return err
+			}
+		}
+	}
+	for ; owned < *r.set.Spec.Replicas; owned++ {
+		if err := r.replace(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *replicaSet) release(ctx context.Context, pod *corev1.Pod) error {
+	patch := fmt.Appendf(nil, `{"metadata":{"uid":%q,"ownerReferences":null}}`, pod.UID)
+	return client.IgnoreNotFound(r.Client.Patch(ctx, pod, client.RawPatch(types.MergePatchType, patch)))
+}
+
+func (r *replicaSet) replace(ctx context.Context) error {
+	r.made++
+	pod := r.suspect.DeepCopy()
+	pod.ResourceVersion, pod.UID = "", ""
+	pod.Name, pod.Labels = fmt.Sprintf("%s-new%d", r.set.Name, r.made), r.set.Spec.Template.Labels
+	status := pod.Status
+	if err := r.Client.Create(ctx, pod); err != nil {
+		return err
+	}
+	pod.Status = status
+	return r.Client.Status().Update(ctx, pod)
+}
