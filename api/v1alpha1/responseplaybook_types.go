@@ -350,8 +350,8 @@ type PlaybookStep struct {
 	// +kubebuilder:validation:MaxLength=512
 	Instructions string `json:"instructions,omitempty"`
 
-	// collect preserves evidence of the targets. Rights: get pods, their owners,
-	// events and networkpolicies, and pods/log.
+	// collect preserves evidence of the targets. Rights: get on pods, their owners and
+	// pods/log; list on events and networkpolicies.
 	// +optional
 	Collect *CollectAction `json:"collect,omitempty"`
 

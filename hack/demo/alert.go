@@ -22,7 +22,7 @@ import (
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 )
 
-const alertText = "Falco has seen a shell in one of the pods and posts its alert, as its http_output does, to the receiver. The token is that of " +
+const alertText = "Falco has seen a shell in one of the pods, and its alert is posted, in its own JSON, to the receiver. The token is that of " +
 	"the ServiceAccount falco/falco, which may create SecurityEvents in the namespace security and nothing else."
 
 // alert posts what Falco would.

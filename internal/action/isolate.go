@@ -124,7 +124,7 @@ func (isolate) Plan(ctx context.Context, r *Request) lifecycle.Result {
 	if err != nil || len(undo) > maxUndo {
 		return refused("%s cannot be isolated: %d labels would have to be taken away, which is more than can be recorded to give them back", r.targetName(), len(record.Removed))
 	}
-	return lifecycle.Result{State: v1alpha1.TargetActing, Undo: string(undo), Message: record.describe("will be", cut)}
+	return lifecycle.Result{State: v1alpha1.TargetActing, Undo: string(undo), Message: say("%s", record.describe("will be", cut))}
 }
 
 // carryOver keeps what an earlier try of this step may have taken away.
@@ -305,7 +305,7 @@ func (record *isolateRecord) describe(verb string, cut isolation.Cut) string {
 	default:
 		_, _ = fmt.Fprintf(&text, "; %s '%s' loses the pod and starts a clean one", record.Owner.Kind, record.Owner.Name)
 	}
-	return say("%s", text.String())
+	return text.String()
 }
 
 func describeCut(cut isolation.Cut) string {

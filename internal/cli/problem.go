@@ -65,7 +65,7 @@ func isMissingKind(err error) bool {
 // when the request failed for another reason.
 func refusal(err error, namespace string) error {
 	var status apierrors.APIStatus
-	if !errors.As(err, &status) || !(apierrors.IsForbidden(err) || apierrors.IsInvalid(err)) || isMissingKind(err) {
+	if !errors.As(err, &status) || !apierrors.IsForbidden(err) && !apierrors.IsInvalid(err) {
 		return nil
 	}
 	message := err.Error()

@@ -23,7 +23,7 @@ Exit code: 0 done or accepted, 1 refused or broken, 2 could not be done or told.
 // Run runs one command line and gives the exit code.
 func Run(ctx context.Context, args []string, config Config) int {
 	s := newSession(config)
-	root := newRootCommand(s)
+	root := newRootCommand(s) //nolint:contextcheck // the commands get it from ExecuteContext
 	root.SetArgs(args)
 	return report(s.ErrOut, s.style, root.ExecuteContext(ctx))
 }

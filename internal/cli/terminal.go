@@ -38,7 +38,7 @@ func terminalFile(stream any) (int, bool) {
 	if !ok {
 		return 0, false
 	}
-	fd := int(file.Fd()) //nolint:gosec // a file descriptor fits
+	fd := int(file.Fd())
 	return fd, term.IsTerminal(fd)
 }
 

@@ -190,12 +190,11 @@ func (s *session) printVerification(v verification) {
 	t := &table{indent: "  "}
 	row := func(name, value string) { t.add(cell{name, s.style.dim}, plain(clean(value))) }
 	fmt.Fprintf(s.Out, "%s in %s\n", v.Incident, v.Namespace)
-	switch {
-	case v.Entries == 0:
-		row("Timeline", "no entries")
-	default:
-		row("Timeline", fmt.Sprintf("%s, %d to %d", plural(v.Entries, "entry"), v.FirstSequence, v.FirstSequence+int64(v.Entries)-1))
+	entries := "no entries"
+	if v.Entries > 0 {
+		entries = fmt.Sprintf("%s, %d to %d", plural(v.Entries, "entry"), v.FirstSequence, v.FirstSequence+int64(v.Entries)-1)
 	}
+	row("Timeline", entries)
 	if v.HeadHash != "" {
 		row("Head", fmt.Sprintf("entry %d, %s", v.HeadSequence, v.HeadHash))
 	}

@@ -86,8 +86,15 @@ func (run *incidentRun) seal(ctx context.Context) error {
 	if err := run.publish(ctx, entries); err != nil {
 		return err
 	}
-	if _, err := run.Journals.SealJournal(ctx, run.incident, entries); err != nil {
+	journal, err := run.Journals.SealJournal(ctx, run.incident, entries)
+	if err != nil {
 		return fmt.Errorf("sealing the timeline: %w", err)
+	}
+	// A manager that was killed may have sealed fewer entries before.
+	count = int(journal.Spec.Journal.LastSequence - entries[0].Sequence + 1)
+	if count < 1 || count > len(entries) {
+		return fmt.Errorf("sealing the timeline: %s holds entries %d to %d, which is not what was asked for",
+			journal.Name, journal.Spec.Journal.FirstSequence, journal.Spec.Journal.LastSequence)
 	}
 	last := entries[count-1]
 	status.Audit.SealedSequence, status.Audit.SealedHash = last.Sequence, last.Hash

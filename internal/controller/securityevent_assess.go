@@ -27,14 +27,15 @@ const (
 )
 
 // assess decides about an event that nobody has decided about, and does what was
-// decided but for the event's own status, which the caller writes.
-func (r *SecurityEventReconciler) assess(ctx context.Context, event *v1alpha1.SecurityEvent) error {
+// decided but for the event's own status, which the caller writes. The result is nil
+// when nothing new was decided.
+func (r *SecurityEventReconciler) assess(ctx context.Context, event *v1alpha1.SecurityEvent) (*classify.Assessment, error) {
 	if !undecided(event) {
-		return nil
+		return nil, nil
 	}
 	policies, err := r.policiesOf(ctx, event.Namespace)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	result, err := classify.Assess(ctx, classify.Input{
 		Event:    event,
@@ -43,21 +44,33 @@ func (r *SecurityEventReconciler) assess(ctx context.Context, event *v1alpha1.Se
 		By:       r.ManagerUser,
 		Now:      r.Clock.Now(),
 	})
-	if err != nil {
-		return err
-	}
-	if sameDecision(&event.Status.Assessment, &result.Record) {
-		return nil
+	if err != nil || sameDecision(&event.Status.Assessment, &result.Record) {
+		return nil, err
 	}
 	record, name := result.Record, ""
 	if result.Incident != nil {
 		record, name, err = r.promote(ctx, event, result)
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
 	r.apply(event, record, name)
-	return nil
+	return &result, nil
+}
+
+// confirmJoin looks again once a join is written: an incident that has come to its
+// review in between has not taken up the event, and another must be opened.
+func (r *SecurityEventReconciler) confirmJoin(ctx context.Context, event *v1alpha1.SecurityEvent, assessed *classify.Assessment) error {
+	if assessed == nil || event.Status.Assessment.Outcome != v1alpha1.OutcomeJoined {
+		return nil
+	}
+	record, name, err := r.promote(ctx, event, *assessed)
+	if err != nil || name == event.Status.IncidentRef.Name {
+		return err
+	}
+	before := event.DeepCopy()
+	r.apply(event, record, name)
+	return r.write(ctx, before, event)
 }
 
 // promote opens or joins the incident of an assessment. An incident that the API
@@ -143,7 +156,7 @@ func (r *SecurityEventReconciler) workloadOf(ctx context.Context, event *v1alpha
 		return ""
 	}
 	resource := event.Spec.Resources[0]
-	plan, err := r.planOf(ctx, event.Namespace)
+	plan, err := planOf(ctx, r.Client, event.Namespace)
 	if err != nil || plan == nil || plan.Spec.ServiceAccountName == "" || r.Identities == nil {
 		return resource.Name
 	}
@@ -155,17 +168,4 @@ func (r *SecurityEventReconciler) workloadOf(ctx context.Context, event *v1alpha
 		return resource.Name
 	}
 	return workload.NameOf(ctx, reader, resource)
-}
-
-// planOf gives the plan of a namespace; nil when there is none.
-func (r *SecurityEventReconciler) planOf(ctx context.Context, namespace string) (*v1alpha1.ResponsePlan, error) {
-	plan := &v1alpha1.ResponsePlan{}
-	err := r.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: v1alpha1.ResponsePlanName}, plan)
-	if apierrors.IsNotFound(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the plan of namespace %q: %w", namespace, err)
-	}
-	return plan, nil
 }

@@ -93,7 +93,7 @@ func (r *SecurityEventReconciler) SetupWithManager(ctx context.Context, mgr ctrl
 		Watches(&v1alpha1.Decision{}, handler.EnqueueRequestsFromMapFunc(eventOfDecision)).
 		Watches(&v1alpha1.ClassificationPolicy{}, handler.EnqueueRequestsFromMapFunc(r.undecidedEventsOfPolicy),
 			builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		WatchesMetadata(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.undecidedEventsOfNamespace),
+		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.undecidedEventsOfNamespace),
 			builder.WithPredicates(becomesDomain)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: workers, ReconciliationTimeout: reconcileTimeout}).
 		Complete(r)
@@ -109,7 +109,7 @@ func (r *SecurityEventReconciler) Reconcile(ctx context.Context, request ctrl.Re
 	if err != nil || event.DeletionTimestamp != nil {
 		return ctrl.Result{}, err
 	}
-	domain, err := r.isDomain(ctx, event.Namespace)
+	domain, err := isDomain(ctx, r.Client, event.Namespace)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
@@ -125,11 +125,15 @@ func (r *SecurityEventReconciler) Reconcile(ctx context.Context, request ctrl.Re
 
 func (r *SecurityEventReconciler) handle(ctx context.Context, event *v1alpha1.SecurityEvent) (ctrl.Result, error) {
 	before := event.DeepCopy()
-	if err := r.assess(ctx, event); err != nil {
+	assessed, err := r.assess(ctx, event)
+	if err != nil {
 		return ctrl.Result{}, err
 	}
 	wait, err := r.writeAssessed(ctx, before, event)
 	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if err := r.confirmJoin(ctx, event, assessed); err != nil {
 		return ctrl.Result{}, err
 	}
 	result, err := r.answerDecisions(ctx, event)
@@ -190,16 +194,6 @@ func (r *SecurityEventReconciler) refuse(ctx context.Context, event *v1alpha1.Se
 		return nil
 	}
 	return r.write(ctx, before, event)
-}
-
-func (r *SecurityEventReconciler) isDomain(ctx context.Context, name string) (bool, error) {
-	namespace := &metav1.PartialObjectMetadata{}
-	namespace.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
-	if err := r.Client.Get(ctx, client.ObjectKey{Name: name}, namespace); err != nil {
-		return false, fmt.Errorf("read namespace %q: %w", name, err)
-	}
-	_, labelled := namespace.Labels[v1alpha1.LabelDomain]
-	return labelled, nil
 }
 
 // occurrences is how often a thing was seen: once, and every repeat.

@@ -69,7 +69,7 @@ func (r *SecurityEventReconciler) answerWithoutEvent(ctx context.Context, key ty
 	if err != nil || len(decisions) == 0 {
 		return ctrl.Result{}, err
 	}
-	domain, err := r.isDomain(ctx, key.Namespace)
+	domain, err := isDomain(ctx, r.Client, key.Namespace)
 	if err != nil || !domain {
 		return ctrl.Result{}, err
 	}
@@ -109,7 +109,7 @@ func (r *SecurityEventReconciler) decide(ctx context.Context, event *v1alpha1.Se
 		}
 	}
 	if decision.Spec.Role != "" {
-		plan, err := r.planOf(ctx, event.Namespace)
+		plan, err := planOf(ctx, r.Client, event.Namespace)
 		if err != nil {
 			return eventAnswer{}, err
 		}

@@ -322,6 +322,34 @@ func TestIncidentInReviewIsNotJoined(t *testing.T) {
 	}
 }
 
+func TestIncidentComesToReviewDuringJoin(t *testing.T) {
+	namespace := newDomain(t)
+	mustCreate(t, shellPolicy(namespace))
+	startAssessor(t, namespace, func(inner client.Client) client.Client {
+		return interceptor.NewClient(withWatch{inner}, interceptor.Funcs{
+			SubResourcePatch: func(ctx context.Context, c client.Client, sub string, object client.Object, patch client.Patch, options ...client.SubResourcePatchOption) error {
+				if event, ok := object.(*v1alpha1.SecurityEvent); ok && event.Status.Assessment.Outcome == v1alpha1.OutcomeJoined {
+					review := client.RawPatch(types.MergePatchType, []byte(`{"status":{"phase":"Review"}}`))
+					incident := &v1alpha1.Incident{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: event.Status.IncidentRef.Name}}
+					if err := testClient.Status().Patch(ctx, incident, review); err != nil {
+						return err
+					}
+				}
+				return c.SubResource(sub).Patch(ctx, object, patch, options...)
+			},
+		})
+	})
+	first := shellEvent(namespace, "first", "cart-1")
+	mustCreate(t, first)
+	opened := awaitAssessment(t, first, v1alpha1.OutcomePromoted).Status.IncidentRef.Name
+	late := shellEvent(namespace, "late", "cart-1")
+	mustCreate(t, late)
+	got := awaitAssessment(t, late, v1alpha1.OutcomePromoted)
+	if got.Status.IncidentRef.Name == opened || len(incidentsIn(t, namespace)) != 2 {
+		t.Errorf("the late event belongs to %q, which no longer takes it up", got.Status.IncidentRef.Name)
+	}
+}
+
 func TestTakenNameGetsLonger(t *testing.T) {
 	namespace := newDomain(t)
 	other := newDomain(t)

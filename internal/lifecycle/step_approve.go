@@ -207,7 +207,6 @@ func (m *machine) awaitRelease(step *v1alpha1.IncidentStep) {
 	step.DeadlineTime = deadline
 	step.Digest = ""
 	m.showHeld(step)
-	m.late(step)
 }
 
 // showHeld says which targets wait for an approval, and binds it to them.

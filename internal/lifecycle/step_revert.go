@@ -15,10 +15,12 @@ func reversible(target *v1alpha1.StepTarget) bool {
 
 // runRevert undoes the effects of the steps that it names.
 func (m *machine) runRevert(step *v1alpha1.IncidentStep, text *v1alpha1.PlaybookStep) {
+	next := m.out.Next
 	open, undone, failures := m.undo(text.Revert.Steps)
 	switch {
 	case open > 0 && m.late(step):
 		m.fail(step, text, joinWords(fmt.Sprintf("%d effects could not be undone within %s", open, limitOf(text)), strings.Join(failures, "; ")))
+		m.out.Next = next
 		m.out.Work = slices.DeleteFunc(m.out.Work, func(work Work) bool { return work.Verb == VerbUndo })
 	case open > 0:
 	case len(failures) > 0:

@@ -51,7 +51,17 @@ func (m *machine) runSteps() {
 			break
 		}
 	}
+	m.watchDeadlines()
 	m.park()
+}
+
+// watchDeadlines asks for another decision when the deadline of a step passes.
+func (m *machine) watchDeadlines() {
+	for i := range m.status.Steps {
+		if step := &m.status.Steps[i]; m.ran[i] && step.DeadlineTime != nil && !m.late(step) {
+			m.wake(step.DeadlineTime.Time)
+		}
+	}
 }
 
 // park stops the clocks of steps that had begun and must wait for earlier ones, because
@@ -124,12 +134,6 @@ func onlyHeldRemain(step *v1alpha1.IncidentStep) bool {
 func (m *machine) runStep(index int, text *v1alpha1.PlaybookStep) {
 	step := &m.status.Steps[index]
 	m.ran[index] = true
-	next := m.out.Next
-	defer func() {
-		if step.EndTime != nil {
-			m.out.Next = next // what has ended waits for nothing
-		}
-	}()
 	if step.State == v1alpha1.StepPending && !m.begin(step, text) {
 		return
 	}
@@ -264,16 +268,9 @@ func durationOr(duration *metav1.Duration, otherwise time.Duration) time.Duratio
 	return duration.Duration
 }
 
-// late says whether the step's deadline has passed, and wakes up when it will.
+// late says whether the step's deadline has passed.
 func (m *machine) late(step *v1alpha1.IncidentStep) bool {
-	if step.DeadlineTime == nil {
-		return false
-	}
-	if !m.now.Before(step.DeadlineTime) {
-		return true
-	}
-	m.wake(step.DeadlineTime.Time)
-	return false
+	return step.DeadlineTime != nil && !m.now.Before(step.DeadlineTime)
 }
 
 // finishStep ends a step.

@@ -225,7 +225,6 @@ func TestImpossibleResults(t *testing.T) {
 
 func TestStepTimeout(t *testing.T) {
 	s := newSim(t, demo(), "a")
-	s.script = failing(VerbObserve, "isolate", Result{State: v1alpha1.TargetApplied, Message: "the plugin is slow"})
 	s.script = func(work Work, step *v1alpha1.IncidentStep, _ *v1alpha1.StepTarget) Result {
 		if step.Name == "isolate" && work.Verb != VerbPlan {
 			return Result{State: v1alpha1.TargetApplied, Message: "the plugin is slow", After: 10 * time.Second}

@@ -102,7 +102,7 @@ func TestServe(t *testing.T) {
 
 	// A request that has arrived is still answered when the end comes.
 	before := s.onlyEvent().Status.Counters[0].Count
-	body := &signalling{Reader: strings.NewReader(falcoBody(t)), arrived: make(chan struct{})}
+	body := &signalling{text: strings.NewReader(falcoBody(t)), arrived: make(chan struct{})}
 	answered := make(chan received, 1)
 	go func() {
 		r, err := s.send(http.MethodPost, "/v1/namespaces/"+s.namespace+"/falco", s.token, body)
@@ -111,7 +111,11 @@ func TestServe(t *testing.T) {
 		}
 		answered <- r
 	}()
-	<-body.arrived
+	select {
+	case <-body.arrived:
+	case r := <-answered:
+		t.Fatalf("answered before its body was read: %+v", r)
+	}
 	stop()
 	(<-answered).want(t, http.StatusOK)
 	if err := <-ended; err != nil {
@@ -171,14 +175,14 @@ func TestServerOptions(t *testing.T) {
 // signalling is a body that says when the server, having been asked by 'Expect:
 // 100-continue', wants it.
 type signalling struct {
-	*strings.Reader
+	text    *strings.Reader
 	once    sync.Once
 	arrived chan struct{}
 }
 
 func (s *signalling) Read(p []byte) (int, error) {
 	s.once.Do(func() { close(s.arrived) })
-	return s.Reader.Read(p)
+	return s.text.Read(p)
 }
 
 // probeStatus is the status of a probe, 0 when nothing answers.

@@ -40,7 +40,7 @@ func TestKilled(t *testing.T) {
 	t.Cleanup(func() { _ = store.Close() })
 	scenario := &scenario{
 		cluster: cluster, store: store, random: random,
-		manager:  cluster.StartManager(t, "--evidence-store="+location),
+		manager:  cluster.StartManager(t, "--evidence-store="+location, "--zap-log-level=error"),
 		receiver: cluster.StartReceiver(t),
 	}
 

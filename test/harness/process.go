@@ -113,7 +113,7 @@ func (p *Process) Launch(t testing.TB) {
 	}
 	defer log.Close()
 	// Not CommandContext: the process outlives the call, and finish ends it.
-	p.command = exec.Command(p.path, p.args...) //nolint:noctx // see above
+	p.command = exec.Command(p.path, p.args...)
 	p.command.Stdout, p.command.Stderr = log, log
 	p.command.Env = slices.DeleteFunc(os.Environ(), func(entry string) bool { return strings.HasPrefix(entry, "KUBECONFIG=") })
 	if err := p.command.Start(); err != nil {

@@ -49,8 +49,8 @@ type PlaybookStepApplyConfiguration struct {
 	OnFailure *apiv1alpha1.FailurePolicy `json:"onFailure,omitempty"`
 	// instructions tell a person what to do when the step fails.
 	Instructions *string `json:"instructions,omitempty"`
-	// collect preserves evidence of the targets. Rights: get pods, their owners,
-	// events and networkpolicies, and pods/log.
+	// collect preserves evidence of the targets. Rights: get on pods, their owners and
+	// pods/log; list on events and networkpolicies.
 	Collect *CollectActionApplyConfiguration `json:"collect,omitempty"`
 	// isolate cuts the network of the target pods. It can be undone. Rights: get and
 	// patch pods; get, list, create, patch and delete networkpolicies; get the pods' owners.
