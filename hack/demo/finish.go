@@ -151,6 +151,9 @@ func (d *demo) record(ctx context.Context) error {
 	return nil
 }
 
+// maxNote is how much of an Event's note is shown.
+const maxNote = 80
+
 // showEvents waits until every entry of the timeline is an Event.
 func (d *demo) showEvents(ctx context.Context) error {
 	incident, err := d.awaitIncident(ctx, "has published its timeline as Events", func(i *v1alpha1.Incident) bool {
@@ -172,7 +175,10 @@ func (d *demo) showEvents(ctx context.Context) error {
 	var rows [][]string
 	for _, event := range append([]eventsv1.Event{{Type: "TYPE", Reason: "REASON", Note: "NOTE"}}, mine[max(len(mine)-3, 0):]...) {
 		note := []rune(event.Note)
-		rows = append(rows, []string{event.Type, event.Reason, string(note[:min(len(note), 80)])})
+		if len(note) > maxNote {
+			note = append(note[:maxNote-1], '…')
+		}
+		rows = append(rows, []string{event.Type, event.Reason, string(note)})
 	}
 	d.table(rows)
 	d.command("kubectl events -n %s --for incident/%s", domain, d.incident)

@@ -71,7 +71,7 @@ func run(ctx context.Context, args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	d.yes = d.yes || !term.IsTerminal(int(os.Stdin.Fd())) || !term.IsTerminal(int(os.Stdout.Fd())) //nolint:gosec // file descriptors fit
+	d.yes = d.yes || !term.IsTerminal(int(os.Stdin.Fd())) || !term.IsTerminal(int(os.Stdout.Fd()))
 	// What the libraries log is not what people came to see.
 	klog.SetLogger(logr.Discard())
 	logf.SetLogger(logr.Discard())

@@ -31,7 +31,7 @@ type screen struct {
 
 func newScreen(out *os.File, started time.Time) *screen {
 	s := &screen{out: out, started: started, width: defaultWidth}
-	if fd := int(out.Fd()); term.IsTerminal(fd) { //nolint:gosec // a file descriptor fits
+	if fd := int(out.Fd()); term.IsTerminal(fd) {
 		s.colour = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 		if width, _, err := term.GetSize(fd); err == nil && width > 40 {
 			s.width = min(width, maxWidth)

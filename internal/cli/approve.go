@@ -131,10 +131,11 @@ func (s *session) showApproval(incident *v1alpha1.Incident, awaiting v1alpha1.Aw
 	facts := &table{indent: "  "}
 	fact := func(name, value string) { facts.add(cell{name, s.style.dim}, plain(clean(value))) }
 	fact("incident", fmt.Sprintf("%s  %s  %s", incident.Name, severityOf(incident), incident.Spec.Title))
+	fact("step", awaiting.Step)
 	for i, line := range wrap(awaiting.Message, max(s.terminal.width-14, 0)) {
 		name := ""
 		if i == 0 {
-			name = "step " + awaiting.Step
+			name = "asked"
 		}
 		fact(name, line)
 	}

@@ -37,23 +37,23 @@ func (w *timelineWriter) write(incident *v1alpha1.Incident) int {
 	}
 	w.who, w.what = max(w.who, minWho), max(w.what, minWhat)
 	for i := range entries {
-		w.who = min(max(w.who, utf8.RuneCountInString(actorName(entries[i].Actor))), maxWho)
+		w.who = min(max(w.who, utf8.RuneCountInString(actorName(entries[i].Actor, incident.Namespace))), maxWho)
 		w.what = min(max(w.what, utf8.RuneCountInString(happened(&entries[i]))), maxWhat)
 	}
 	for i := range entries {
-		w.writeEntry(&entries[i])
+		w.writeEntry(&entries[i], incident.Namespace)
 		w.last = entries[i].Sequence
 	}
 	return len(entries)
 }
 
-func (w *timelineWriter) writeEntry(entry *v1alpha1.TimelineEntry) {
+func (w *timelineWriter) writeEntry(entry *v1alpha1.TimelineEntry, namespace string) {
 	when := entry.Time.In(w.location)
 	if day := when.Format("2006-01-02 (MST)"); day != w.day {
 		w.day = day
 		fmt.Fprintln(w.Out, "  "+w.style.dim(day))
 	}
-	who, what := actorName(entry.Actor), happened(entry)
+	who, what := actorName(entry.Actor, namespace), happened(entry)
 	prefix := "  " + when.Format("15:04:05") + "  "
 	text := prefix + pad(who, w.who) + "  " + w.paintOutcome(entry.Outcome)(pad(what, w.what))
 	details := entryDetails(entry)
@@ -96,16 +96,17 @@ func pad(text string, width int) string {
 
 // actorName is short for the ServiceAccounts of the machinery; a person's name stands
 // as it is, so that no person can look like the machinery: its names have a colon.
-func actorName(actor string) string {
+func actorName(actor, home string) string {
 	const serviceAccount = "system:serviceaccount:"
 	manager := serviceAccount + v1alpha1.SystemNamespace + ":" + v1alpha1.ManagerServiceAccount
 	if actor == manager {
 		return "firebreak:manager"
 	}
 	if rest, found := strings.CutPrefix(actor, serviceAccount); found {
-		if namespace, name, found := strings.Cut(rest, ":"); found {
-			return "sa:" + clean(namespace+"/"+name)
+		if name, found := strings.CutPrefix(rest, home+":"); found {
+			return "sa:" + clean(name)
 		}
+		return "sa:" + clean(strings.Replace(rest, ":", "/", 1))
 	}
 	return clean(actor)
 }

@@ -98,8 +98,8 @@ func (g *AdmissionGuard) try(ctx context.Context, namespace string) proof {
 	return result
 }
 
-// refusedByPolicy says that an admission policy has refused, and not for example RBAC.
+// refusedByPolicy says that the guard of Decisions has refused, and not RBAC or another's policy.
 func refusedByPolicy(err error) bool {
 	refused := apierrors.IsInvalid(err) || apierrors.IsForbidden(err)
-	return refused && strings.Contains(err.Error(), "ValidatingAdmissionPolicy") && strings.Contains(err.Error(), "denied request")
+	return refused && strings.Contains(err.Error(), "ValidatingAdmissionPolicy 'firebreak-decisions'") && strings.Contains(err.Error(), "denied request")
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -18,7 +17,6 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 )
@@ -105,17 +103,6 @@ func shellEvent(namespace, name, pod string) *v1alpha1.SecurityEvent {
 	}
 }
 
-func decisionAbout(event *v1alpha1.SecurityEvent, name string, decides v1alpha1.DecisionType) *v1alpha1.Decision {
-	return &v1alpha1.Decision{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: event.Namespace},
-		Spec: v1alpha1.DecisionSpec{
-			Subject: v1alpha1.DecisionSubject{Kind: v1alpha1.SubjectSecurityEvent, Name: event.Name},
-			Type:    decides, By: "jane", Reason: "I have looked",
-		},
-	}
-}
-
-// awaitAssessment waits until the event has the outcome, and gives it.
 func awaitAssessment(t *testing.T, event *v1alpha1.SecurityEvent, want v1alpha1.AssessmentOutcome) *v1alpha1.SecurityEvent {
 	t.Helper()
 	got := &v1alpha1.SecurityEvent{}
@@ -129,25 +116,6 @@ func awaitAssessment(t *testing.T, event *v1alpha1.SecurityEvent, want v1alpha1.
 		return ""
 	})
 	return got
-}
-
-// awaitAnswer waits until a Decision is answered, and gives the answer as 'Status Reason'.
-func awaitAnswer(t *testing.T, decision *v1alpha1.Decision) string {
-	t.Helper()
-	got := &v1alpha1.Decision{}
-	answer := ""
-	eventually(t, func(ctx context.Context) string {
-		if err := testClient.Get(ctx, client.ObjectKeyFromObject(decision), got); err != nil {
-			return err.Error()
-		}
-		condition := meta.FindStatusCondition(got.Status.Conditions, v1alpha1.ConditionAccepted)
-		if condition == nil {
-			return "Decision " + decision.Name + " has no answer"
-		}
-		answer = string(condition.Status) + " " + condition.Reason
-		return ""
-	})
-	return answer
 }
 
 func incidentsIn(t *testing.T, namespace string) []v1alpha1.Incident {
@@ -210,168 +178,11 @@ func TestEventsAreAssessed(t *testing.T) {
 	}
 }
 
-func TestConcurrentEventsOpenOneIncident(t *testing.T) {
-	for name, test := range map[string]struct {
-		managers int
-		observed func(int) time.Time
-	}{
-		"two managers": {2, func(int) time.Time { return time.Date(2026, 11, 21, 16, 0, 0, 0, time.UTC) }},
-		"over midnight": {1, func(i int) time.Time {
-			return time.Date(2026, 11, 21, 23, 59, 50+i, 0, time.UTC)
-		}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			namespace := newDomain(t)
-			mustCreate(t, shellPolicy(namespace))
-			for range test.managers {
-				startAssessor(t, namespace, nil)
-			}
-			const count = 20
-			var wg sync.WaitGroup
-			for i := range count {
-				event := shellEvent(namespace, fmt.Sprintf("event-%d", i), "cart-1")
-				event.Spec.ObservedTime = metav1.NewTime(test.observed(i))
-				wg.Go(func() {
-					if err := testClient.Create(t.Context(), event); err != nil {
-						t.Error(err)
-					}
-				})
-			}
-			wg.Wait()
-			outcomes := map[v1alpha1.AssessmentOutcome]int{}
-			eventually(t, func(ctx context.Context) string {
-				list := &v1alpha1.SecurityEventList{}
-				if err := testClient.List(ctx, list, client.InNamespace(namespace)); err != nil {
-					return err.Error()
-				}
-				clear(outcomes)
-				for _, event := range list.Items {
-					outcomes[event.Status.Assessment.Outcome]++
-				}
-				if outcomes[v1alpha1.OutcomePromoted]+outcomes[v1alpha1.OutcomeJoined] != count {
-					return fmt.Sprint(outcomes)
-				}
-				return ""
-			})
-			if incidents := incidentsIn(t, namespace); len(incidents) != 1 || outcomes[v1alpha1.OutcomePromoted] != 1 {
-				t.Errorf("got %d incidents and the outcomes %v, want 1 incident, promoted once", len(incidents), outcomes)
-			}
-		})
-	}
-}
-
-func TestCrashBetweenIncidentAndStatus(t *testing.T) {
-	namespace := newDomain(t)
-	mustCreate(t, shellPolicy(namespace))
-	crashing := startAssessor(t, namespace, func(inner client.Client) client.Client {
-		return interceptor.NewClient(withWatch{inner}, interceptor.Funcs{
-			SubResourcePatch: func(context.Context, client.Client, string, client.Object, client.Patch, ...client.SubResourcePatchOption) error {
-				return errors.New("killed")
-			},
-		})
-	})
-	event := shellEvent(namespace, "first", "cart-1")
-	mustCreate(t, event)
-	eventually(t, func(context.Context) string {
-		if len(incidentsIn(t, namespace)) == 0 {
-			return "no incident yet"
-		}
-		return ""
-	})
-	crashing.stop()
-
-	startAssessor(t, namespace, nil)
-	got := awaitAssessment(t, event, v1alpha1.OutcomePromoted)
-	if incidents := incidentsIn(t, namespace); len(incidents) != 1 || got.Status.IncidentRef.Name != incidents[0].Name {
-		t.Errorf("got %d incidents, want the one of the first try", len(incidents))
-	}
-}
-
 // withWatch makes a client of one that is never asked to watch.
 type withWatch struct{ client.Client }
 
 func (withWatch) Watch(context.Context, client.ObjectList, ...client.ListOption) (watch.Interface, error) {
 	return nil, errors.New("not needed")
-}
-
-func TestIncidentInReviewIsNotJoined(t *testing.T) {
-	namespace := newDomain(t)
-	mustCreate(t, shellPolicy(namespace))
-	startAssessor(t, namespace, nil)
-	event := shellEvent(namespace, "first", "cart-1")
-	mustCreate(t, event)
-	first := awaitAssessment(t, event, v1alpha1.OutcomePromoted).Status.IncidentRef.Name
-
-	incident := &v1alpha1.Incident{}
-	if err := testClient.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: first}, incident); err != nil {
-		t.Fatal(err)
-	}
-	incident.Status.Phase = v1alpha1.PhaseReview
-	if err := testClient.Status().Update(t.Context(), incident); err != nil {
-		t.Fatal(err)
-	}
-	again := shellEvent(namespace, "again", "cart-1")
-	mustCreate(t, again)
-	second := awaitAssessment(t, again, v1alpha1.OutcomePromoted).Status.IncidentRef.Name
-	if err := testClient.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: second}, incident); err != nil {
-		t.Fatal(err)
-	}
-	if incident.Spec.RelatedTo.Name != first || incident.Labels[v1alpha1.LabelCorrelationSequence] != "2" {
-		t.Errorf("incident %q is related to %q with sequence %q, want %q and '2'",
-			second, incident.Spec.RelatedTo.Name, incident.Labels[v1alpha1.LabelCorrelationSequence], first)
-	}
-}
-
-func TestIncidentComesToReviewDuringJoin(t *testing.T) {
-	namespace := newDomain(t)
-	mustCreate(t, shellPolicy(namespace))
-	startAssessor(t, namespace, func(inner client.Client) client.Client {
-		return interceptor.NewClient(withWatch{inner}, interceptor.Funcs{
-			SubResourcePatch: func(ctx context.Context, c client.Client, sub string, object client.Object, patch client.Patch, options ...client.SubResourcePatchOption) error {
-				if event, ok := object.(*v1alpha1.SecurityEvent); ok && event.Status.Assessment.Outcome == v1alpha1.OutcomeJoined {
-					review := client.RawPatch(types.MergePatchType, []byte(`{"status":{"phase":"Review"}}`))
-					incident := &v1alpha1.Incident{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: event.Status.IncidentRef.Name}}
-					if err := testClient.Status().Patch(ctx, incident, review); err != nil {
-						return err
-					}
-				}
-				return c.SubResource(sub).Patch(ctx, object, patch, options...)
-			},
-		})
-	})
-	first := shellEvent(namespace, "first", "cart-1")
-	mustCreate(t, first)
-	opened := awaitAssessment(t, first, v1alpha1.OutcomePromoted).Status.IncidentRef.Name
-	late := shellEvent(namespace, "late", "cart-1")
-	mustCreate(t, late)
-	got := awaitAssessment(t, late, v1alpha1.OutcomePromoted)
-	if got.Status.IncidentRef.Name == opened || len(incidentsIn(t, namespace)) != 2 {
-		t.Errorf("the late event belongs to %q, which no longer takes it up", got.Status.IncidentRef.Name)
-	}
-}
-
-func TestTakenNameGetsLonger(t *testing.T) {
-	namespace := newDomain(t)
-	other := newDomain(t)
-	for _, domain := range []string{namespace, other} {
-		mustCreate(t, shellPolicy(domain))
-	}
-	startAssessor(t, other, nil)
-	scout := shellEvent(other, "first", "cart-1")
-	mustCreate(t, scout)
-	name := awaitAssessment(t, scout, v1alpha1.OutcomePromoted).Status.IncidentRef.Name
-
-	mustCreate(t, &v1alpha1.Incident{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace},
-		Spec:       v1alpha1.IncidentSpec{Title: "Declared by hand", Severity: v1alpha1.SeverityLow, Category: v1alpha1.CategoryOther},
-	})
-	startAssessor(t, namespace, nil)
-	event := shellEvent(namespace, "first", "cart-1")
-	mustCreate(t, event)
-	got := awaitAssessment(t, event, v1alpha1.OutcomePromoted).Status.IncidentRef.Name
-	if !strings.HasPrefix(got, name) || len(got) != len(name)+5 {
-		t.Errorf("got the name %q, want %q and 5 more characters", got, name)
-	}
 }
 
 func TestPolicyChangeDecidesDeferredEvents(t *testing.T) {
@@ -412,117 +223,6 @@ func TestPolicyChangeDecidesDeferredEvents(t *testing.T) {
 	mustCreate(t, second)
 	if got := awaitAssessment(t, second, v1alpha1.OutcomeJoined); got.Status.Assessment.Policy.Generation != 1 {
 		t.Errorf("got generation %d, want the last good one, 1", got.Status.Assessment.Policy.Generation)
-	}
-}
-
-func TestPeopleDecide(t *testing.T) {
-	namespace := newDomain(t)
-	mustCreate(t, &v1alpha1.ResponsePlan{
-		ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ResponsePlanName, Namespace: namespace},
-		Spec: v1alpha1.ResponsePlanSpec{ServiceAccountName: "reader", Roles: []v1alpha1.PlanRole{
-			{Name: "IncidentManager", Subjects: []v1alpha1.RoleSubject{{Kind: v1alpha1.RoleSubjectGroup, Name: "oncall"}}},
-		}},
-	})
-	running := startAssessor(t, namespace, nil)
-	running.guard.refuses.Store(true)
-
-	event := shellEvent(namespace, "strange", "cart-1")
-	mustCreate(t, event)
-	awaitAssessment(t, event, v1alpha1.OutcomeDeferred)
-	dismiss := decisionAbout(event, "dismiss", v1alpha1.DecisionDismiss)
-	mustCreate(t, dismiss)
-	missing := decisionAbout(shellEvent(namespace, "missing", "x"), "missing", v1alpha1.DecisionPromote)
-	mustCreate(t, missing)
-	if got := awaitAnswer(t, missing); got != "False SubjectNotFound" {
-		t.Errorf("got %q for an event that does not exist", got)
-	}
-	if got := awaitAssessment(t, event, v1alpha1.OutcomeDeferred); got.Status.Assessment.DecisionRef.Name != "" {
-		t.Error("a Decision took effect although nobody can tell who created it")
-	}
-	running.guard.refuses.Store(false)
-	if got := awaitAnswer(t, dismiss); got != "True Accepted" {
-		t.Errorf("got %q for Dismiss", got)
-	}
-	awaitAssessment(t, event, v1alpha1.OutcomeDismissed)
-
-	for name, test := range map[string]struct {
-		role   string
-		groups []string
-		want   string
-	}{
-		"no-such-role": {"Janitor", nil, "False NoSuchRole"},
-		"not-in-role":  {"IncidentManager", []string{"others"}, "False NotInRole"},
-	} {
-		decision := decisionAbout(event, name, v1alpha1.DecisionPromote)
-		decision.Spec.Role, decision.Spec.Groups = test.role, test.groups
-		mustCreate(t, decision)
-		if got := awaitAnswer(t, decision); got != test.want {
-			t.Errorf("%s: got %q, want %q", name, got, test.want)
-		}
-	}
-
-	promote := decisionAbout(event, "promote", v1alpha1.DecisionPromote)
-	promote.Spec.Role, promote.Spec.Groups = "IncidentManager", []string{"oncall"}
-	promote.Spec.Severity, promote.Spec.Category = v1alpha1.SeverityLow, v1alpha1.CategoryFraud
-	promote.Spec.PlaybookRef = v1alpha1.PlaybookReference{Name: "contain"}
-	mustCreate(t, promote)
-	if got := awaitAnswer(t, promote); got != "True Accepted" {
-		t.Errorf("got %q for Promote", got)
-	}
-	got := awaitAssessment(t, event, v1alpha1.OutcomePromoted)
-	last := got.Status.Assessment
-	if last.By != "jane" || last.DecisionRef.Name != "promote" || last.Reason != v1alpha1.ReasonDecidedByPerson || last.Message != "I have looked" {
-		t.Errorf("got the assessment %+v", last)
-	}
-	if len(got.Status.EarlierAssessments) != 2 {
-		t.Errorf("got %d earlier assessments, want 2", len(got.Status.EarlierAssessments))
-	}
-	incidents := incidentsIn(t, namespace)
-	if len(incidents) != 1 || incidents[0].Spec.Category != v1alpha1.CategoryFraud || incidents[0].Spec.Severity != v1alpha1.SeverityLow ||
-		incidents[0].Spec.PlaybookRef.Name != "contain" || incidents[0].Name != got.Status.IncidentRef.Name {
-		t.Errorf("got the incidents %+v", incidents)
-	}
-	for _, decides := range []v1alpha1.DecisionType{v1alpha1.DecisionPromote, v1alpha1.DecisionDismiss} {
-		late := decisionAbout(event, "late-"+strings.ToLower(string(decides)), decides)
-		mustCreate(t, late)
-		if got := awaitAnswer(t, late); got != "False AlreadyDecided" {
-			t.Errorf("got %q for a late %s", got, decides)
-		}
-	}
-}
-
-func TestDecisionSurvivesCrash(t *testing.T) {
-	namespace := newDomain(t)
-	var answers atomic.Int32
-	crashing := startAssessor(t, namespace, func(inner client.Client) client.Client {
-		return interceptor.NewClient(withWatch{inner}, interceptor.Funcs{
-			SubResourcePatch: func(ctx context.Context, c client.Client, sub string, object client.Object, patch client.Patch, options ...client.SubResourcePatchOption) error {
-				if _, ok := object.(*v1alpha1.Decision); ok {
-					answers.Add(1)
-					return errors.New("killed")
-				}
-				return c.SubResource(sub).Patch(ctx, object, patch, options...)
-			},
-		})
-	})
-	event := shellEvent(namespace, "strange", "cart-1")
-	mustCreate(t, event)
-	awaitAssessment(t, event, v1alpha1.OutcomeDeferred)
-	promote := decisionAbout(event, "promote", v1alpha1.DecisionPromote)
-	mustCreate(t, promote)
-	eventually(t, func(context.Context) string {
-		if answers.Load() < 2 {
-			return "no answer tried twice yet"
-		}
-		return ""
-	})
-	crashing.stop()
-	startAssessor(t, namespace, nil)
-	if got := awaitAnswer(t, promote); got != "True Accepted" {
-		t.Errorf("got %q", got)
-	}
-	if incidents := incidentsIn(t, namespace); len(incidents) != 1 {
-		t.Errorf("got %d incidents, want 1", len(incidents))
 	}
 }
 

@@ -162,6 +162,10 @@ func (m *machine) skipStep(decision *v1alpha1.Decision) answer {
 	if stepDone(step) {
 		return refuse(v1alpha1.ReasonAlreadyDecided, "step '%s' is over: it is %s", step.Name, step.State)
 	}
+	if text := m.textOf(step); text != nil {
+		// What is known now is waived, also of a step that has not begun.
+		step.Targets = mergeTargets(step.Targets, m.targetsOf(text))
+	}
 	for i := range step.Targets {
 		switch target := &step.Targets[i]; target.State {
 		case v1alpha1.TargetPending, v1alpha1.TargetHeld:

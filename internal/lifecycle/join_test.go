@@ -203,6 +203,7 @@ func TestManyJoin(t *testing.T) {
 	playbook := playbookOf(steps(isolateStep("isolate")), steps(approveStep("ok")), nil)
 	playbook.Limits.MaxTargets = 128
 	s := newSim(t, playbook, "a")
+	s.boundsEvery = 20
 	s.run()
 	seen := map[string]bool{s.step("ok").Digest: true}
 	for i := range 127 {

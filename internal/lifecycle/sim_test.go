@@ -81,6 +81,8 @@ type sim struct {
 	effects map[string]bool
 	last    Output
 	writes  int
+	// boundsEvery is with every how many writes the bounds of the API are checked; zero means each.
+	boundsEvery int
 	// shownTo are the objects that were known when an approve step was approved or waived.
 	shownTo map[string]map[v1alpha1.ObjectUID]bool
 }
@@ -209,7 +211,9 @@ func (s *sim) write(incident *v1alpha1.Incident) *v1alpha1.Incident {
 	if err != nil {
 		s.t.Fatalf("marshalling the incident: %v", err)
 	}
-	checkBounds(s.t, raw)
+	if s.writes%max(s.boundsEvery, 1) == 0 {
+		checkBounds(s.t, raw)
+	}
 	read := &v1alpha1.Incident{}
 	if err := json.Unmarshal(raw, read); err != nil {
 		s.t.Fatalf("unmarshalling the incident: %v", err)

@@ -31,7 +31,7 @@ func (m *machine) syncTargets() {
 	for i := range m.status.Steps {
 		step := &m.status.Steps[i]
 		text := m.textOf(step)
-		if text == nil || text.Target == "" || step.State == v1alpha1.StepPending || step.StartTime == nil {
+		if text == nil || text.Target == "" || step.State == v1alpha1.StepPending || step.StartTime == nil || waivedForAll(step) {
 			continue
 		}
 		before := len(step.Targets)
@@ -48,6 +48,12 @@ func (m *machine) syncTargets() {
 		m.reopenUntargeted()
 	}
 	m.askAgain()
+}
+
+// waivedForAll says that a person has decided against a step that cannot be undone: it
+// does not begin anew for what joins.
+func waivedForAll(step *v1alpha1.IncidentStep) bool {
+	return step.Action == "delete" && step.State == v1alpha1.StepSkipped && strings.HasPrefix(step.Message, skippedBy)
 }
 
 // reopen begins a finished step anew. A step by which nothing was done because of its

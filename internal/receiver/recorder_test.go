@@ -145,6 +145,23 @@ func (b *bench) post(n int) <-chan []outcome {
 	return answered
 }
 
+// settle lets time pass until all are answered.
+func (b *bench) settle(answered <-chan []outcome) (outcomes []outcome) {
+	b.t.Helper()
+	b.wait("the answers", func() bool {
+		select {
+		case outcomes = <-answered:
+			return true
+		default:
+			if b.clock.HasWaiters() {
+				b.clock.Step(countEvery)
+			}
+			return false
+		}
+	})
+	return outcomes
+}
+
 func (b *bench) wait(what string, condition func() bool) {
 	b.t.Helper()
 	if err := wait.PollUntilContextTimeout(b.t.Context(), time.Millisecond, 10*time.Second, true,
@@ -178,8 +195,8 @@ func (b *bench) mustAll(outcomes []outcome) {
 
 func TestRecorderCoalesces(t *testing.T) {
 	b := newBench(t)
-	b.mustAll(<-b.post(1)) // creates
-	b.mustAll(<-b.post(1)) // the first repeat is written at once
+	b.mustAll(b.settle(b.post(1))) // creates
+	b.mustAll(b.settle(b.post(1))) // the first repeat is written at once
 	later := b.post(40)
 	b.wait("the counter to rest", b.clock.HasWaiters)
 	more := b.post(7)
@@ -198,10 +215,10 @@ func TestRecorderCoalesces(t *testing.T) {
 
 func TestRecorderCountsOnAfterRestart(t *testing.T) {
 	b := newBench(t)
-	b.mustAll(<-b.post(1))
-	b.mustAll(<-b.post(3))
+	b.mustAll(b.settle(b.post(1)))
+	b.mustAll(b.settle(b.post(3)))
 	b.restart()
-	outcomes := <-b.post(2)
+	outcomes := b.settle(b.post(2))
 	b.mustAll(outcomes)
 	if got := b.counter(); got != 5 || outcomes[0].created || outcomes[0].occurrences != 6 {
 		t.Errorf("counter is %d and the outcome %+v, want 5 of 6 occurrences", got, outcomes[0])
@@ -213,18 +230,7 @@ func TestRecorderCreatesOnceUnderConcurrency(t *testing.T) {
 	b.store.hold = make(chan struct{})
 	answered := b.post(100)
 	close(b.store.hold)
-	var outcomes []outcome
-	b.wait("the answers", func() bool {
-		select {
-		case outcomes = <-answered:
-			return true
-		default:
-			if b.clock.HasWaiters() {
-				b.clock.Step(countEvery)
-			}
-			return false
-		}
-	})
+	outcomes := b.settle(answered)
 	b.mustAll(outcomes)
 	created := 0
 	for _, o := range outcomes {
@@ -240,14 +246,14 @@ func TestRecorderCreatesOnceUnderConcurrency(t *testing.T) {
 func TestRecorderWhenTheStoreIsAway(t *testing.T) {
 	b := newBench(t)
 	b.store.set(func() { b.store.failCreate = errAway })
-	if outcomes := <-b.post(1); !errors.Is(outcomes[0].err, errAway) {
+	if outcomes := b.settle(b.post(1)); !errors.Is(outcomes[0].err, errAway) {
 		t.Fatalf("error %v, want %v", outcomes[0].err, errAway)
 	}
 	b.store.set(func() { b.store.failCreate = nil })
-	b.mustAll(<-b.post(1))
+	b.mustAll(b.settle(b.post(1)))
 	// The answer is lost: nobody knows whether it was counted, so it is looked up.
 	b.store.set(func() { b.store.lostAnswer = errAway })
-	if outcomes := <-b.post(1); !errors.Is(outcomes[0].err, errAway) {
+	if outcomes := b.settle(b.post(1)); !errors.Is(outcomes[0].err, errAway) {
 		t.Fatalf("error %v, want %v", outcomes[0].err, errAway)
 	}
 	b.store.set(func() { b.store.lostAnswer = nil })
@@ -262,9 +268,9 @@ func TestRecorderWhenTheStoreIsAway(t *testing.T) {
 
 func TestRecorderStartsAgainWhenTheEventIsDeleted(t *testing.T) {
 	b := newBench(t)
-	b.mustAll(<-b.post(1))
+	b.mustAll(b.settle(b.post(1)))
 	b.store.set(func() { clear(b.store.events) })
-	outcomes := <-b.post(3)
+	outcomes := b.settle(b.post(3))
 	b.mustAll(outcomes)
 	if !outcomes[0].created || b.counter() != 2 {
 		t.Errorf("outcome %+v and counter %d, want a new event with 2 repeats", outcomes[0], b.counter())
@@ -273,9 +279,9 @@ func TestRecorderStartsAgainWhenTheEventIsDeleted(t *testing.T) {
 
 func TestRecorderCountsAgainAfterConflicts(t *testing.T) {
 	b := newBench(t)
-	b.mustAll(<-b.post(1))
+	b.mustAll(b.settle(b.post(1)))
 	b.store.set(func() { b.store.conflicts = maxAttempts - 1 })
-	b.mustAll(<-b.post(2))
+	b.mustAll(b.settle(b.post(2)))
 	if got := b.counter(); got != 2 {
 		t.Errorf("counter is %d, want 2", got)
 	}
@@ -285,13 +291,13 @@ func TestRecorderRefusesOneAlertOnly(t *testing.T) {
 	b := newBench(t)
 	invalid := apierrors.NewInvalid(v1alpha1.SchemeGroupVersion.WithKind("SecurityEvent").GroupKind(), "x", nil)
 	b.store.set(func() { b.store.failCreate = invalid })
-	for i, o := range <-b.post(3) {
+	for i, o := range b.settle(b.post(3)) {
 		if !apierrors.IsInvalid(o.err) {
 			t.Errorf("alert %d: error %v, want the store's", i, o.err)
 		}
 	}
 	b.store.set(func() { b.store.failCreate = nil; b.store.failRaise = invalid })
-	outcomes := <-b.post(2)
+	outcomes := b.settle(b.post(2))
 	if outcomes[0].err != nil || outcomes[1].err == nil || asProblem(outcomes[1].err).Status != http.StatusServiceUnavailable {
 		t.Errorf("outcomes %+v, want a create and a repeat to be sent later", outcomes)
 	}
@@ -315,7 +321,7 @@ func TestRecorderNeverJoinsForeignEvents(t *testing.T) {
 			want = id.beside(foreign.UID).name(0)
 		}
 		for _, created := range []bool{true, false} {
-			outcomes := <-b.post(1)
+			outcomes := b.settle(b.post(1))
 			if o := outcomes[0]; o.err != nil || o.name != want || o.created != created {
 				t.Errorf("%d names taken: outcome %+v, want name %s, created %t", taken+1, o, want, created)
 			}
@@ -335,15 +341,9 @@ func TestRecorderForgetsIdleEvents(t *testing.T) {
 			t.Fatal(o.err)
 		}
 	}
-	idle := func() int {
+	b.wait("the oldest to be forgotten and the others to be idle", func() bool {
 		b.recorder.mutex.Lock()
 		defer b.recorder.mutex.Unlock()
-		return b.recorder.idle.Len()
-	}
-	b.wait("all to be idle", func() bool { return idle() == maxIdle })
-	b.recorder.mutex.Lock()
-	defer b.recorder.mutex.Unlock()
-	if got := len(b.recorder.threads); got != maxIdle {
-		t.Errorf("%d events are remembered, want %d", got, maxIdle)
-	}
+		return len(b.recorder.threads) == maxIdle && b.recorder.idle.Len() == maxIdle
+	})
 }

@@ -1,0 +1,175 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+)
+
+func TestConcurrentEventsOpenOneIncident(t *testing.T) {
+	for name, test := range map[string]struct {
+		managers int
+		observed func(int) time.Time
+	}{
+		"two managers": {2, func(int) time.Time { return time.Date(2026, 11, 21, 16, 0, 0, 0, time.UTC) }},
+		"over midnight": {1, func(i int) time.Time {
+			return time.Date(2026, 11, 21, 23, 59, 50+i, 0, time.UTC)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			namespace := newDomain(t)
+			mustCreate(t, shellPolicy(namespace))
+			for range test.managers {
+				startAssessor(t, namespace, nil)
+			}
+			const count = 20
+			var wg sync.WaitGroup
+			for i := range count {
+				event := shellEvent(namespace, fmt.Sprintf("event-%d", i), "cart-1")
+				event.Spec.ObservedTime = metav1.NewTime(test.observed(i))
+				wg.Go(func() {
+					if err := testClient.Create(t.Context(), event); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+			outcomes := map[v1alpha1.AssessmentOutcome]int{}
+			eventually(t, func(ctx context.Context) string {
+				list := &v1alpha1.SecurityEventList{}
+				if err := testClient.List(ctx, list, client.InNamespace(namespace)); err != nil {
+					return err.Error()
+				}
+				clear(outcomes)
+				for _, event := range list.Items {
+					outcomes[event.Status.Assessment.Outcome]++
+				}
+				if outcomes[v1alpha1.OutcomePromoted]+outcomes[v1alpha1.OutcomeJoined] != count {
+					return fmt.Sprint(outcomes)
+				}
+				return ""
+			})
+			if incidents := incidentsIn(t, namespace); len(incidents) != 1 || outcomes[v1alpha1.OutcomePromoted] != 1 {
+				t.Errorf("got %d incidents and the outcomes %v, want 1 incident, promoted once", len(incidents), outcomes)
+			}
+		})
+	}
+}
+
+func TestCrashBetweenIncidentAndStatus(t *testing.T) {
+	namespace := newDomain(t)
+	mustCreate(t, shellPolicy(namespace))
+	crashing := startAssessor(t, namespace, func(inner client.Client) client.Client {
+		return interceptor.NewClient(withWatch{inner}, interceptor.Funcs{
+			SubResourcePatch: func(context.Context, client.Client, string, client.Object, client.Patch, ...client.SubResourcePatchOption) error {
+				return errors.New("killed")
+			},
+		})
+	})
+	event := shellEvent(namespace, "first", "cart-1")
+	mustCreate(t, event)
+	eventually(t, func(context.Context) string {
+		if len(incidentsIn(t, namespace)) == 0 {
+			return "no incident yet"
+		}
+		return ""
+	})
+	crashing.stop()
+
+	startAssessor(t, namespace, nil)
+	got := awaitAssessment(t, event, v1alpha1.OutcomePromoted)
+	if incidents := incidentsIn(t, namespace); len(incidents) != 1 || got.Status.IncidentRef.Name != incidents[0].Name {
+		t.Errorf("got %d incidents, want the one of the first try", len(incidents))
+	}
+}
+
+func TestIncidentInReviewIsNotJoined(t *testing.T) {
+	namespace := newDomain(t)
+	mustCreate(t, shellPolicy(namespace))
+	startAssessor(t, namespace, nil)
+	event := shellEvent(namespace, "first", "cart-1")
+	mustCreate(t, event)
+	first := awaitAssessment(t, event, v1alpha1.OutcomePromoted).Status.IncidentRef.Name
+
+	incident := &v1alpha1.Incident{}
+	if err := testClient.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: first}, incident); err != nil {
+		t.Fatal(err)
+	}
+	incident.Status.Phase = v1alpha1.PhaseReview
+	if err := testClient.Status().Update(t.Context(), incident); err != nil {
+		t.Fatal(err)
+	}
+	again := shellEvent(namespace, "again", "cart-1")
+	mustCreate(t, again)
+	second := awaitAssessment(t, again, v1alpha1.OutcomePromoted).Status.IncidentRef.Name
+	if err := testClient.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: second}, incident); err != nil {
+		t.Fatal(err)
+	}
+	if incident.Spec.RelatedTo.Name != first || incident.Labels[v1alpha1.LabelCorrelationSequence] != "2" {
+		t.Errorf("incident %q is related to %q with sequence %q, want %q and '2'",
+			second, incident.Spec.RelatedTo.Name, incident.Labels[v1alpha1.LabelCorrelationSequence], first)
+	}
+}
+
+func TestIncidentComesToReviewDuringJoin(t *testing.T) {
+	namespace := newDomain(t)
+	mustCreate(t, shellPolicy(namespace))
+	startAssessor(t, namespace, func(inner client.Client) client.Client {
+		return interceptor.NewClient(withWatch{inner}, interceptor.Funcs{
+			SubResourcePatch: func(ctx context.Context, c client.Client, sub string, object client.Object, patch client.Patch, options ...client.SubResourcePatchOption) error {
+				if event, ok := object.(*v1alpha1.SecurityEvent); ok && event.Status.Assessment.Outcome == v1alpha1.OutcomeJoined {
+					review := client.RawPatch(types.MergePatchType, []byte(`{"status":{"phase":"Review"}}`))
+					incident := &v1alpha1.Incident{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: event.Status.IncidentRef.Name}}
+					if err := testClient.Status().Patch(ctx, incident, review); err != nil {
+						return err
+					}
+				}
+				return c.SubResource(sub).Patch(ctx, object, patch, options...)
+			},
+		})
+	})
+	first := shellEvent(namespace, "first", "cart-1")
+	mustCreate(t, first)
+	opened := awaitAssessment(t, first, v1alpha1.OutcomePromoted).Status.IncidentRef.Name
+	late := shellEvent(namespace, "late", "cart-1")
+	mustCreate(t, late)
+	got := awaitAssessment(t, late, v1alpha1.OutcomePromoted)
+	if got.Status.IncidentRef.Name == opened || len(incidentsIn(t, namespace)) != 2 {
+		t.Errorf("the late event belongs to %q, which no longer takes it up", got.Status.IncidentRef.Name)
+	}
+}
+
+func TestTakenNameGetsLonger(t *testing.T) {
+	namespace := newDomain(t)
+	other := newDomain(t)
+	for _, domain := range []string{namespace, other} {
+		mustCreate(t, shellPolicy(domain))
+	}
+	startAssessor(t, other, nil)
+	scout := shellEvent(other, "first", "cart-1")
+	mustCreate(t, scout)
+	name := awaitAssessment(t, scout, v1alpha1.OutcomePromoted).Status.IncidentRef.Name
+
+	mustCreate(t, &v1alpha1.Incident{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace},
+		Spec:       v1alpha1.IncidentSpec{Title: "Declared by hand", Severity: v1alpha1.SeverityLow, Category: v1alpha1.CategoryOther},
+	})
+	startAssessor(t, namespace, nil)
+	event := shellEvent(namespace, "first", "cart-1")
+	mustCreate(t, event)
+	got := awaitAssessment(t, event, v1alpha1.OutcomePromoted).Status.IncidentRef.Name
+	if !strings.HasPrefix(got, name) || len(got) != len(name)+5 {
+		t.Errorf("got the name %q, want %q and 5 more characters", got, name)
+	}
+}

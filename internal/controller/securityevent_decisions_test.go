@@ -1,0 +1,158 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+)
+
+// awaitAnswer waits until a Decision is answered, and gives the answer as 'Status Reason'.
+func awaitAnswer(t *testing.T, decision *v1alpha1.Decision) string {
+	t.Helper()
+	got := &v1alpha1.Decision{}
+	answer := ""
+	eventually(t, func(ctx context.Context) string {
+		if err := testClient.Get(ctx, client.ObjectKeyFromObject(decision), got); err != nil {
+			return err.Error()
+		}
+		condition := meta.FindStatusCondition(got.Status.Conditions, v1alpha1.ConditionAccepted)
+		if condition == nil {
+			return "Decision " + decision.Name + " has no answer"
+		}
+		answer = string(condition.Status) + " " + condition.Reason
+		return ""
+	})
+	return answer
+}
+
+func decisionAbout(event *v1alpha1.SecurityEvent, name string, decides v1alpha1.DecisionType) *v1alpha1.Decision {
+	return &v1alpha1.Decision{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: event.Namespace},
+		Spec: v1alpha1.DecisionSpec{
+			Subject: v1alpha1.DecisionSubject{Kind: v1alpha1.SubjectSecurityEvent, Name: event.Name},
+			Type:    decides, By: "jane", Reason: "I have looked",
+		},
+	}
+}
+
+// awaitAssessment waits until the event has the outcome, and gives it.
+
+func TestPeopleDecide(t *testing.T) {
+	namespace := newDomain(t)
+	mustCreate(t, &v1alpha1.ResponsePlan{
+		ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ResponsePlanName, Namespace: namespace},
+		Spec: v1alpha1.ResponsePlanSpec{ServiceAccountName: "reader", Roles: []v1alpha1.PlanRole{
+			{Name: "IncidentManager", Subjects: []v1alpha1.RoleSubject{{Kind: v1alpha1.RoleSubjectGroup, Name: "oncall"}}},
+		}},
+	})
+	running := startAssessor(t, namespace, nil)
+	running.guard.refuses.Store(true)
+
+	event := shellEvent(namespace, "strange", "cart-1")
+	mustCreate(t, event)
+	awaitAssessment(t, event, v1alpha1.OutcomeDeferred)
+	dismiss := decisionAbout(event, "dismiss", v1alpha1.DecisionDismiss)
+	mustCreate(t, dismiss)
+	missing := decisionAbout(shellEvent(namespace, "missing", "x"), "missing", v1alpha1.DecisionPromote)
+	mustCreate(t, missing)
+	if got := awaitAnswer(t, missing); got != "False SubjectNotFound" {
+		t.Errorf("got %q for an event that does not exist", got)
+	}
+	if got := awaitAssessment(t, event, v1alpha1.OutcomeDeferred); got.Status.Assessment.DecisionRef.Name != "" {
+		t.Error("a Decision took effect although nobody can tell who created it")
+	}
+	running.guard.refuses.Store(false)
+	if got := awaitAnswer(t, dismiss); got != "True Accepted" {
+		t.Errorf("got %q for Dismiss", got)
+	}
+	awaitAssessment(t, event, v1alpha1.OutcomeDismissed)
+
+	for name, test := range map[string]struct {
+		role   string
+		groups []string
+		want   string
+	}{
+		"no-such-role": {"Janitor", nil, "False NoSuchRole"},
+		"not-in-role":  {"IncidentManager", []string{"others"}, "False NotInRole"},
+	} {
+		decision := decisionAbout(event, name, v1alpha1.DecisionPromote)
+		decision.Spec.Role, decision.Spec.Groups = test.role, test.groups
+		mustCreate(t, decision)
+		if got := awaitAnswer(t, decision); got != test.want {
+			t.Errorf("%s: got %q, want %q", name, got, test.want)
+		}
+	}
+
+	promote := decisionAbout(event, "promote", v1alpha1.DecisionPromote)
+	promote.Spec.Role, promote.Spec.Groups = "IncidentManager", []string{"oncall"}
+	promote.Spec.Severity, promote.Spec.Category = v1alpha1.SeverityLow, v1alpha1.CategoryFraud
+	promote.Spec.PlaybookRef = v1alpha1.PlaybookReference{Name: "contain"}
+	mustCreate(t, promote)
+	if got := awaitAnswer(t, promote); got != "True Accepted" {
+		t.Errorf("got %q for Promote", got)
+	}
+	got := awaitAssessment(t, event, v1alpha1.OutcomePromoted)
+	last := got.Status.Assessment
+	if last.By != "jane" || last.DecisionRef.Name != "promote" || last.Reason != v1alpha1.ReasonDecidedByPerson || last.Message != "I have looked" {
+		t.Errorf("got the assessment %+v", last)
+	}
+	if len(got.Status.EarlierAssessments) != 2 {
+		t.Errorf("got %d earlier assessments, want 2", len(got.Status.EarlierAssessments))
+	}
+	incidents := incidentsIn(t, namespace)
+	if len(incidents) != 1 || incidents[0].Spec.Category != v1alpha1.CategoryFraud || incidents[0].Spec.Severity != v1alpha1.SeverityLow ||
+		incidents[0].Spec.PlaybookRef.Name != "contain" || incidents[0].Name != got.Status.IncidentRef.Name {
+		t.Errorf("got the incidents %+v", incidents)
+	}
+	for _, decides := range []v1alpha1.DecisionType{v1alpha1.DecisionPromote, v1alpha1.DecisionDismiss} {
+		late := decisionAbout(event, "late-"+strings.ToLower(string(decides)), decides)
+		mustCreate(t, late)
+		if got := awaitAnswer(t, late); got != "False AlreadyDecided" {
+			t.Errorf("got %q for a late %s", got, decides)
+		}
+	}
+}
+
+func TestDecisionSurvivesCrash(t *testing.T) {
+	namespace := newDomain(t)
+	var answers atomic.Int32
+	crashing := startAssessor(t, namespace, func(inner client.Client) client.Client {
+		return interceptor.NewClient(withWatch{inner}, interceptor.Funcs{
+			SubResourcePatch: func(ctx context.Context, c client.Client, sub string, object client.Object, patch client.Patch, options ...client.SubResourcePatchOption) error {
+				if _, ok := object.(*v1alpha1.Decision); ok {
+					answers.Add(1)
+					return errors.New("killed")
+				}
+				return c.SubResource(sub).Patch(ctx, object, patch, options...)
+			},
+		})
+	})
+	event := shellEvent(namespace, "strange", "cart-1")
+	mustCreate(t, event)
+	awaitAssessment(t, event, v1alpha1.OutcomeDeferred)
+	promote := decisionAbout(event, "promote", v1alpha1.DecisionPromote)
+	mustCreate(t, promote)
+	eventually(t, func(context.Context) string {
+		if answers.Load() < 2 {
+			return "no answer tried twice yet"
+		}
+		return ""
+	})
+	crashing.stop()
+	startAssessor(t, namespace, nil)
+	if got := awaitAnswer(t, promote); got != "True Accepted" {
+		t.Errorf("got %q", got)
+	}
+	if incidents := incidentsIn(t, namespace); len(incidents) != 1 {
+		t.Errorf("got %d incidents, want 1", len(incidents))
+	}
+}
