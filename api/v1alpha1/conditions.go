@@ -186,8 +186,6 @@ const (
 	LabelCorrelationSequence = "firebreak.dev/correlation-sequence"
 	// LabelIncident names the incident an object was made for.
 	LabelIncident = "firebreak.dev/incident"
-	// LabelSubmitter on a SecurityEvent is a hash of who submitted it.
-	LabelSubmitter = "firebreak.dev/submitter"
 )
 
 // Names in the cluster.
