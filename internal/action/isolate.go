@@ -290,7 +290,7 @@ func (isolate) Observe(ctx context.Context, r *Request) lifecycle.Result {
 // describe says what the isolation is and what follows from it.
 func (record *isolateRecord) describe(verb string, cut isolation.Cut) string {
 	var text strings.Builder
-	_, _ = fmt.Fprintf(&text, "%s %s cut by NetworkPolicy '%s'", describeCut(cut), verb, record.Policy)
+	_, _ = fmt.Fprintf(&text, "%s %s cut by NetworkPolicy '%s'", describeCut(cut), agree(verb, cut), record.Policy)
 	if len(record.Removed) == 0 {
 		return text.String()
 	}
@@ -306,6 +306,14 @@ func (record *isolateRecord) describe(verb string, cut isolation.Cut) string {
 		_, _ = fmt.Fprintf(&text, "; %s '%s' loses the pod and starts a clean one", record.Owner.Kind, record.Owner.Name)
 	}
 	return text.String()
+}
+
+// agree makes the verb agree with what describeCut names.
+func agree(verb string, cut isolation.Cut) string {
+	if verb == "is" && cut.Ingress && cut.Egress {
+		return "are"
+	}
+	return verb
 }
 
 func describeCut(cut isolation.Cut) string {

@@ -97,7 +97,7 @@ func TestIsolateAndUndo(t *testing.T) {
 	record := w.record(request)
 	for _, try := range []string{"first", "repeated"} {
 		result := isolate.Apply(t.Context(), request)
-		w.expect(try+" Apply", result, v1alpha1.TargetSucceeded, "ingress and egress is cut by NetworkPolicy '"+record.Policy+"'", "label 'tier' taken off")
+		w.expect(try+" Apply", result, v1alpha1.TargetSucceeded, "ingress and egress are cut by NetworkPolicy '"+record.Policy+"'", "label 'tier' taken off")
 		if result.Proof != v1alpha1.ProofComputed {
 			t.Errorf("%s Apply: proof %q, want Computed", try, result.Proof)
 		}

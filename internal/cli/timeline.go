@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -94,8 +95,8 @@ func pad(text string, width int) string {
 	return text + strings.Repeat(" ", max(width-utf8.RuneCountInString(text), 0))
 }
 
-// actorName is short for the ServiceAccounts of the machinery; a person's name stands
-// as it is, so that no person can look like the machinery: its names have a colon.
+// actorName is short for the ServiceAccounts of the machinery. A person's name stands as
+// it is, in quotes where it looks like the machinery's.
 func actorName(actor, home string) string {
 	const serviceAccount = "system:serviceaccount:"
 	manager := serviceAccount + v1alpha1.SystemNamespace + ":" + v1alpha1.ManagerServiceAccount
@@ -107,6 +108,9 @@ func actorName(actor, home string) string {
 			return "sa:" + clean(name)
 		}
 		return "sa:" + clean(strings.Replace(rest, ":", "/", 1))
+	}
+	if strings.HasPrefix(actor, "sa:") || strings.HasPrefix(actor, "firebreak:") {
+		return clean(strconv.Quote(actor))
 	}
 	return clean(actor)
 }

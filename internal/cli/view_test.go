@@ -141,3 +141,14 @@ func TestListRendering(t *testing.T) {
 		})
 	}
 }
+
+func TestActorName(t *testing.T) {
+	for actor, want := range map[string]string{
+		managerSA: "firebreak:manager", playbookSA: "sa:contain-intrusion", "system:serviceaccount:shop:ci": "sa:shop/ci",
+		jane: jane, "firebreak:manager": `"firebreak:manager"`, "sa:contain-intrusion": `"sa:contain-intrusion"`, "x\x1b[2J": `x\x1b[2J`,
+	} {
+		if got := actorName(actor, "security"); got != want {
+			t.Errorf("actorName(%q) = %s, want %s", actor, got, want)
+		}
+	}
+}

@@ -24,7 +24,7 @@ func TestWatchOutlivesItsConnections(t *testing.T) {
 	ended := watch.NewFake()
 	ended.Stop()
 	breaks := []func() (watch.Interface, error){
-		func() (watch.Interface, error) { return nil, apierrors.NewGone("too old") },
+		func() (watch.Interface, error) { return nil, apierrors.NewResourceExpired("too old") },
 		func() (watch.Interface, error) { return expired, nil },
 		func() (watch.Interface, error) { return ended, nil },
 		func() (watch.Interface, error) { return nil, errors.New("connection refused \x1b[2J") },

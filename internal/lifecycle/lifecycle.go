@@ -102,7 +102,9 @@ type machine struct {
 	omitted  map[string]bool
 	// ran are the indexes of the steps whose turn it was.
 	ran map[int]bool
-	out Output
+	// recount is when further events are counted; zero when all are.
+	recount time.Time
+	out     Output
 }
 
 const (
@@ -140,6 +142,9 @@ func Advance(in Input) Output {
 		m.syncTargets()
 		m.runSteps()
 		m.conclude()
+	}
+	if !m.closed() {
+		m.wake(m.recount)
 	}
 	m.await()
 	m.out.Status = *m.status

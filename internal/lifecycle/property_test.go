@@ -180,7 +180,9 @@ func TestProperties(t *testing.T) {
 		s := newSim(t, genPlaybook(t), "pod-0", "pod-1")
 		s.boundsEvery = 7
 		s.event("event", "pod-0")
-		s.script = func(work Work, _ *v1alpha1.IncidentStep, _ *v1alpha1.StepTarget) Result { return genResult(t, work.Verb) }
+		s.script = func(work Work, _ *v1alpha1.IncidentStep, _ *v1alpha1.StepTarget) Result {
+			return genResult(t, work.Verb)
+		}
 		s.run()
 		for turn := range rapid.IntRange(0, 25).Draw(t, "turns") {
 			s.disturb(t, turn)
@@ -248,4 +250,3 @@ func TestAnything(t *testing.T) {
 		Sight(in, []Sighting{{Index: rapid.IntRange(-2, 3).Draw(t, "index"), State: v1alpha1.ResourcePresent}})
 	})
 }
-

@@ -123,7 +123,7 @@ func onlyHeldRemain(step *v1alpha1.IncidentStep) bool {
 		switch step.Targets[i].State {
 		case v1alpha1.TargetHeld:
 			held = true
-		case v1alpha1.TargetPending, v1alpha1.TargetActing, v1alpha1.TargetApplied, v1alpha1.TargetReverting:
+		case v1alpha1.TargetPending, v1alpha1.TargetActing, v1alpha1.TargetApplied:
 			return false
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
+	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
@@ -281,14 +282,24 @@ func TestUnscopedTokenWhenAllowed(t *testing.T) {
 func TestRightsTakeEffect(t *testing.T) {
 	s := newSite(t)
 	s.token = s.account("late", v1alpha1.ReceiverAudience)
+	// What is remembered of a sender expires by this clock.
+	passing := clocktesting.NewFakeClock(time.Now())
+	s.url, s.http = s.receiver(Options{Name: "r0", Clock: passing})
 	s.post("falco", falcoBody(t)).wantProblem(t, http.StatusForbidden, "forbidden")
 	binding := rbacBinding(s.namespace, "late", "falco")
 	s.create(binding)
-	s.eventually("the right is granted", func() bool { return s.post("falco", falcoBody(t)).status == http.StatusCreated })
+	s.eventually("the right is granted", func() bool {
+		passing.Step(refusedFor)
+		return s.post("falco", falcoBody(t)).status == http.StatusCreated
+	})
 	if err := s.admin.Delete(t.Context(), binding); err != nil {
 		t.Fatal(err)
 	}
-	s.eventually("the right is gone", func() bool { return s.post("falco", falcoBody(t)).status == http.StatusForbidden })
+	s.post("falco", falcoBody(t)).want(t, http.StatusOK)
+	s.eventually("the right is gone", func() bool {
+		passing.Step(allowedFor)
+		return s.post("falco", falcoBody(t)).status == http.StatusForbidden
+	})
 }
 
 func TestNamespaceThatIsNotThere(t *testing.T) {
