@@ -37,9 +37,28 @@ type AdmissionGuard struct {
 
 type proof struct {
 	time   time.Time
-	proven bool
+	trust  Trust
 	reason string
 	why    string
+}
+
+// Trust says whether Decisions can be trusted.
+type Trust int
+
+const (
+	// TrustUnknown means that it could not be found out: Decisions wait.
+	TrustUnknown Trust = iota
+	// TrustProven means that a forged Decision was refused.
+	TrustProven
+	// TrustRefuted means that a forged Decision would be accepted: nobody can tell who
+	// created those that are there, and none of them counts, also not later.
+	TrustRefuted
+)
+
+// Guard says whether Decisions can be trusted.
+type Guard interface {
+	// Trust says whether these Decisions can be trusted, and if not, why.
+	Trust(ctx context.Context, namespace string, decisions []v1alpha1.Decision) (trust Trust, why string)
 }
 
 var _ Guard = (*AdmissionGuard)(nil)
@@ -49,22 +68,31 @@ func NewAdmissionGuard(writer client.Client, clock clock.PassiveClock) *Admissio
 	return &AdmissionGuard{writer: client.NewDryRunClient(writer), clock: clock, proofs: map[string]proof{}}
 }
 
-// Proven says whether the admission policies were proven to stand in a namespace, and if
-// not, why.
-func (g *AdmissionGuard) Proven(ctx context.Context, namespace string) (bool, string) {
-	proof := g.prove(ctx, namespace)
-	return proof.proven, proof.why
+// Trust says whether Decisions can be trusted. Only a proof that is younger than all of
+// them counts: an older one says nothing about when they were created.
+func (g *AdmissionGuard) Trust(ctx context.Context, namespace string, decisions []v1alpha1.Decision) (Trust, string) {
+	var since time.Time
+	for i := range decisions {
+		// Creation times are in whole seconds.
+		if created := decisions[i].CreationTimestamp.Add(time.Second); created.After(since) {
+			since = created
+		}
+	}
+	proof := g.prove(ctx, namespace, since)
+	return proof.trust, proof.why
 }
 
-func (g *AdmissionGuard) prove(ctx context.Context, namespace string) proof {
+// prove gives a proof that is not older than a minute, nor than a given time as far as
+// that has passed.
+func (g *AdmissionGuard) prove(ctx context.Context, namespace string, since time.Time) proof {
 	g.mu.Lock()
 	known, ok := g.proofs[namespace]
 	g.mu.Unlock()
 	lasts := unprovenFor
-	if known.proven {
+	if known.trust == TrustProven {
 		lasts = provenFor
 	}
-	if ok && g.clock.Since(known.time) < lasts {
+	if ok && g.clock.Since(known.time) < lasts && !known.time.Before(since) {
 		return known
 	}
 	fresh := g.try(ctx, namespace)
@@ -86,10 +114,10 @@ func (g *AdmissionGuard) try(ctx context.Context, namespace string) proof {
 	result := proof{time: g.clock.Now()}
 	switch {
 	case err == nil:
-		result.reason = v1alpha1.ReasonForgeryAccepted
+		result.trust, result.reason = TrustRefuted, v1alpha1.ReasonForgeryAccepted
 		result.why = "a Decision in the name of somebody else would be accepted: the ValidatingAdmissionPolicies of config/admission must be installed; until they are no Decision counts"
 	case refusedByPolicy(err):
-		result.proven, result.reason = true, v1alpha1.ReasonForgeryRefused
+		result.trust, result.reason = TrustProven, v1alpha1.ReasonForgeryRefused
 		result.why = "a forged Decision was refused"
 	default:
 		result.reason = v1alpha1.ReasonProbeFailed

@@ -66,6 +66,7 @@ type IncidentReconciler struct {
 	Concurrency int
 
 	revisions revisionCache
+	runs      runLedger
 	written   writtenVersions
 }
 
@@ -95,6 +96,7 @@ func (r *IncidentReconciler) read(ctx context.Context, request ctrl.Request) (*v
 		if apierrors.IsNotFound(err) {
 			r.written.forget(request.NamespacedName)
 			r.revisions.forget(request.NamespacedName)
+			// The ledger forgets by itself, an hour later: deleting incidents gives no new turns.
 		}
 		return nil, err
 	}

@@ -37,7 +37,12 @@ func (run *incidentRun) gather(ctx context.Context) (lifecycle.Input, error) {
 		return in, err
 	}
 	lesson := &v1alpha1.LessonLearned{}
-	err := run.Client.Get(ctx, types.NamespacedName{Namespace: incident.Namespace, Name: lifecycle.LessonName(incident.Name)}, lesson)
+	key := types.NamespacedName{Namespace: incident.Namespace, Name: lifecycle.LessonName(incident.Name)}
+	err := run.Client.Get(ctx, key, lesson)
+	if apierrors.IsNotFound(err) && meta.IsStatusConditionTrue(incident.Status.Conditions, v1alpha1.ConditionReviewed) {
+		// It was drafted: the cache has not shown it yet, or somebody has purged it.
+		err = run.Live.Get(ctx, key, lesson)
+	}
 	in.LessonDrafted = err == nil || run.lessonMade
 	return in, client.IgnoreNotFound(err)
 }
@@ -92,8 +97,8 @@ func (run *incidentRun) gatherOpeners(ctx context.Context, in *lifecycle.Input) 
 	return nil
 }
 
-// gatherDecisions reads what people have decided. While the admission policies are
-// not proven to stand nobody can tell who created a Decision, and none is looked at.
+// gatherDecisions reads what people have decided. While the admission policies do not
+// stand nobody can tell who created a Decision, and none counts.
 func (run *incidentRun) gatherDecisions(ctx context.Context, in *lifecycle.Input) error {
 	decisions, err := decisionsAbout(ctx, run.Client, run.incident.Namespace, v1alpha1.SubjectIncident, run.incident.Name)
 	if err != nil {
@@ -117,10 +122,12 @@ func (run *incidentRun) gatherDecisions(ctx context.Context, in *lifecycle.Input
 	if len(in.Decisions) == 0 {
 		return nil
 	}
-	if proven, _ := run.Guard.Proven(ctx, run.incident.Namespace); !proven {
+	switch trust, why := run.Guard.Trust(ctx, run.incident.Namespace, in.Decisions); trust {
+	case TrustUnknown:
 		in.Decisions = nil
 		run.waiting = guardRetry
-		return nil
+	case TrustRefuted:
+		in.Unguarded = why
 	}
 	lifecycle.SortDecisions(in.Decisions)
 	return nil
@@ -179,9 +186,8 @@ func (run *incidentRun) gatherIdentity(ctx context.Context, in *lifecycle.Input,
 // identityRetry is how soon a missing right to impersonate is asked for again.
 const identityRetry = 10 * time.Second
 
-// gatherRuns counts for how many earlier incidents of the same submitter and rule the
-// playbook ran within the hour before this one was opened. Objects count, so that a
-// restart keeps the limit.
+// gatherRuns counts for how many incidents of the same submitter and rule the playbook
+// ran within the hour before this one had its turn.
 func (run *incidentRun) gatherRuns(ctx context.Context, in *lifecycle.Input) error {
 	unseen := false
 	for i := range run.incident.Status.Resources {
@@ -196,13 +202,6 @@ func (run *incidentRun) gatherRuns(ctx context.Context, in *lifecycle.Input) err
 	if err != nil {
 		return fmt.Errorf("counting the playbook's runs: %w", err)
 	}
-	opened := run.incident.CreationTimestamp
-	for i := range list.Items {
-		other := &list.Items[i]
-		before := other.CreationTimestamp.Before(&opened) || other.CreationTimestamp.Equal(&opened) && other.Name < run.incident.Name
-		if before && opened.Sub(other.CreationTimestamp.Time) < time.Hour {
-			in.RecentRuns++
-		}
-	}
+	in.RecentRuns = run.runs.turn(runKey(run.incident), run.incident, list.Items)
 	return nil
 }

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -57,15 +58,20 @@ func (r *ResponsePlanReconciler) Reconcile(ctx context.Context, request ctrl.Req
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	proof := r.Guard.prove(ctx, request.Namespace)
+	unanswered := slices.DeleteFunc(slices.Clone(decisions), func(decision v1alpha1.Decision) bool {
+		return meta.FindStatusCondition(decision.Status.Conditions, v1alpha1.ConditionAccepted) != nil
+	})
+	trust, why := r.Guard.Trust(ctx, request.Namespace, unanswered)
 	again := provenFor
-	if proof.proven {
-		if err := r.answer(ctx, plan, decisions); err != nil {
-			return ctrl.Result{}, err
-		}
-	} else {
+	if trust != TrustProven {
 		again = guardRetry
 	}
+	if trust != TrustUnknown {
+		if err := r.answer(ctx, plan, unanswered, trust, why); err != nil {
+			return ctrl.Result{}, err
+		}
+	}
+	proof := r.Guard.prove(ctx, request.Namespace, time.Time{})
 	if plan == nil {
 		if len(decisions) == 0 {
 			again = 0
@@ -77,13 +83,10 @@ func (r *ResponsePlanReconciler) Reconcile(ctx context.Context, request ctrl.Req
 
 // answer accepts or refuses Decisions that have no answer. To stop what is stopped is
 // accepted too: the button does not argue.
-func (r *ResponsePlanReconciler) answer(ctx context.Context, plan *v1alpha1.ResponsePlan, decisions []v1alpha1.Decision) error {
+func (r *ResponsePlanReconciler) answer(ctx context.Context, plan *v1alpha1.ResponsePlan, decisions []v1alpha1.Decision, trust Trust, why string) error {
 	lifecycle.SortDecisions(decisions)
 	for i := range decisions {
 		decision := &decisions[i]
-		if meta.FindStatusCondition(decision.Status.Conditions, v1alpha1.ConditionAccepted) != nil {
-			continue
-		}
 		answer := metav1.Condition{
 			Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonAccepted,
 			Message: "the automation of this namespace stops; what is isolated stays isolated", LastTransitionTime: metav1.NewTime(r.Clock.Now()),
@@ -99,10 +102,12 @@ func (r *ResponsePlanReconciler) answer(ctx context.Context, plan *v1alpha1.Resp
 				answer.Status, answer.Reason, answer.Message = metav1.ConditionFalse, reason, message
 			}
 		}
+		if trust == TrustRefuted {
+			answer.Status, answer.Reason, answer.Message = metav1.ConditionFalse, v1alpha1.ReasonNotGuarded, why
+		}
 		if err := answerDecision(ctx, r.Client, decision, answer); err != nil {
 			return err
 		}
-		meta.SetStatusCondition(&decision.Status.Conditions, answer)
 	}
 	return nil
 }
@@ -110,7 +115,7 @@ func (r *ResponsePlanReconciler) answer(ctx context.Context, plan *v1alpha1.Resp
 func planConditions(plan *v1alpha1.ResponsePlan, decisions []v1alpha1.Decision, proof proof) []metav1.Condition {
 	ready := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonInForce}
 	guarded := metav1.Condition{Type: v1alpha1.ConditionGuarded, Status: metav1.ConditionFalse, Reason: proof.reason, Message: lifecycle.Cut(proof.why, 1024)}
-	if proof.proven {
+	if proof.trust == TrustProven {
 		guarded.Status = metav1.ConditionTrue
 	}
 	stopped := metav1.Condition{Type: v1alpha1.ConditionAutomationStopped, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonRunning}

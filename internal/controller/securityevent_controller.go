@@ -42,12 +42,6 @@ type Identities interface {
 	Client(ctx context.Context, namespace, serviceAccount string) (client.Client, error)
 }
 
-// Guard says whether Decisions can be trusted.
-type Guard interface {
-	// Proven says whether the admission policies were proven to stand, and if not, why.
-	Proven(ctx context.Context, namespace string) (proven bool, why string)
-}
-
 // SecurityEventReconciler assesses events, opens the incidents of those that matter,
 // counts repeats, and does what people decide about events.
 type SecurityEventReconciler struct {

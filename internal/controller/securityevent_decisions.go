@@ -45,13 +45,17 @@ func (r *SecurityEventReconciler) answerDecisions(ctx context.Context, event *v1
 	if err != nil || len(decisions) == 0 {
 		return ctrl.Result{}, err
 	}
-	if proven, why := r.Guard.Proven(ctx, event.Namespace); !proven {
+	trust, why := r.Guard.Trust(ctx, event.Namespace, decisions)
+	if trust == TrustUnknown {
 		log.FromContext(ctx).Info("Decisions wait until the admission policies are proven to stand", "cause", why)
 		return ctrl.Result{RequeueAfter: guardRetry}, nil
 	}
 	for i := range decisions {
 		decision := &decisions[i]
-		given, err := r.decide(ctx, event, decision)
+		given := refusedAnswer(v1alpha1.ReasonNotGuarded, "%s", why)
+		if trust == TrustProven {
+			given, err = r.decide(ctx, event, decision)
+		}
 		if err != nil {
 			return ctrl.Result{}, fmt.Errorf("decision %q: %w", decision.Name, err)
 		}

@@ -23,8 +23,11 @@ import (
 
 type testGuard struct{ refuses atomic.Bool }
 
-func (g *testGuard) Proven(context.Context, string) (bool, string) {
-	return !g.refuses.Load(), "the test says so"
+func (g *testGuard) Trust(context.Context, string, []v1alpha1.Decision) (Trust, string) {
+	if g.refuses.Load() {
+		return TrustUnknown, "the test says so"
+	}
+	return TrustProven, ""
 }
 
 type testIdentities struct{}

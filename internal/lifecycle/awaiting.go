@@ -112,6 +112,8 @@ func (m *machine) awaitStep(step *v1alpha1.IncidentStep) {
 // awaitIncident lists what is to do about the incident itself.
 func (m *machine) awaitIncident() {
 	switch {
+	case m.status.Phase == v1alpha1.PhaseReview && m.out.DraftLesson:
+		// Closing would be refused until the lesson is there, which is done next.
 	case m.status.Phase == v1alpha1.PhaseReview:
 		m.add(v1alpha1.Awaiting{
 			Type: v1alpha1.AwaitingClose, Message: "everything is done: fill in LessonLearned " + LessonName(m.incident.Name) + ", then close",

@@ -85,7 +85,7 @@ func (m *machine) finish() {
 		if m.paused || len(m.out.Work) > 0 {
 			return
 		}
-		if open, _, failures := m.undo(nil); open > 0 {
+		if open, _, failures := m.undo(m.allSteps()); open > 0 {
 			return
 		} else if len(failures) > 0 {
 			m.log(v1alpha1.TimelineEntry{Action: "RevertIncomplete", Outcome: "Failed", Message: strings.Join(failures, "; ")})

@@ -96,6 +96,9 @@ func (m *machine) answer(decision *v1alpha1.Decision) {
 }
 
 func (m *machine) judge(decision *v1alpha1.Decision) answer {
+	if m.Unguarded != "" {
+		return refuse(v1alpha1.ReasonNotGuarded, "%s", m.Unguarded)
+	}
 	decider, ok := deciders[decision.Spec.Type]
 	if !ok {
 		return refuse(v1alpha1.ReasonNotAwaited, "an Incident takes no Decision of type '%s'", decision.Spec.Type)

@@ -207,7 +207,7 @@ func (m *machine) retryStep(decision *v1alpha1.Decision) answer {
 	}
 	m.lookAgain()
 	if text.Revert != nil {
-		m.retryUndo(text.Revert.Steps)
+		m.retryUndo(step, text.Revert.Steps)
 	}
 	step.State = v1alpha1.StepPending
 	step.Approvers, step.Digest, step.Message, step.EndTime = nil, "", "", nil
@@ -215,8 +215,9 @@ func (m *machine) retryStep(decision *v1alpha1.Decision) answer {
 }
 
 // retryUndo lets effects that could not be undone be tried again.
-func (m *machine) retryUndo(names []v1alpha1.StepName) {
-	for _, index := range m.undoOrder(names) {
+func (m *machine) retryUndo(revert *v1alpha1.IncidentStep, names []v1alpha1.StepName) {
+	at := slices.IndexFunc(m.status.Steps, func(step v1alpha1.IncidentStep) bool { return step.Name == revert.Name })
+	for _, index := range m.undoOrder(at, names) {
 		targets := m.status.Steps[index].Targets
 		for i := range targets {
 			if targets[i].State == v1alpha1.TargetFailed && targets[i].Undo != "" {

@@ -198,6 +198,21 @@ func TestJoinWhilePaused(t *testing.T) {
 	s.wantCondition(v1alpha1.ConditionContained, "True StepsDone")
 }
 
+// TestJoinKeepsHolds checks that a revert that begins anew for a new object does not
+// undo what later steps hold the old ones with.
+func TestJoinKeepsHolds(t *testing.T) {
+	for _, names := range [][]v1alpha1.StepName{nil, {"soft"}} {
+		s := newSim(t, playbookOf(steps(isolateStep("soft"), revertStep("loosen", names...), isolateStep("hard")), steps(approveStep("ok")), nil), "a")
+		s.run()
+		s.event("event-2", "b")
+		s.run()
+		s.want(v1alpha1.PhaseEradication, "soft=Reverted", "hard=Succeeded")
+		if !s.effects["hard a"] || !s.effects["hard b"] || s.effects["soft a"] || s.effects["soft b"] {
+			t.Errorf("effects that stand are %v", s.effects)
+		}
+	}
+}
+
 // TestManyJoin lets more objects join one by one than attempts are counted.
 func TestManyJoin(t *testing.T) {
 	playbook := playbookOf(steps(isolateStep("isolate")), steps(approveStep("ok")), nil)

@@ -60,6 +60,8 @@ type Input struct {
 	// Decisions are the Decisions about the incident that have no answer yet, in the
 	// order in which they count.
 	Decisions []v1alpha1.Decision
+	// Unguarded says why the Decisions cannot be trusted; empty when they can.
+	Unguarded string
 	// Promoters are the people who promoted the incident's events by hand.
 	Promoters []string
 	// Answered are the UIDs of Decisions that say themselves that they were answered, or are gone.

@@ -14,9 +14,10 @@ func reversible(target *v1alpha1.StepTarget) bool {
 }
 
 // runRevert undoes the effects of the steps that it names.
-func (m *machine) runRevert(step *v1alpha1.IncidentStep, text *v1alpha1.PlaybookStep) {
+func (m *machine) runRevert(index int, text *v1alpha1.PlaybookStep) {
+	step := &m.status.Steps[index]
 	next := m.out.Next
-	open, undone, failures := m.undo(text.Revert.Steps)
+	open, undone, failures := m.undo(m.undoOrder(index, text.Revert.Steps))
 	switch {
 	case open > 0 && m.late(step):
 		m.fail(step, text, joinWords(fmt.Sprintf("%d effects could not be undone within %s", open, limitOf(text)), strings.Join(failures, "; ")))
@@ -30,10 +31,10 @@ func (m *machine) runRevert(step *v1alpha1.IncidentStep, text *v1alpha1.Playbook
 	}
 }
 
-// undo begins or carries on undoing the effects of steps; no names mean all. It says
-// how many are left, how many were undone, and what failed.
-func (m *machine) undo(names []v1alpha1.StepName) (open, undone int, failures []string) {
-	for _, index := range m.undoOrder(names) {
+// undo begins or carries on undoing the effects of steps. It says how many are left, how
+// many were undone, and what failed.
+func (m *machine) undo(order []int) (open, undone int, failures []string) {
+	for _, index := range order {
 		other := &m.status.Steps[index]
 		before := open
 		for i := range other.Targets {
@@ -77,17 +78,19 @@ func (m *machine) underWay(index int, target *v1alpha1.StepTarget) bool {
 // undoFailed begins the message of a target that could not be undone for good.
 const undoFailed = "not undone"
 
-func (m *machine) undoOrder(names []v1alpha1.StepName) []int {
+// undoOrder lists the steps before an index that are to be undone, in their order; no
+// names mean all, the last first. What comes later must stand: a revert that begins anew
+// for a new object would undo it for the old ones.
+func (m *machine) undoOrder(before int, names []v1alpha1.StepName) []int {
 	var order []int
 	if len(names) == 0 {
-		for i := range m.status.Steps {
+		for i := range before {
 			order = append(order, i)
 		}
 		slices.Reverse(order)
-		return order
 	}
 	for _, name := range names {
-		for i := range m.status.Steps {
+		for i := range before {
 			if m.status.Steps[i].Name == string(name) {
 				order = append(order, i)
 			}
@@ -95,6 +98,9 @@ func (m *machine) undoOrder(names []v1alpha1.StepName) []int {
 	}
 	return order
 }
+
+// allSteps lists all steps, the last first.
+func (m *machine) allSteps() []int { return m.undoOrder(len(m.status.Steps), nil) }
 
 // markReverted shows a step all of whose effects were undone.
 func (m *machine) markReverted(step *v1alpha1.IncidentStep) {
@@ -135,7 +141,7 @@ func (m *machine) revertAll() {
 	if len(skipped) > 0 {
 		m.log(v1alpha1.TimelineEntry{Action: "StepsSkipped", Outcome: "Skipped", Message: "the incident is a false positive: " + strings.Join(skipped, ", ")})
 	}
-	m.undo(nil)
+	m.undo(m.allSteps())
 }
 
 func countOf(count int, noun string) string {

@@ -150,7 +150,7 @@ func (m *machine) runStep(index int, text *v1alpha1.PlaybookStep) {
 	case text.Wait != nil:
 		m.runWait(step, text)
 	case text.Revert != nil:
-		m.runRevert(step, text)
+		m.runRevert(index, text)
 	case text.Verify != nil:
 		m.runVerify(index, text)
 	default:

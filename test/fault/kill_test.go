@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
@@ -200,7 +202,11 @@ func (r *running) see(ctx context.Context, t *testing.T, change watch.Event) {
 		if r.answered == nil {
 			r.answered = map[string]bool{}
 		}
-		r.answered[object.Name] = isTrue(object.Status.Conditions, v1alpha1.ConditionAccepted)
+		accepted := meta.FindStatusCondition(object.Status.Conditions, v1alpha1.ConditionAccepted)
+		if accepted != nil && accepted.Status != metav1.ConditionTrue {
+			t.Fatalf("the Decision %s must be accepted, but: %s: %s", object.Spec.Type, accepted.Reason, accepted.Message)
+		}
+		r.answered[object.Name] = accepted != nil
 	default:
 		if err := r.set.sync(ctx); err != nil {
 			t.Fatalf("playing the ReplicaSet's controller: %v", err)
@@ -217,8 +223,8 @@ func (r *running) finished() bool {
 		r.incident.Status.Audit.ProjectedSequence != r.incident.Status.Audit.Sequence {
 		return false
 	}
-	for _, accepted := range r.answered {
-		if !accepted {
+	for _, answered := range r.answered {
+		if !answered {
 			return false
 		}
 	}
