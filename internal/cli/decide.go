@@ -83,8 +83,8 @@ func (s *session) requireReason(ctx context.Context, f *decisionFlags) error {
 	return nil
 }
 
-// says tells a reason from the dots of a line that was copied to be filled in.
-func says(reason string) bool { return strings.Trim(reason, " .…") != "" }
+// says tells a reason from the placeholder of a line that was copied to be filled in.
+func says(reason string) bool { return strings.Trim(reason, " .…") != "" && reason != "WHY" }
 
 // decide creates the Decision and waits for the answer.
 func (s *session) decide(ctx context.Context, f *decisionFlags, user authenticationv1.UserInfo, d decision) error {

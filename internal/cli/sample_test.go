@@ -73,7 +73,7 @@ func sampleIncident() *v1alpha1.Incident {
 			Awaiting: []v1alpha1.Awaiting{{
 				Type: v1alpha1.AwaitingApproval, Step: "ok-to-delete", SinceTime: at(4), DueTime: atP(1804), Role: "IncidentManager", Digest: sampleDigest,
 				Message: "Delete the pod? Its replacement is running.\nWould delete Pod shop/cart-7f9.",
-				Command: `kubectl firebreak -n security approve inc-20261121-k7f2a ok-to-delete --reason '…'`,
+				Command: `kubectl firebreak -n security approve inc-20261121-k7f2a ok-to-delete --reason "WHY"`,
 			}},
 		},
 	}

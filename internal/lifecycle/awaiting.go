@@ -80,12 +80,12 @@ func (m *machine) awaitStep(step *v1alpha1.IncidentStep) {
 	case step.State == v1alpha1.StepAwaitingApproval && text.Approve != nil:
 		m.add(v1alpha1.Awaiting{
 			Type: v1alpha1.AwaitingApproval, Step: step.Name, Message: m.approvalMessage(step, text), Role: text.Approve.Role,
-			Digest: step.Digest, DueTime: step.DeadlineTime.DeepCopy(), Command: m.command("approve", step.Name+" --reason '…'"),
+			Digest: step.Digest, DueTime: step.DeadlineTime.DeepCopy(), Command: m.command("approve", step.Name+` --reason "WHY"`),
 		})
 	case step.State == v1alpha1.StepAwaitingApproval:
 		m.add(v1alpha1.Awaiting{
 			Type: v1alpha1.AwaitingApproval, Step: step.Name, Message: orText(step.Message, "targets are held"), Digest: step.Digest,
-			DueTime: step.DeadlineTime.DeepCopy(), Command: m.command("approve", step.Name+" --reason '…'"),
+			DueTime: step.DeadlineTime.DeepCopy(), Command: m.command("approve", step.Name+` --reason "WHY"`),
 		})
 	case step.State == v1alpha1.StepAwaitingTask && text.Task != nil:
 		message := taskMessage(text)
@@ -117,7 +117,7 @@ func (m *machine) awaitIncident() {
 	case m.status.Phase == v1alpha1.PhaseReview:
 		m.add(v1alpha1.Awaiting{
 			Type: v1alpha1.AwaitingClose, Message: "everything is done: fill in LessonLearned " + LessonName(m.incident.Name) + ", then close",
-			Command: m.command("close", "--resolution Resolved --reason '…'"),
+			Command: m.command("close", `--resolution Resolved --reason "WHY"`),
 		})
 	case m.Problem != nil:
 		m.add(v1alpha1.Awaiting{
@@ -126,7 +126,7 @@ func (m *machine) awaitIncident() {
 	case m.status.Playbook.Revision == "" && m.incident.Spec.PlaybookRef.Name == "":
 		m.add(v1alpha1.Awaiting{
 			Type: v1alpha1.AwaitingPlaybook, Message: "no playbook answers: contain, eradicate and recover by hand, then close",
-			Command: m.command("close", "--resolution Resolved --reason '…'"),
+			Command: m.command("close", `--resolution Resolved --reason "WHY"`),
 		})
 	}
 }

@@ -77,7 +77,7 @@ func TestDemo(t *testing.T) {
 		t.Errorf("done (-want +got):\n%s", diff)
 	}
 	awaiting := s.stored.Status.Awaiting[0]
-	if want := "kubectl firebreak -n security approve inc-20261121-k7f2a ok --reason '…'"; awaiting.Command != want {
+	if want := `kubectl firebreak -n security approve inc-20261121-k7f2a ok --reason "WHY"`; awaiting.Command != want {
 		t.Errorf("command is %q, want %q", awaiting.Command, want)
 	}
 	if want := "what follows: delete (delete); on: Pod shop/a"; awaiting.Message != want {

@@ -85,11 +85,13 @@ type sim struct {
 	boundsEvery int
 	// shownTo are the objects that were known when an approve step was approved or waived.
 	shownTo map[string]map[v1alpha1.ObjectUID]bool
+	// counted are the Decisions that have an answer.
+	counted map[string]bool
 }
 
 func newSim(t reporter, playbook *v1alpha1.ResponsePlaybookSpec, pods ...string) *sim {
 	s := &sim{
-		t: t, now: began, playbook: playbook, answers: true,
+		t: t, now: began, playbook: playbook, answers: true, counted: map[string]bool{},
 		sightings: map[string]Sighting{}, effects: map[string]bool{}, shownTo: map[string]map[v1alpha1.ObjectUID]bool{},
 		stored: &v1alpha1.Incident{
 			ObjectMeta: metav1.ObjectMeta{
@@ -239,18 +241,28 @@ func (s *sim) tellDecisions(incident *v1alpha1.Incident) {
 	for _, answer := range incident.Status.Answers {
 		for i := range s.decisions {
 			decision := &s.decisions[i]
-			if !s.answers || string(decision.UID) != string(answer.UID) || decision.Status.Conditions != nil {
+			if string(decision.UID) != string(answer.UID) || decision.Status.Conditions != nil {
 				continue
 			}
-			decision.Status.Conditions = []metav1.Condition{{
-				Type: v1alpha1.ConditionAccepted, Status: answer.Status, Reason: answer.Reason, Message: answer.Message,
-			}}
-			step := s.step(decision.Spec.Step)
-			binds := decision.Spec.Type == v1alpha1.DecisionApprove || decision.Spec.Type == v1alpha1.DecisionSkipStep
-			if answer.Status == metav1.ConditionTrue && binds && step != nil && step.Action == "approve" {
-				s.shownTo[step.Name] = present(incident)
+			if !s.counted[decision.Name] && answer.Status == metav1.ConditionTrue {
+				s.show(incident, decision)
+			}
+			s.counted[decision.Name] = true
+			if s.answers {
+				decision.Status.Conditions = []metav1.Condition{{
+					Type: v1alpha1.ConditionAccepted, Status: answer.Status, Reason: answer.Reason, Message: answer.Message,
+				}}
 			}
 		}
+	}
+}
+
+// show keeps what was known when an approve step was approved or waived.
+func (s *sim) show(incident *v1alpha1.Incident, decision *v1alpha1.Decision) {
+	step := s.step(decision.Spec.Step)
+	binds := decision.Spec.Type == v1alpha1.DecisionApprove || decision.Spec.Type == v1alpha1.DecisionSkipStep
+	if binds && step != nil && step.Action == "approve" {
+		s.shownTo[step.Name] = present(incident)
 	}
 }
 

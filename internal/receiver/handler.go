@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -27,7 +26,9 @@ const (
 	DefaultMaxWaiting = 2048
 
 	// bodyBudget is how many bodies of full size are held at a time.
-	bodyBudget  = 64
+	bodyBudget = 32
+	maxParsers = 4
+
 	turnTimeout = 10 * time.Second
 	bodyTimeout = 10 * time.Second
 
@@ -109,7 +110,7 @@ func NewHandler(c client.Client, o Options) *Handler {
 		recorder: newRecorder(newClusterStore(c, o.Name), o.Name, o.Clock, o.Log),
 		turns:    newTurns(o.MaxInFlight, o.MaxWaiting),
 		bodies:   semaphore.NewWeighted(bodyBudget * o.MaxBodyBytes),
-		parsers:  make(chan struct{}, 2*runtime.GOMAXPROCS(0)),
+		parsers:  make(chan struct{}, maxParsers),
 		refusals: rate.NewLimiter(10, 100),
 		mux:      http.NewServeMux(),
 	}
@@ -168,7 +169,12 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request) (sender string
 	if sender, err = h.gate.admit(r.Context(), token, namespace); err != nil {
 		return sender, nil, err
 	}
-	what, err := h.parse(w, r, wire, report{namespace: namespace, sender: sender})
+	body, release, err := h.read(w, r)
+	if err != nil {
+		return sender, nil, err
+	}
+	defer release()
+	what, err := h.parse(wire, report{body: body, namespace: namespace, sender: sender, receivedTime: h.options.Clock.Now()})
 	if err != nil {
 		return sender, nil, err
 	}
@@ -194,15 +200,15 @@ func route(r *http.Request, namespace string) (format, error) {
 	return wire, nil
 }
 
-// parse reads the body and understands it. Both are bounded for all requests
-// together: memory by the bytes held, and the parsers' share of it by their number.
-func (h *Handler) parse(w http.ResponseWriter, r *http.Request, wire format, what report) (parsed, error) {
+// read reads the body. The bytes of all requests together are bounded, until release,
+// when nothing made of the body is held any more.
+func (h *Handler) read(w http.ResponseWriter, r *http.Request) (body []byte, release func(), err error) {
 	limit := h.options.MaxBodyBytes
 	if r.ContentLength > limit {
-		return parsed{}, tooLarge(limit)
+		return nil, nil, tooLarge(limit)
 	}
 	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
-		return parsed{}, newProblem(http.StatusUnsupportedMediaType, "content-encoding", "The body is encoded",
+		return nil, nil, newProblem(http.StatusUnsupportedMediaType, "content-encoding", "The body is encoded",
 			"The body must be sent without a Content-Encoding.")
 	}
 	weight := r.ContentLength
@@ -212,21 +218,27 @@ func (h *Handler) parse(w http.ResponseWriter, r *http.Request, wire format, wha
 	ctx, cancel := context.WithTimeout(r.Context(), turnTimeout)
 	defer cancel()
 	if h.bodies.Acquire(ctx, weight) != nil {
-		return parsed{}, overloaded()
+		return nil, nil, overloaded()
 	}
-	defer h.bodies.Release(weight)
 	// Not every ResponseWriter can: then the server's own timeout ends a slow body.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
-	if err != nil {
-		return parsed{}, readProblem(err, limit)
+	if body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, limit)); err != nil {
+		h.bodies.Release(weight)
+		return nil, nil, readProblem(err, limit)
 	}
-	if problem := checkDepth(body); problem != nil {
+	held := int64(len(body))
+	h.bodies.Release(weight - held)
+	return body, func() { h.bodies.Release(held) }, nil
+}
+
+// parse understands the body. A parser needs many times the body's memory for a
+// moment, so there are few of them.
+func (h *Handler) parse(wire format, what report) (parsed, error) {
+	if problem := checkDepth(what.body); problem != nil {
 		return parsed{}, problem
 	}
 	h.parsers <- struct{}{}
 	defer func() { <-h.parsers }()
-	what.body, what.receivedTime = body, h.options.Clock.Now()
 	return wire.parse(what)
 }
 

@@ -152,6 +152,9 @@ func (a *alert) complete(r report, raw []byte) error {
 	if spec.SubmittedBy != "" && spec.SubmittedBy != r.sender {
 		return fieldProblem(a.pointer+"/submittedBy", "must be '%s', who sends it, or absent", clean(r.sender, maxName))
 	}
+	if len(spec.Attributes) > maxAttributes {
+		return fieldProblem(a.pointer+"/attributes", "must have at most %d entries, has %d", maxAttributes, len(spec.Attributes))
+	}
 	for key := range spec.Attributes {
 		if key == "" || utf8.RuneCountInString(key) > maxAttributeKey || clean(key, maxAttributeKey) != key {
 			return fieldProblem(a.pointer+"/attributes/"+escapePointer(clean(key, 64)), "must have a key of 1 to %d printable characters", maxAttributeKey)
