@@ -188,7 +188,7 @@ func (m *machine) approvalMessage(step *v1alpha1.IncidentStep, text *v1alpha1.Pl
 	if step.Message != "" {
 		parts = append(parts, step.Message)
 	}
-	return strings.Join(parts, "; ")
+	return orText(strings.Join(parts, "; "), "the playbook goes on only when this is approved")
 }
 
 // awaitRelease waits for an approval of targets that a limit or protection holds.

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/go-logr/logr/funcr"
@@ -34,7 +35,7 @@ import (
 // The control plane starts with the first test that needs it: fuzzing runs TestMain
 // in every worker.
 var (
-	controlPlane      = &envtest.Environment{CRDDirectoryPaths: []string{filepath.Join("..", "..", "config", "crd", "bases")}, ErrorIfCRDPathMissing: true}
+	controlPlane      = &envtest.Environment{CRDDirectoryPaths: []string{filepath.Join("..", "..", "config", "crd", "bases")}, ErrorIfCRDPathMissing: true, ControlPlaneStartTimeout: 2 * time.Minute, ControlPlaneStopTimeout: time.Minute}
 	startControlPlane = sync.OnceValues(controlPlane.Start)
 	controlPlaneUsed  bool
 )
@@ -180,6 +181,7 @@ func (s *site) receiver(o Options) (string, *http.Client) {
 	o.Log = funcr.New(s.log.add, funcr.Options{Verbosity: 1})
 	server := httptest.NewUnstartedServer(NewHandler(c, o))
 	server.EnableHTTP2 = true
+	server.Config.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: maxStreams}
 	server.StartTLS()
 	s.t.Cleanup(server.Close)
 	return server.URL, server.Client()
@@ -262,6 +264,18 @@ func (r received) wantProblem(t *testing.T, status int, slug string, says ...str
 		}
 	}
 	return r
+}
+
+// connect opens the connection that all later requests share, as with a sender that
+// runs for long. Go's HTTP/2 server gives a new one just two seconds to say hello, which
+// hundreds at once on a busy machine do not manage.
+func (s *site) connect() {
+	s.t.Helper()
+	r, err := s.send(http.MethodGet, "/v1/namespaces/"+s.namespace+"/falco", s.token, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r.want(s.t, http.StatusMethodNotAllowed)
 }
 
 func (s *site) events() []v1alpha1.SecurityEvent {

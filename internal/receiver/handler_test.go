@@ -59,6 +59,7 @@ func TestEveryGoldenBodyIsAccepted(t *testing.T) {
 func TestRepeatsAreCountedExactly(t *testing.T) {
 	const alerts = 200
 	s := newSite(t)
+	s.connect()
 	statuses := make([]int, alerts)
 	var senders sync.WaitGroup
 	for i := range alerts {
@@ -333,6 +334,7 @@ func TestAPIServerAway(t *testing.T) {
 func TestShedding(t *testing.T) {
 	s := newSite(t)
 	s.url, s.http = s.receiver(Options{Name: "r0", MaxInFlight: 1, MaxWaiting: 1})
+	s.connect()
 	const alerts = 30
 	replies := make([]received, alerts)
 	var senders sync.WaitGroup
@@ -365,6 +367,7 @@ func TestShedding(t *testing.T) {
 func TestBurst(t *testing.T) {
 	const alerts = 500
 	s := newSite(t)
+	s.connect()
 	var senders sync.WaitGroup
 	start := time.Now()
 	for i := range alerts {

@@ -35,6 +35,8 @@ const (
 	idleTimeout     = 2 * time.Minute
 	shutdownTimeout = 25 * time.Second
 	maxHeaderBytes  = 64 << 10
+	// maxStreams lets a sender's burst share one connection instead of opening more.
+	maxStreams = 1000
 
 	// probeFor is how long an answer of the API server to a probe is taken for true.
 	probeFor     = time.Second
@@ -126,6 +128,7 @@ func (o *ServerOptions) alertServer(h http.Handler, certificate func(*tls.Client
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		ErrorLog:          stdlog.New(connectionLog{o.Log}, "", 0),
 	}
 }

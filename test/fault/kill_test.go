@@ -22,7 +22,7 @@ const (
 	// kills is how often the manager is killed, and killsEach how often in one incident.
 	kills, killsLong, killsEach = 50, 400, 5
 	// incidentTimeout is how long an incident may take, with the starts of the manager in it.
-	incidentTimeout = 3 * time.Minute
+	incidentTimeout = 5 * time.Minute
 )
 
 // TestKilled kills the manager at randomised moments of the demo's incident. It must

@@ -9,6 +9,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
@@ -107,7 +108,7 @@ func (w *world) evidenceOf(t *testing.T, store *evidence.Store) []string {
 	var kept []string
 	for _, piece := range list.Items {
 		kept = append(kept, fmt.Sprintf("%s %s of %s %s stored=%t", piece.Spec.Step, piece.Spec.Type, piece.Spec.Resource.Kind, piece.Spec.Resource.Name,
-			isTrue(piece.Status.Conditions, v1alpha1.ConditionStored)))
+			meta.IsStatusConditionTrue(piece.Status.Conditions, v1alpha1.ConditionStored)))
 		if err := store.Check(t.Context(), piece.Status.Location, piece.Spec.Digest); err != nil {
 			t.Errorf("the bytes of the evidence %s: %v", piece.Name, err)
 		}
@@ -121,7 +122,7 @@ func (w *world) decisionsOf(t *testing.T) []string {
 	w.list(t, &list)
 	var decided []string
 	for _, d := range list.Items {
-		decided = append(decided, fmt.Sprintf("%s %s accepted=%t", d.Spec.Type, d.Spec.Step, isTrue(d.Status.Conditions, v1alpha1.ConditionAccepted)))
+		decided = append(decided, fmt.Sprintf("%s %s accepted=%t", d.Spec.Type, d.Spec.Step, meta.IsStatusConditionTrue(d.Status.Conditions, v1alpha1.ConditionAccepted)))
 	}
 	return decided
 }

@@ -27,7 +27,7 @@ func (p *person) see(t *testing.T, incident *v1alpha1.Incident) {
 		switch awaited.Type {
 		case v1alpha1.AwaitingApproval:
 			p.decide(t, harness.MakeDecision(p.Namespace, incident.Name, jane, v1alpha1.DecisionApprove, func(d *v1alpha1.Decision) {
-				d.Spec.Step, d.Spec.Digest, d.Spec.Role, d.Spec.Groups = awaited.Step, awaited.Digest, awaited.Role, []string{oncall}
+				d.Spec.Step, d.Spec.Digest, d.Spec.Role, d.Spec.Groups = awaited.Step, awaited.Digest, awaited.Role, []string{harness.DemoGroup}
 			}))
 		case v1alpha1.AwaitingClose:
 			p.decide(t, harness.MakeDecision(p.Namespace, incident.Name, jane, v1alpha1.DecisionClose, func(d *v1alpha1.Decision) {

@@ -3,7 +3,6 @@ package fault
 import (
 	"context"
 	"encoding/json"
-	"slices"
 	"strings"
 	"testing"
 
@@ -108,8 +107,4 @@ func (h *history) noteLabels(pod *corev1.Pod) {
 	if count := len(h.labels); count == 0 || h.labels[count-1] != string(text) {
 		h.labels = append(h.labels, string(text))
 	}
-}
-
-func isTrue(conditions []metav1.Condition, kind string) bool {
-	return slices.ContainsFunc(conditions, func(c metav1.Condition) bool { return c.Type == kind && c.Status == metav1.ConditionTrue })
 }

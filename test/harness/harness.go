@@ -57,8 +57,9 @@ type Cluster struct {
 var shared *Cluster
 
 // Main runs the tests of a package on a control plane and exits. TestMain calls it.
-func Main(m *testing.M) {
-	code, err := run(m)
+// Options change the control plane before it starts.
+func Main(m *testing.M, options ...func(*envtest.Environment)) {
+	code, err := run(m, options)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "harness:", err)
 		code = 1
@@ -75,7 +76,7 @@ func Get(t testing.TB) *Cluster {
 	return shared
 }
 
-func run(m *testing.M) (code int, err error) {
+func run(m *testing.M, options []func(*envtest.Environment)) (code int, err error) {
 	if err := checkAssets(os.Getenv("KUBEBUILDER_ASSETS")); err != nil {
 		return 1, err
 	}
@@ -91,6 +92,9 @@ func run(m *testing.M) (code int, err error) {
 	environment.ControlPlane.Etcd = &envtest.Etcd{}
 	// Nothing here must survive the machine.
 	environment.ControlPlane.Etcd.Configure().Append("unsafe-no-fsync", "true")
+	for _, option := range options {
+		option(environment)
+	}
 	config, err := environment.Start()
 	if err != nil {
 		return 1, fmt.Errorf("starting etcd and kube-apiserver: %w", errors.Join(err, environment.Stop()))

@@ -1,0 +1,239 @@
+package bench
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"github.com/firebreak-dev/firebreak/test/harness"
+)
+
+// How many alerts are sent one after the other, and how many at once. Less than these
+// is for a quick look, and no measurement.
+const (
+	alertsInTurn, inTurnKey = 100, "FIREBREAK_BENCH_IN_TURN"
+	alertsAtOnce, atOnceKey = 500, "FIREBREAK_BENCH_AT_ONCE"
+)
+
+// TestBudgets measures all of it in one run and prints it beside the budgets. A budget
+// that is missed is no failure of the test: a busy machine misses them too.
+func TestBudgets(t *testing.T) {
+	if os.Getenv(enabled) != "1" {
+		t.Skip(disabled)
+	}
+	cluster := harness.Get(t)
+	cluster.StartManager(t, "--leader-elect=true", "--metrics-bind-address="+harness.FreeAddress(t))
+	receiver := cluster.StartReceiver(t)
+	s := newScene(t, cluster, receiver)
+	inTurn := s.workloads(t, "turn", count(t, inTurnKey, alertsInTurn)+1)
+	atOnce := s.workloads(t, "burst", count(t, atOnceKey, alertsAtOnce))
+	s.waitQuiet(t)
+
+	loadBefore := load()
+	before := measureRaw(t, cluster)
+	latencies := s.measureLatency(t, inTurn)
+	rate := s.measureRate(t, atOnce)
+	after := measureRaw(t, cluster)
+
+	report := &report{base: before, after: after}
+	report.latency(latencies)
+	report.burst(rate)
+	t.Logf("%d CPUs (%s/%s, %s), etcd with fsync; load before: %s, after: %s\n\n%s\n%s", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(),
+		loadBefore, load(), report.text(), trace(latencies))
+}
+
+// count is a number that the environment may change.
+func count(t *testing.T, key string, usual int) int {
+	t.Helper()
+	given := os.Getenv(key)
+	if given == "" {
+		return usual
+	}
+	number, err := strconv.Atoi(given)
+	if err != nil || number < 1 {
+		t.Fatalf("%s must be a number above 0, but is '%s'", key, given)
+	}
+	return number
+}
+
+// load is how busy the machine is, where that can be known.
+func load() string {
+	content, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	return strings.Join(strings.Fields(string(content))[:3], " ")
+}
+
+// alertLatency is what one alert took from the POST to the isolated pod.
+type alertLatency struct {
+	from, to time.Time
+	requests []request
+}
+
+// measureLatency sends alerts one after the other, each when all is done for the one
+// before. The first warms up.
+func (s *scene) measureLatency(t *testing.T, pods []string) []alertLatency {
+	t.Helper()
+	var all []alertLatency
+	for _, pod := range pods {
+		from := time.Now()
+		if err := s.post(t, pod); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, alertLatency{from: from, to: s.seen.wait(t, pod)[pod]})
+		s.waitQuiet(t)
+	}
+	all = all[1:]
+	asked := requests(t)
+	for i := range all {
+		all[i].requests = between(asked, all[i].from, all[i].to)
+	}
+	return all
+}
+
+// burst is what many alerts at once took.
+type burst struct {
+	pods     int
+	took     time.Duration
+	slowest  time.Duration
+	received time.Duration
+	requests []request
+}
+
+func (s *scene) measureRate(t *testing.T, pods []string) burst {
+	t.Helper()
+	failures := make([]error, len(pods))
+	start := time.Now()
+	var group sync.WaitGroup
+	for i, pod := range pods {
+		group.Go(func() { failures[i] = s.post(t, pod) })
+	}
+	group.Wait()
+	received := time.Since(start)
+	for i, err := range failures {
+		if err != nil {
+			t.Fatalf("the alert for %s: %v", pods[i], err)
+		}
+	}
+	isolated := s.seen.wait(t, pods...)
+	last := start
+	for _, at := range isolated {
+		if at.After(last) {
+			last = at
+		}
+	}
+	result := burst{pods: len(isolated), took: last.Sub(start), received: received}
+	result.requests = between(requests(t), start, last)
+	s.waitQuiet(t)
+	return result
+}
+
+// report is the table.
+type report struct {
+	base, after raw
+	rows        []string
+}
+
+func (r *report) row(what, measured, ratio, budget string, met bool) {
+	verdict := "met"
+	if !met {
+		verdict = "NOT MET"
+	}
+	r.rows = append(r.rows, strings.Join([]string{what, measured, ratio, budget, verdict}, "\t"))
+}
+
+func (r *report) latency(all []alertLatency) {
+	var took []time.Duration
+	var writes, alongside []int
+	for i := range all {
+		took = append(took, all[i].to.Sub(all[i].from))
+		path, others := all[i].writes()
+		writes, alongside = append(writes, path), append(alongside, others)
+	}
+	for _, wanted := range []struct {
+		share int
+		most  float64
+	}{{50, 10}, {99, 40}} {
+		value := percentile(took, wanted.share)
+		ratio := float64(value) / float64(r.base.p50)
+		r.row(fmt.Sprintf("alert to isolated pod, p%d", wanted.share), milliseconds(value), fmt.Sprintf("%.1f writes", ratio),
+			fmt.Sprintf("≤ %.0f writes", wanted.most), ratio <= wanted.most)
+	}
+	slices.Sort(writes)
+	slices.Sort(alongside)
+	median := writes[len(writes)/2]
+	r.row("writes on the way, median", fmt.Sprint(median), fmt.Sprintf("(%d more alongside)", alongside[len(alongside)/2]), "≤ 8", median <= 8)
+}
+
+// writes counts the writes on the way to the isolation, and those beside it.
+func (l *alertLatency) writes() (path, alongside int) {
+	for i := range l.requests {
+		switch r := &l.requests[i]; {
+		case !r.writes():
+		case r.alongside():
+			alongside++
+		default:
+			path++
+		}
+	}
+	return path, alongside
+}
+
+func (r *report) burst(b burst) {
+	rate := float64(b.pods) / b.took.Seconds()
+	ratio := rate / r.base.rate
+	r.row(fmt.Sprintf("%d alerts at once", b.pods), fmt.Sprintf("%.1f isolated/s", rate), fmt.Sprintf("1/%.1f of raw", 1/ratio), "≥ 1/10 of raw", ratio >= 0.1)
+	r.row("  all isolated", fmt.Sprintf("%d in %.1f s", b.pods, b.took.Seconds()), fmt.Sprintf("received in %.1f s", b.received.Seconds()), "all", true)
+	count := map[string]int{}
+	for i := range b.requests {
+		if b.requests[i].writes() {
+			count["writes"]++
+		} else {
+			count["others"]++
+		}
+	}
+	r.row("  requests each", fmt.Sprintf("%.1f writes", float64(count["writes"])/float64(b.pods)), fmt.Sprintf("%.1f reads, reviews", float64(count["others"])/float64(b.pods)), "-", true)
+}
+
+func (r *report) text() string {
+	var text strings.Builder
+	for _, one := range []struct {
+		name string
+		raw  raw
+	}{{"before", r.base}, {"after", r.after}} {
+		_, _ = fmt.Fprintf(&text, "raw writes of 1 KiB, %s: p50 %s, p99 %s, %.0f/s with 1 writer, %.0f/s with %d\n", one.name,
+			milliseconds(one.raw.p50), milliseconds(one.raw.p99), one.raw.alone, one.raw.rate, rawWriters)
+	}
+	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(table, "\npath\tmeasured\tratio\tbudget\t")
+	for _, row := range r.rows {
+		_, _ = fmt.Fprintln(table, row)
+	}
+	_ = table.Flush() // it writes to memory
+	return text.String()
+}
+
+// trace shows what the alert of median latency has asked for.
+func trace(all []alertLatency) string {
+	sorted := slices.Clone(all)
+	slices.SortFunc(sorted, func(a, b alertLatency) int { return int(a.to.Sub(a.from) - b.to.Sub(b.from)) })
+	median := sorted[len(sorted)/2]
+	var text strings.Builder
+	_, _ = fmt.Fprintf(&text, "the alert of median latency, %s from POST to isolated:\n", milliseconds(median.to.Sub(median.from)))
+	for i := range median.requests {
+		_, _ = fmt.Fprintf(&text, "  %7s  %s\n", milliseconds(median.requests[i].start.Sub(median.from)), &median.requests[i])
+	}
+	return text.String()
+}
+
+func milliseconds(d time.Duration) string {
+	return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000)
+}
