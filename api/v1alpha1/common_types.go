@@ -113,6 +113,7 @@ type ResourceReference struct {
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=317
+	// +kubebuilder:validation:Pattern=`^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?v[a-z0-9]+$`
 	APIVersion string `json:"apiVersion,omitempty"`
 
 	// kind is the object's kind, such as 'Pod'.

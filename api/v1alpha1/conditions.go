@@ -89,6 +89,9 @@ const (
 	// ReasonStepSkipped surfaces when a step of the phase was skipped, failed and was
 	// passed over, or had no effect: the phase is over, but its goal is not shown.
 	ReasonStepSkipped = "StepSkipped"
+	// ReasonNotVerified surfaces on Recovered when no verify step and no task has shown
+	// that normal operation is back.
+	ReasonNotVerified = "NotVerified"
 	// ReasonNewTarget surfaces when an event has added an object that is not dealt with yet.
 	ReasonNewTarget = "NewTarget"
 	// ReasonReverted surfaces when a false positive's effects were undone.
@@ -112,9 +115,6 @@ const (
 	ReasonOverdue = "Overdue"
 	// ReasonPaused surfaces on Stalled when a person or the plan has stopped the automation.
 	ReasonPaused = "Paused"
-	// ReasonRateLimited surfaces on Stalled when the playbook has run too often for this
-	// submitter and rule: a person must approve.
-	ReasonRateLimited = "RateLimited"
 	// ReasonCannotImpersonate surfaces on Stalled when the namespace does not let the
 	// manager act as the playbook's ServiceAccount.
 	ReasonCannotImpersonate = "CannotImpersonate"
@@ -200,6 +200,4 @@ const (
 	ImpersonatorClusterRole = "firebreak-impersonator"
 	// ReceiverAudience is the audience a sender's token must have.
 	ReceiverAudience = "firebreak-receiver"
-	// FinalizerIncident keeps an incident until its containment was reverted.
-	FinalizerIncident = "firebreak.dev/incident"
 )

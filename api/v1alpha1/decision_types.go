@@ -76,6 +76,7 @@ const (
 
 // DecisionSpec is what a person decided. It never changes.
 // +kubebuilder:validation:XValidation:rule="self.type in ['Promote', 'Dismiss'] ? self.subject.kind == 'SecurityEvent' : self.type in ['StopAutomation', 'ResumeAutomation'] ? self.subject.kind == 'ResponsePlan' : self.subject.kind == 'Incident'",message="`subject.kind` must be 'SecurityEvent' for 'Promote' and 'Dismiss', 'ResponsePlan' for 'StopAutomation' and 'ResumeAutomation', 'Incident' for all other types"
+// +kubebuilder:validation:XValidation:rule="self.subject.kind != 'ResponsePlan' || self.subject.name == 'default'",message="`subject.name` must be 'default' for kind 'ResponsePlan': there is one plan a namespace"
 // +kubebuilder:validation:XValidation:rule="self.type in ['Approve', 'Reject', 'CompleteTask', 'SkipStep', 'RetryStep'] ? has(self.step) : !has(self.step)",message="`step` must be set for 'Approve', 'Reject', 'CompleteTask', 'SkipStep' and 'RetryStep', and for no other type"
 // +kubebuilder:validation:XValidation:rule="self.type == 'Approve' ? has(self.digest) : !has(self.digest)",message="`digest` must be set for 'Approve' (copy it from the incident's `status.awaiting`), and for no other type"
 // +kubebuilder:validation:XValidation:rule="self.type == 'Close' ? has(self.resolution) : !has(self.resolution)",message="`resolution` must be set for 'Close', and for no other type"

@@ -341,16 +341,12 @@ const (
 )
 
 // Proof says how sure it is that a containment works.
-// +kubebuilder:validation:Enum=Computed;Enforced
+// +kubebuilder:validation:Enum=Computed
 type Proof string
 
-// The proofs.
-const (
-	// ProofComputed means that it follows from the objects of the API.
-	ProofComputed Proof = "Computed"
-	// ProofEnforced means that a probe has tried it.
-	ProofEnforced Proof = "Enforced"
-)
+// ProofComputed means that it follows from the objects of the API: whether the network
+// plugin enforces them is not tried.
+const ProofComputed Proof = "Computed"
 
 // StepTarget is one object a step acts on, pinned by its UID.
 type StepTarget struct {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/go-logr/logr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
@@ -45,7 +44,10 @@ func run() error {
 		return fmt.Errorf("there must be flags only, but there is also %q", flag.Args())
 	}
 
-	var log logr.Logger = zap.New(zap.UseFlagOptions(&zapOptions))
+	if err := options.Validate(); err != nil {
+		return err
+	}
+	log := zap.New(zap.UseFlagOptions(&zapOptions))
 	ctrl.SetLogger(log)
 	options.Log = log.WithName("receiver").WithValues("version", version)
 	ctx := ctrl.SetupSignalHandler()

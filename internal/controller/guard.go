@@ -31,6 +31,8 @@ type AdmissionGuard struct {
 	writer client.Client
 	clock  clock.PassiveClock
 
+	// trying lets one worker forge, and not all that wait for the same proof.
+	trying sync.Mutex
 	mu     sync.Mutex
 	proofs map[string]proof
 }
@@ -85,14 +87,12 @@ func (g *AdmissionGuard) Trust(ctx context.Context, namespace string, decisions 
 // prove gives a proof that is not older than a minute, nor than a given time as far as
 // that has passed.
 func (g *AdmissionGuard) prove(ctx context.Context, namespace string, since time.Time) proof {
-	g.mu.Lock()
-	known, ok := g.proofs[namespace]
-	g.mu.Unlock()
-	lasts := unprovenFor
-	if known.trust == TrustProven {
-		lasts = provenFor
+	if known, ok := g.known(namespace, since); ok {
+		return known
 	}
-	if ok && g.clock.Since(known.time) < lasts && !known.time.Before(since) {
+	g.trying.Lock()
+	defer g.trying.Unlock()
+	if known, ok := g.known(namespace, since); ok {
 		return known
 	}
 	fresh := g.try(ctx, namespace)
@@ -100,6 +100,18 @@ func (g *AdmissionGuard) prove(ctx context.Context, namespace string, since time
 	g.proofs[namespace] = fresh
 	g.mu.Unlock()
 	return fresh
+}
+
+// known gives a proof that still counts.
+func (g *AdmissionGuard) known(namespace string, since time.Time) (proof, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	known, ok := g.proofs[namespace]
+	lasts := unprovenFor
+	if known.trust == TrustProven {
+		lasts = provenFor
+	}
+	return known, ok && g.clock.Since(known.time) < lasts && !known.time.Before(since)
 }
 
 func (g *AdmissionGuard) try(ctx context.Context, namespace string) proof {
@@ -129,5 +141,5 @@ func (g *AdmissionGuard) try(ctx context.Context, namespace string) proof {
 // refusedByPolicy says that the guard of Decisions has refused, and not RBAC or another's policy.
 func refusedByPolicy(err error) bool {
 	refused := apierrors.IsInvalid(err) || apierrors.IsForbidden(err)
-	return refused && strings.Contains(err.Error(), "ValidatingAdmissionPolicy 'firebreak-decisions'") && strings.Contains(err.Error(), "denied request")
+	return refused && strings.Contains(err.Error(), "ValidatingAdmissionPolicy 'firebreak-decisions'") && strings.Contains(err.Error(), "`spec.by` must be")
 }

@@ -4,6 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -24,6 +28,8 @@ import (
 const (
 	// parallelWork is how many targets of one incident are worked on at the same time.
 	parallelWork = 16
+	// maxWork is how long one piece of work may take at most; a person's Pause is seen after it.
+	maxWork = time.Minute
 	// lookTimeout is how long one look at one object may take.
 	lookTimeout = 10 * time.Second
 )
@@ -58,7 +64,7 @@ func (run *incidentRun) execute(ctx context.Context, in lifecycle.Input, work []
 	}
 	var group errgroup.Group
 	group.SetLimit(parallelWork)
-	for i := range work {
+	for _, i := range run.urgentFirst(work) {
 		group.Go(func() error {
 			results[i] = run.executeOne(ctx, in, work[i], identity)
 			results[i].Work = work[i]
@@ -67,6 +73,41 @@ func (run *incidentRun) execute(ctx context.Context, in lifecycle.Input, work []
 	}
 	_ = group.Wait() // the functions never fail: what went wrong is in the results
 	return results
+}
+
+// urgentFirst orders work: what stops an attack comes before what only reads, so that
+// slow collecting never keeps an isolation waiting.
+func (run *incidentRun) urgentFirst(work []lifecycle.Work) []int {
+	order := make([]int, len(work))
+	for i := range order {
+		order[i] = i
+	}
+	reads := func(i int) int {
+		if action := run.incident.Status.Steps[work[i].Step].Action; action == "collect" || action == "verify" {
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return reads(a) - reads(b) })
+	return order
+}
+
+// protectedNow holds a target whose namespace was protected since it was looked at.
+func (run *incidentRun) protectedNow(ctx context.Context, in lifecycle.Input, target *v1alpha1.StepTarget) *lifecycle.Result {
+	why, err := run.protection(ctx, target.Namespace)
+	if err != nil {
+		return &lifecycle.Result{State: v1alpha1.TargetFailed, Message: err.Error()}
+	}
+	if why == "" || slices.Contains(in.Playbook.Limits.AllowProtected, v1alpha1.ProtectedNamespace(target.Namespace)) {
+		return nil
+	}
+	for i := range run.incident.Status.Resources {
+		resource := &run.incident.Status.Resources[i]
+		if resource.ApprovedBy != "" && (resource.UID == target.UID || resource.Workload.UID == target.UID) {
+			return nil
+		}
+	}
+	return &lifecycle.Result{State: v1alpha1.TargetHeld, Message: why + ", and the playbook's `limits.allowProtected` does not name it"}
 }
 
 func (run *incidentRun) executeOne(ctx context.Context, in lifecycle.Input, work lifecycle.Work, identity *impersonation.Identity) lifecycle.Result {
@@ -79,9 +120,9 @@ func (run *incidentRun) executeOne(ctx context.Context, in lifecycle.Input, work
 		Incident: run.incident, Step: text, Attempt: step.Attempts, Targets: step.Targets,
 		Client: identity.Client, Logs: identity, Evidence: run.Evidence, ActingAs: identity.User, Now: run.Clock.Now(),
 	}
-	limit := 5 * time.Minute
+	limit := maxWork
 	if text.Timeout != nil {
-		limit = text.Timeout.Duration
+		limit = min(limit, text.Timeout.Duration)
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -95,6 +136,9 @@ func (run *incidentRun) executeOne(ctx context.Context, in lifecycle.Input, work
 	request.Target = step.Targets[work.Target]
 	switch work.Verb {
 	case lifecycle.VerbPlan:
+		if held := run.protectedNow(ctx, in, &request.Target); held != nil {
+			return *held
+		}
 		return does.Plan(ctx, request)
 	case lifecycle.VerbApply:
 		return does.Apply(ctx, request)
@@ -105,26 +149,39 @@ func (run *incidentRun) executeOne(ctx context.Context, in lifecycle.Input, work
 	}
 }
 
-// look finds the objects the incident is about, as the playbook's ServiceAccount.
-func (run *incidentRun) look(ctx context.Context, indexes []int) ([]lifecycle.Sighting, error) {
-	identity, err := run.Identities.For(ctx, run.incident.Namespace, run.incident.Status.Playbook.ServiceAccountName)
-	if err != nil {
-		return nil, err
-	}
+// look finds the objects the incident is about, as the playbook's ServiceAccount. Each
+// stands for itself: one that cannot be read now does not keep the others waiting.
+func (run *incidentRun) look(ctx context.Context, indexes []int) []lifecycle.Sighting {
+	failures := make([]error, len(indexes))
 	sightings := make([]lifecycle.Sighting, len(indexes))
+	identity, err := run.Identities.For(ctx, run.incident.Namespace, run.incident.Status.Playbook.ServiceAccountName)
 	var group errgroup.Group
 	group.SetLimit(parallelWork)
 	for i, index := range indexes {
 		group.Go(func() error {
+			if failures[i] = err; err != nil {
+				return nil
+			}
 			ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 			defer cancel()
-			sighting, err := run.lookAt(ctx, identity, &run.incident.Status.Resources[index].ResourceReference)
-			sighting.Index = index
-			sightings[i] = sighting
-			return err
+			sightings[i], failures[i] = run.lookAt(ctx, identity, &run.incident.Status.Resources[index].ResourceReference)
+			sightings[i].Index = index
+			return nil
 		})
 	}
-	return sightings, group.Wait()
+	_ = group.Wait() // the functions never fail: what went wrong is in failures
+	var seen []lifecycle.Sighting
+	for i, index := range indexes {
+		if failures[i] == nil {
+			seen = append(seen, sightings[i])
+			continue
+		}
+		if run.unseen == nil {
+			run.unseen = map[int]string{}
+		}
+		run.unseen[index] = lifecycle.Cut(failures[i].Error(), 512)
+	}
+	return seen
 }
 
 func (run *incidentRun) lookAt(ctx context.Context, identity *impersonation.Identity, reference *v1alpha1.ResourceReference) (lifecycle.Sighting, error) {
@@ -176,11 +233,23 @@ func notSeen(err error, user string, reference *v1alpha1.ResourceReference) (lif
 	case isNoKind(err):
 		return lifecycle.Sighting{State: v1alpha1.ResourceUnreadable, Message: fmt.Sprintf(
 			"the cluster has no kind '%s' in '%s'", reference.Kind, reference.APIVersion)}, false, nil
-	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
-		return lifecycle.Sighting{State: v1alpha1.ResourceUnreadable, Message: lifecycle.Cut(err.Error(), 512)}, false, nil
-	default:
+	case passes(err):
 		return lifecycle.Sighting{}, false, fmt.Errorf("looking at %s: %w", name, err)
+	default:
+		return lifecycle.Sighting{State: v1alpha1.ResourceUnreadable, Message: lifecycle.Cut(fmt.Sprintf("%s cannot be read: %v", name, err), 512)}, false, nil
 	}
+}
+
+// passes says of an error that it may be over when it is tried again: the connection or
+// the API server's own trouble, and not what was asked for.
+func passes(err error) bool {
+	var status apierrors.APIStatus
+	if errors.As(err, &status) {
+		code := status.Status().Code
+		return code >= http.StatusInternalServerError || code == http.StatusTooManyRequests || code == http.StatusRequestTimeout
+	}
+	var network net.Error
+	return errors.As(err, &network) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.EOF)
 }
 
 // protection says why a namespace is protected; empty when it is not.

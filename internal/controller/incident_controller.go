@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/clock"
@@ -14,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -22,6 +24,9 @@ import (
 	"github.com/firebreak-dev/firebreak/internal/impersonation"
 	"github.com/firebreak-dev/firebreak/internal/lifecycle"
 )
+
+// projectRetry is how soon publishing is tried again.
+const projectRetry = 10 * time.Second
 
 // maxRounds is how many writes one reconciliation makes at most; what is left goes on in
 // the next, so that one incident never keeps a worker from the others.
@@ -74,15 +79,15 @@ var _ reconcile.Reconciler = (*IncidentReconciler)(nil)
 
 // Reconcile carries one incident on as far as it goes now.
 func (r *IncidentReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	domain, err := isDomain(ctx, r.Client, request.Namespace)
+	if err != nil || !domain {
+		return ctrl.Result{}, err
+	}
 	incident, err := r.read(ctx, request)
 	if apierrors.IsNotFound(err) {
 		return ctrl.Result{}, r.refuseOrphans(ctx, request)
 	}
 	if err != nil {
-		return ctrl.Result{}, err
-	}
-	domain, err := isDomain(ctx, r.Client, incident.Namespace)
-	if err != nil || !domain {
 		return ctrl.Result{}, err
 	}
 	run := &incidentRun{IncidentReconciler: r, incident: incident, base: incident.DeepCopy()}
@@ -140,6 +145,8 @@ type incidentRun struct {
 	lessonMade bool
 	// fresh says that base was read or written just now and not from a cache.
 	fresh bool
+	// unseen are the resources that could not be looked at in this run, and why.
+	unseen map[int]string
 	// waiting is when to look again for a reason of the controller's own.
 	waiting time.Duration
 }
@@ -176,17 +183,18 @@ func (run *incidentRun) carryOn(ctx context.Context) (ctrl.Result, error) {
 // decide lets package lifecycle decide, and does the reads it asks for on the way.
 func (run *incidentRun) decide(ctx context.Context, in lifecycle.Input) (lifecycle.Output, error) {
 	for {
-		in.Incident = run.incident
+		in.Incident, in.Unseen = run.incident, run.unseen
 		out := lifecycle.Advance(in)
 		if err := run.take(out); err != nil {
 			return out, err
 		}
 		switch {
+		case run.unsaved() > maxUnsaved:
+			// Written first, so that the timeline never grows beyond what can be sealed.
+			out.Work, out.DraftLesson, out.Next = nil, false, in.Now
+			return out, nil
 		case len(out.Look) > 0:
-			sightings, err := run.look(ctx, out.Look)
-			if err != nil {
-				return out, err
-			}
+			sightings := run.look(ctx, out.Look)
 			in.Incident = run.incident
 			if err := run.take(lifecycle.Sight(in, sightings)); err != nil {
 				return out, err
@@ -201,6 +209,14 @@ func (run *incidentRun) decide(ctx context.Context, in lifecycle.Input) (lifecyc
 			return out, nil
 		}
 	}
+}
+
+// maxUnsaved is how many timeline entries one write may add.
+const maxUnsaved = 14
+
+// unsaved is how many timeline entries are not stored yet.
+func (run *incidentRun) unsaved() int64 {
+	return run.incident.Status.Audit.Sequence - run.base.Status.Audit.Sequence
 }
 
 // act does what needed to be written before it is begun. It says whether there may be more to do.
@@ -221,10 +237,14 @@ func (run *incidentRun) act(ctx context.Context, in lifecycle.Input, out lifecyc
 
 // rest publishes what was recorded, and says when to look again.
 func (run *incidentRun) rest(ctx context.Context, out lifecycle.Output) (ctrl.Result, error) {
-	if err := run.project(ctx); err != nil {
-		return ctrl.Result{}, fmt.Errorf("publishing the timeline as Events: %w", err)
-	}
 	after := run.waiting
+	if err := run.project(ctx); apierrors.IsConflict(err) {
+		return ctrl.Result{}, err
+	} else if err != nil {
+		// Events are a projection: deadlines and retries must not wait for them.
+		log.FromContext(ctx).Error(err, "the timeline could not be published as Events; it is tried again")
+		after = projectRetry
+	}
 	if !out.Next.IsZero() {
 		until := max(out.Next.Sub(run.Clock.Now()), time.Millisecond)
 		if after == 0 || until < after {
@@ -247,6 +267,7 @@ func (r *IncidentReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&v1alpha1.SecurityEvent{}, handler.EnqueueRequestsFromMapFunc(incidentOfEvent)).
 		Watches(&v1alpha1.Decision{}, handler.EnqueueRequestsFromMapFunc(r.incidentsOfDecision)).
 		Watches(&v1alpha1.ResponsePlan{}, handler.EnqueueRequestsFromMapFunc(r.openIncidents)).
+		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.incidentsOfNamespace), builder.WithPredicates(becomesDomain)).
 		Watches(&v1alpha1.ResponsePlaybook{}, handler.EnqueueRequestsFromMapFunc(r.incidentsOfPlaybook)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: max(r.Concurrency, 1)}).
 		Complete(r)

@@ -21,11 +21,11 @@ func (run *incidentRun) gather(ctx context.Context) (lifecycle.Input, error) {
 	in := lifecycle.Input{
 		Incident: incident, Conditions: run.Expressions, Manager: run.Manager, Now: run.Clock.Now(), Answered: map[string]bool{},
 	}
-	if incident.Status.Phase == v1alpha1.PhaseClosed {
-		return in, run.gatherDecisions(ctx, &in)
-	}
 	if err := run.gatherPlan(ctx, &in); err != nil {
 		return in, err
+	}
+	if incident.Status.Phase == v1alpha1.PhaseClosed {
+		return in, run.gatherDecisions(ctx, &in)
 	}
 	if err := run.gatherEvents(ctx, &in); err != nil {
 		return in, err

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 	"github.com/firebreak-dev/firebreak/internal/audit"
@@ -21,6 +22,8 @@ import (
 const (
 	// sealAt is how many timeline entries an incident keeps before the oldest are sealed.
 	sealAt = 48
+	// sealBy is up to how many it may grow while sealing fails: the API keeps 64.
+	sealBy = 62
 	// sealCount is how many are sealed at once.
 	sealCount = 32
 )
@@ -38,7 +41,11 @@ func (run *incidentRun) write(ctx context.Context) error {
 		return nil
 	}
 	if err := run.seal(ctx); err != nil {
-		return err
+		if len(run.incident.Status.Timeline) > sealBy {
+			return err
+		}
+		// There is room left: what keeps a domain from sealing must not keep it from acting.
+		log.FromContext(ctx).Error(err, "the timeline could not be sealed; it is tried again")
 	}
 	update := run.incident.DeepCopy()
 	update.ResourceVersion = run.base.ResourceVersion
@@ -50,6 +57,7 @@ func (run *incidentRun) write(ctx context.Context) error {
 	run.incident, run.base, run.fresh = update, update.DeepCopy(), true
 	if update.Status.Phase == v1alpha1.PhaseClosed {
 		run.revisions.forget(key)
+		run.written.forget(key)
 	}
 	return nil
 }

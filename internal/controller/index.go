@@ -74,6 +74,11 @@ func isDomain(ctx context.Context, reader client.Reader, name string) (bool, err
 	return labelled, nil
 }
 
+// notADomain says what a namespace lacks.
+func notADomain(namespace string) string {
+	return fmt.Sprintf("namespace %s is not a response domain: 'kubectl firebreak init -n %s' makes it one", namespace, namespace)
+}
+
 // planOf gives the plan of a domain; nil when it has none.
 func planOf(ctx context.Context, reader client.Reader, namespace string) (*v1alpha1.ResponsePlan, error) {
 	plan := &v1alpha1.ResponsePlan{}
@@ -121,6 +126,10 @@ func (r *IncidentReconciler) incidentsOfDecision(ctx context.Context, object cli
 
 func (r *IncidentReconciler) openIncidents(ctx context.Context, object client.Object) []reconcile.Request {
 	return r.incidentsBy(ctx, object.GetNamespace(), client.MatchingFields{indexIncidentOpen: "true"})
+}
+
+func (r *IncidentReconciler) incidentsOfNamespace(ctx context.Context, object client.Object) []reconcile.Request {
+	return r.incidentsBy(ctx, object.GetName(), client.MatchingFields{indexIncidentOpen: "true"})
 }
 
 func (r *IncidentReconciler) incidentsOfPlaybook(ctx context.Context, object client.Object) []reconcile.Request {

@@ -36,6 +36,9 @@ func (r *LessonLearnedReconciler) Reconcile(ctx context.Context, request ctrl.Re
 	if err := r.Client.Get(ctx, request.NamespacedName, lesson); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
+	if domain, err := isDomain(ctx, r.Client, request.Namespace); err != nil || !domain {
+		return ctrl.Result{}, err
+	}
 	condition := metav1.Condition{
 		Type: v1alpha1.ConditionMeasured, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonFromIncidents,
 		ObservedGeneration: lesson.Generation, LastTransitionTime: metav1.NewTime(r.Clock.Now()),

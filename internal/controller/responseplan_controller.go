@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -51,7 +52,7 @@ func (r *ResponsePlanReconciler) Reconcile(ctx context.Context, request ctrl.Req
 		}
 		return ctrl.Result{}, r.write(ctx, plan, []metav1.Condition{{
 			Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonNotADomain,
-			Message: fmt.Sprintf("namespace %s is not a response domain: 'kubectl firebreak init -n %s' makes it one", request.Namespace, request.Namespace),
+			Message: notADomain(request.Namespace),
 		}})
 	}
 	decisions, err := decisionsAbout(ctx, r.Client, request.Namespace, v1alpha1.SubjectResponsePlan, v1alpha1.ResponsePlanName)
@@ -73,7 +74,7 @@ func (r *ResponsePlanReconciler) Reconcile(ctx context.Context, request ctrl.Req
 	}
 	proof := r.Guard.prove(ctx, request.Namespace, time.Time{})
 	if plan == nil {
-		if len(decisions) == 0 {
+		if len(unanswered) == 0 || trust == TrustProven {
 			again = 0
 		}
 		return ctrl.Result{RequeueAfter: again}, nil
@@ -152,6 +153,7 @@ func (r *ResponsePlanReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Named("responseplan").
 		For(&v1alpha1.ResponsePlan{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&v1alpha1.Decision{}, handler.EnqueueRequestsFromMapFunc(planOfDecision)).
+		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(planOfNamespace), builder.WithPredicates(becomesDomain)).
 		Complete(r)
 }
 
@@ -160,4 +162,8 @@ func planOfDecision(_ context.Context, object client.Object) []reconcile.Request
 		return nil
 	}
 	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: object.GetNamespace(), Name: v1alpha1.ResponsePlanName}}}
+}
+
+func planOfNamespace(_ context.Context, namespace client.Object) []reconcile.Request {
+	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: namespace.GetName(), Name: v1alpha1.ResponsePlanName}}}
 }

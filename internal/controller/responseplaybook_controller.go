@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -33,6 +35,13 @@ func (r *ResponsePlaybookReconciler) Reconcile(ctx context.Context, request ctrl
 	}
 	update := playbook.DeepCopy()
 	condition := playbookReady(playbook)
+	domain, err := isDomain(ctx, r.Client, request.Namespace)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if !domain {
+		condition.Status, condition.Reason, condition.Message = metav1.ConditionFalse, v1alpha1.ReasonNotADomain, notADomain(request.Namespace)
+	}
 	condition.LastTransitionTime = metav1.NewTime(r.Clock.Now())
 	if !setReady(&update.Status.Conditions, &update.Status.ObservedGeneration, condition) {
 		return ctrl.Result{}, nil
@@ -48,5 +57,18 @@ func (r *ResponsePlaybookReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("responseplaybook").
 		For(&v1alpha1.ResponsePlaybook{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.playbooksOfNamespace), builder.WithPredicates(becomesDomain)).
 		Complete(r)
+}
+
+func (r *ResponsePlaybookReconciler) playbooksOfNamespace(ctx context.Context, namespace client.Object) []reconcile.Request {
+	list := &v1alpha1.ResponsePlaybookList{}
+	if err := r.Client.List(ctx, list, client.InNamespace(namespace.GetName())); err != nil {
+		return nil
+	}
+	requests := make([]reconcile.Request, 0, len(list.Items))
+	for i := range list.Items {
+		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
+	}
+	return requests
 }

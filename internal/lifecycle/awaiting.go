@@ -20,6 +20,12 @@ func (m *machine) await() {
 	if m.paused {
 		m.awaitResume()
 	}
+	for _, step := range m.stuckSteps() {
+		m.add(v1alpha1.Awaiting{
+			Type: v1alpha1.AwaitingFailure, Step: step.Name, Command: m.command("retry", step.Name),
+			Message: stuckMessage(step) + " (undo it by hand or retry; skip the step to leave it in place)",
+		})
+	}
 	if m.status.Resolution == "" {
 		for i := range m.status.Steps {
 			m.awaitStep(&m.status.Steps[i])

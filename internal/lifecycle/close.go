@@ -82,13 +82,8 @@ func (m *machine) finish() {
 		return
 	}
 	if m.status.Resolution == v1alpha1.ResolutionFalsePositive {
-		if m.paused || len(m.out.Work) > 0 {
+		if m.left() > 0 {
 			return
-		}
-		if open, _, failures := m.undo(m.allSteps()); open > 0 {
-			return
-		} else if len(failures) > 0 {
-			m.log(v1alpha1.TimelineEntry{Action: "RevertIncomplete", Outcome: "Failed", Message: strings.Join(failures, "; ")})
 		}
 		for _, goal := range goals {
 			if findCondition(m.status.Conditions, goal.condition).Status == metav1.ConditionFalse {

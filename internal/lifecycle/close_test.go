@@ -164,13 +164,41 @@ func TestFalsePositiveOfTheWhole(t *testing.T) {
 }
 
 func TestFalsePositiveThatCannotBeUndone(t *testing.T) {
-	s := newSim(t, demo(), "a")
-	s.run()
-	s.script = failing(VerbUndo, "isolate", permanent("no rights"))
-	s.must(closing(v1alpha1.ResolutionFalsePositive))
-	s.want(v1alpha1.PhaseClosed)
-	if s.logged("RevertIncomplete") != 1 || s.logged("ContainmentLeft") != 1 {
-		t.Errorf("what stands is not on the timeline\n%s", s)
+	for _, test := range []struct {
+		name     string
+		result   Result
+		after    time.Duration
+		decision v1alpha1.DecisionType
+		heal     bool
+		left     int
+	}{
+		{"for good, and retried", permanent("no rights"), 0, v1alpha1.DecisionRetryStep, true, 0},
+		{"for good, and left", permanent("no rights"), 0, v1alpha1.DecisionSkipStep, false, 1},
+		{"for long, and left", failure("the API server is away"), 5 * time.Minute, v1alpha1.DecisionSkipStep, false, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newSim(t, demo(), "a")
+			s.run()
+			s.script = failing(VerbUndo, "isolate", test.result)
+			s.must(closing(v1alpha1.ResolutionFalsePositive))
+			s.pass(test.after)
+			s.want(v1alpha1.PhaseEradication, "ok=Skipped", "delete=Skipped")
+			s.wantAwaited("Failure isolate")
+			s.wantCondition(v1alpha1.ConditionStalled, "True StepFailed")
+			s.refused(by(v1alpha1.DecisionSkipStep, "preserve", "jane"), v1alpha1.ReasonNotAwaited)
+			s.refused(by(v1alpha1.DecisionRetryStep, "delete", "jane"), v1alpha1.ReasonNotAwaited)
+			s.pass(24 * time.Hour)
+			s.wantAwaited("Failure isolate")
+			if test.heal {
+				s.script = nil
+			}
+			s.must(by(test.decision, "isolate", "jane"))
+			s.want(v1alpha1.PhaseClosed)
+			if got := s.logged("ContainmentLeft"); got != test.left || s.effects["isolate a"] != (test.left > 0) {
+				t.Errorf("the timeline says %d times what is left in place, want %d; effects that stand: %v", got, test.left, s.effects)
+			}
+			s.wantNotDone("Apply delete a")
+		})
 	}
 }
 
@@ -274,8 +302,10 @@ func TestPinnedTextGone(t *testing.T) {
 	t.Run("false positive", func(t *testing.T) {
 		s := lose(t)
 		s.must(closing(v1alpha1.ResolutionFalsePositive))
+		s.wantAwaited("Failure isolate")
+		s.must(by(v1alpha1.DecisionSkipStep, "isolate", "jane"))
 		s.want(v1alpha1.PhaseClosed)
-		if s.logged("RevertIncomplete") != 1 || s.logged("ContainmentLeft") != 1 {
+		if s.logged("ContainmentLeft") != 1 {
 			t.Errorf("what stands is not on the timeline\n%s", s)
 		}
 	})

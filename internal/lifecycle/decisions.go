@@ -106,7 +106,7 @@ func (m *machine) judge(decision *v1alpha1.Decision) answer {
 	if m.closed() && decision.Spec.Type != v1alpha1.DecisionNote {
 		return refuse(v1alpha1.ReasonClosed, "the incident is closed")
 	}
-	if m.status.Resolution != "" && decision.Spec.Step != "" {
+	if m.status.Resolution != "" && decision.Spec.Step != "" && !m.aboutUndoing(decision) {
 		return refuse(v1alpha1.ReasonAlreadyDecided, "the incident is being closed as %s", m.status.Resolution)
 	}
 	if role := decision.Spec.Role; role != "" {
@@ -115,6 +115,12 @@ func (m *machine) judge(decision *v1alpha1.Decision) answer {
 		}
 	}
 	return decider(m, decision)
+}
+
+// aboutUndoing says that a Decision is about effects of a false positive that could not be undone.
+func (m *machine) aboutUndoing(decision *v1alpha1.Decision) bool {
+	return m.status.Resolution == v1alpha1.ResolutionFalsePositive &&
+		(decision.Spec.Type == v1alpha1.DecisionRetryStep || decision.Spec.Type == v1alpha1.DecisionSkipStep)
 }
 
 // stepOf finds the step a Decision is about.

@@ -159,9 +159,34 @@ func (m *machine) skipStep(decision *v1alpha1.Decision) answer {
 	if step == nil {
 		return refuse(v1alpha1.ReasonNoSuchStep, "the incident has no step '%s'", decision.Spec.Step)
 	}
+	if m.status.Resolution == v1alpha1.ResolutionFalsePositive {
+		return m.leaveInPlace(step, decision)
+	}
 	if stepDone(step) {
 		return refuse(v1alpha1.ReasonAlreadyDecided, "step '%s' is over: it is %s", step.Name, step.State)
 	}
+	if text := m.textOf(step); text != nil && text.Task != nil {
+		if refused := m.inRole(decision, text.Task.Role); refused != nil {
+			return *refused
+		}
+	}
+	m.skip(step, decision)
+	if step.Action != "approve" {
+		return accept("the playbook goes on without it")
+	}
+	// What nobody has approved is not done: what the step guards is skipped with it.
+	for _, guarded := range m.guardedBy(step) {
+		if !stepDone(guarded) {
+			m.skip(guarded, decision)
+		}
+	}
+	// What was waived is bound to what was known, as what is approved is.
+	step.Digest = m.shownFor(step).digest()
+	return accept("nobody has approved it, so what the step guards is skipped too; the playbook goes on after that")
+}
+
+// skip waives one step.
+func (m *machine) skip(step *v1alpha1.IncidentStep, decision *v1alpha1.Decision) {
 	if text := m.textOf(step); text != nil {
 		// What is known now is waived, also of a step that has not begun.
 		step.Targets = mergeTargets(step.Targets, m.targetsOf(text))
@@ -179,15 +204,13 @@ func (m *machine) skipStep(decision *v1alpha1.Decision) answer {
 		step.StartTime = m.now.DeepCopy()
 	}
 	m.end(step, v1alpha1.StepSkipped, skippedBy+decision.Spec.By)
-	if step.Action == "approve" {
-		// What was waived is bound to what was known, as what is approved is.
-		step.Digest = m.shownFor(step).digest()
-	}
-	return accept("the playbook goes on without it")
 }
 
 // retryStep begins a failed step anew.
 func (m *machine) retryStep(decision *v1alpha1.Decision) answer {
+	if known := m.stepNamed(decision.Spec.Step); known != nil && m.status.Resolution == v1alpha1.ResolutionFalsePositive {
+		return m.retryLeft(known)
+	}
 	step, text, refused := m.stepOf(decision)
 	if refused != nil {
 		return *refused

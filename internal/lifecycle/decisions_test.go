@@ -161,7 +161,7 @@ func TestReject(t *testing.T) {
 		states   []string
 		deleted  bool
 	}{
-		{"skip the approval", by(v1alpha1.DecisionSkipStep, "ok", "kim"), v1alpha1.PhaseReview, []string{"ok=Skipped", "delete=Succeeded"}, true},
+		{"skip the approval", by(v1alpha1.DecisionSkipStep, "ok", "kim"), v1alpha1.PhaseReview, []string{"ok=Skipped", "delete=Skipped"}, false},
 		{"ask again", by(v1alpha1.DecisionRetryStep, "ok", "kim"), v1alpha1.PhaseEradication, []string{"ok=AwaitingApproval", "delete=Pending"}, false},
 		{"skip what it guards", by(v1alpha1.DecisionSkipStep, "delete", "kim"), v1alpha1.PhaseEradication, []string{"ok=Failed", "delete=Skipped"}, false},
 	} {

@@ -211,7 +211,8 @@ func (s *sim) atRest(in Input, out Output) {
 		return
 	}
 	for i := range out.Status.Resources {
-		if out.Status.Resources[i].State == "" && s.problem == nil && out.Status.Playbook.Revision != "" && out.Status.PausedBy == "" && !s.automation.Stopped && out.Status.Resolution == "" {
+		if out.Status.Resources[i].State == "" && s.problem == nil && out.Status.Playbook.Revision != "" && out.Status.PausedBy == "" &&
+			!s.automation.Stopped && out.Status.Resolution == "" && in.Unseen[i] == "" {
 			s.t.Fatalf("nobody has looked at %s\n%s", out.Status.Resources[i].Name, s)
 		}
 	}

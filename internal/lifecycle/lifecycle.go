@@ -70,6 +70,8 @@ type Input struct {
 	LessonDrafted bool
 	// Conditions evaluates `when`.
 	Conditions Conditions
+	// Unseen are the indexes of resources that could not be looked at just now, and why.
+	Unseen map[int]string
 	// Manager is the user name of the manager.
 	Manager string
 	// Now is the time.
@@ -102,6 +104,7 @@ type machine struct {
 	now      metav1.Time
 	paused   bool
 	omitted  map[string]bool
+	unseen   bool
 	// ran are the indexes of the steps whose turn it was.
 	ran map[int]bool
 	// recount is when further events are counted; zero when all are.

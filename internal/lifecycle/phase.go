@@ -32,16 +32,19 @@ type goal struct {
 	condition string
 	reached   string
 	time      func(*v1alpha1.IncidentTimes) **metav1.Time
-	effects   []string
+	// effects are the actions that reach the goal; empty means all but collecting.
+	effects []string
+	// shown are the actions that show that it was reached; empty means the effects.
+	shown []string
 }
 
 var goals = []goal{
 	{v1alpha1.PhaseContainment, v1alpha1.ConditionContained, "Contained",
-		func(t *v1alpha1.IncidentTimes) **metav1.Time { return &t.ContainedTime }, []string{"isolate", "delete", "task"}},
+		func(t *v1alpha1.IncidentTimes) **metav1.Time { return &t.ContainedTime }, []string{"isolate", "delete", "task"}, nil},
 	{v1alpha1.PhaseEradication, v1alpha1.ConditionEradicated, "Eradicated",
-		func(t *v1alpha1.IncidentTimes) **metav1.Time { return &t.EradicatedTime }, nil},
+		func(t *v1alpha1.IncidentTimes) **metav1.Time { return &t.EradicatedTime }, nil, nil},
 	{v1alpha1.PhaseRecovery, v1alpha1.ConditionRecovered, "Recovered",
-		func(t *v1alpha1.IncidentTimes) **metav1.Time { return &t.RecoveredTime }, nil},
+		func(t *v1alpha1.IncidentTimes) **metav1.Time { return &t.RecoveredTime }, nil, []string{"verify", "task"}},
 }
 
 // conclude derives the conditions from the steps, and the phase from the conditions.
@@ -135,6 +138,8 @@ func (m *machine) reach(goal goal, steps []*v1alpha1.IncidentStep, passed []stri
 		message = fmt.Sprintf("%d objects beyond the %d that are kept were not acted on", m.status.OmittedResources, maxResources)
 	case len(goal.effects) > 0 && effects == 0:
 		status, reason, message = metav1.ConditionFalse, v1alpha1.ReasonNoTargets, "no step had an effect on any object"
+	case len(goal.shown) > 0 && effects == 0:
+		status, reason, message = metav1.ConditionFalse, v1alpha1.ReasonNotVerified, "no verify step and no task has shown it"
 	}
 	if was != nil && was.Status == status && was.Reason == reason {
 		return
@@ -182,7 +187,7 @@ func (m *machine) missing(goal goal, step *v1alpha1.IncidentStep) bool {
 
 // effects counts what a finished step has really done.
 func (m *machine) effects(goal goal, step *v1alpha1.IncidentStep) int {
-	if !m.matters(goal, step) || step.State == v1alpha1.StepSkipped {
+	if !m.matters(goal, step) || step.State == v1alpha1.StepSkipped || len(goal.shown) > 0 && !slices.Contains(goal.shown, step.Action) {
 		return 0
 	}
 	if len(step.Targets) == 0 {
@@ -261,6 +266,9 @@ func (m *machine) whyStalled() (reason, message string) {
 	}
 	if m.Problem != nil {
 		return m.Problem.Reason, m.Problem.Message
+	}
+	if steps := m.stuckSteps(); len(steps) > 0 {
+		return v1alpha1.ReasonStepFailed, joinWords("step "+steps[0].Name+" cannot be undone", stuckMessage(steps[0]))
 	}
 	for i := range m.status.Steps {
 		step := &m.status.Steps[i]

@@ -113,7 +113,7 @@ func (s *sim) genDecision(t *rapid.T) v1alpha1.DecisionSpec {
 
 // disturb does one thing that can happen to an incident.
 func (s *sim) disturb(t *rapid.T, turn int) {
-	switch rapid.IntRange(0, 9).Draw(t, "what happens") {
+	switch rapid.IntRange(0, 10).Draw(t, "what happens") {
 	case 0, 1, 2:
 		s.now = s.now.Add(time.Duration(rapid.IntRange(1, 600_000).Draw(t, "milliseconds")) * time.Millisecond)
 	case 3, 4, 5:
@@ -126,6 +126,8 @@ func (s *sim) disturb(t *rapid.T, turn int) {
 		s.automation = rapid.SampledFrom([]Automation{{}, {}, {Stopped: true, By: "kim", Why: "flood"}}).Draw(t, "automation")
 	case 8:
 		s.problem = rapid.SampledFrom([]*PlaybookProblem{nil, nil, {Reason: v1alpha1.ReasonCannotImpersonate, Message: "not bound"}}).Draw(t, "problem")
+	case 9:
+		s.unseen = map[string]bool{fmt.Sprintf("pod-%d", rapid.IntRange(0, 5).Draw(t, "unseen")): true}
 	default:
 		s.answers = rapid.Bool().Draw(t, "decisions are told")
 	}
@@ -134,7 +136,7 @@ func (s *sim) disturb(t *rapid.T, turn int) {
 
 // heal lets everything succeed and people answer what they are asked, until it is closed.
 func (s *sim) heal(t *rapid.T) {
-	s.script, s.automation, s.problem, s.answers = nil, Automation{}, nil, true
+	s.script, s.automation, s.problem, s.answers, s.unseen = nil, Automation{}, nil, true, nil
 	for name := range s.sightings {
 		s.sightings[name] = Sighting{}
 	}
@@ -191,7 +193,7 @@ func TestProperties(t *testing.T) {
 		s.heal(t)
 		if s.stored.Status.Resolution == v1alpha1.ResolutionFalsePositive && !closed {
 			for effect := range s.effects {
-				if step, _, _ := strings.Cut(effect, " "); s.step(step).Action == "isolate" && s.logged("RevertIncomplete") == 0 {
+				if step, _, _ := strings.Cut(effect, " "); s.step(step).Action == "isolate" && s.logged("ContainmentLeft") == 0 {
 					t.Fatalf("a false positive has left %s\n%s", effect, s)
 				}
 			}

@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 )
@@ -31,10 +32,43 @@ func (m *machine) lookAtResources() {
 		return
 	}
 	for i := range m.status.Resources {
-		if m.status.Resources[i].State == "" {
+		if m.status.Resources[i].State != "" {
+			continue
+		}
+		why, tried := m.Unseen[i]
+		switch {
+		case !tried:
 			m.out.Look = append(m.out.Look, i)
+		case m.Now.Sub(m.lastNews()) < lookWithin:
+			m.unseen = true
+			m.wake(m.Now.Add(lookAgainAfter))
+		default:
+			m.sight(Sighting{Index: i, State: v1alpha1.ResourceUnreadable, Message: why})
 		}
 	}
+}
+
+const (
+	// lookAgainAfter is how soon a resource is looked at again that could not be read.
+	lookAgainAfter = 5 * time.Second
+	// lookWithin is how long that is tried before a person is asked.
+	lookWithin = 2 * time.Minute
+)
+
+// lastNews is when the incident last heard of anything.
+func (m *machine) lastNews() time.Time {
+	if last := m.status.LastEventTime; last != nil && last.After(m.incident.CreationTimestamp.Time) {
+		return last.Time
+	}
+	return m.incident.CreationTimestamp.Time
+}
+
+// nothingSeen says that the incident's resources could not be read for now, and none
+// is there to act on: what is not known yet must not be taken for nothing.
+func (m *machine) nothingSeen() bool {
+	return m.unseen && !slices.ContainsFunc(m.status.Resources, func(resource v1alpha1.IncidentResource) bool {
+		return resource.State == v1alpha1.ResourcePresent
+	})
 }
 
 // unlooked lists resources that nobody has looked at.
@@ -188,20 +222,25 @@ func targetFor(kind v1alpha1.TargetKind, resource *v1alpha1.IncidentResource) (v
 		APIVersion: resource.APIVersion, Kind: resource.Kind, Namespace: resource.Namespace, Name: resource.Name, UID: resource.UID,
 	}
 	switch {
-	case kind == v1alpha1.TargetPods && resource.Kind == "Pod":
+	case kind == v1alpha1.TargetPods && resource.Kind == "Pod" && resource.APIVersion == "v1":
 		return self, true
-	case kind == v1alpha1.TargetWorkloads && resource.Kind == "Pod" && resource.Workload.UID != "":
+	case kind == v1alpha1.TargetWorkloads && resource.Kind == "Pod" && isWorkload(resource.Workload.APIVersion, resource.Workload.Kind):
 		owner := resource.Workload
 		return v1alpha1.StepTarget{
 			APIVersion: owner.APIVersion, Kind: owner.Kind, Namespace: resource.Namespace, Name: owner.Name, UID: owner.UID,
 		}, true
-	case kind == v1alpha1.TargetWorkloads && isWorkload(resource.Kind):
+	case kind == v1alpha1.TargetWorkloads && isWorkload(resource.APIVersion, resource.Kind):
 		return self, true
 	default:
 		return v1alpha1.StepTarget{}, false
 	}
 }
 
-func isWorkload(kind string) bool {
-	return slices.Contains([]string{"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob"}, kind)
+// isWorkload says whether a kind is one of Kubernetes' own workloads. Nothing else is ever
+// taken for a pod's owner: whoever creates a pod chooses what it says it is owned by.
+func isWorkload(apiVersion, kind string) bool {
+	return slices.Contains([]string{
+		"apps/v1 Deployment", "apps/v1 StatefulSet", "apps/v1 DaemonSet", "apps/v1 ReplicaSet",
+		"batch/v1 Job", "batch/v1 CronJob", "v1 ReplicationController",
+	}, apiVersion+" "+kind)
 }

@@ -71,6 +71,8 @@ type sim struct {
 	// sightings gives what is found, by the name of the object; nothing means that it is there.
 	sightings map[string]Sighting
 
+	// unseen are objects that cannot be looked at just now.
+	unseen map[string]bool
 	// kill, when set, may panic before and after each work.
 	kill func()
 
@@ -153,17 +155,24 @@ func (s *sim) input(incident *v1alpha1.Incident) Input {
 func (s *sim) run() {
 	s.t.Helper()
 	incident := s.stored.DeepCopy()
+	unseen := map[int]string{}
 	for turn := 0; ; turn++ {
 		if turn > maxTurns {
 			s.t.Fatalf("it does not come to rest: %v\n%s", s.last.Work, s)
 		}
 		in := s.input(incident)
+		in.Unseen = unseen
 		out := Advance(in)
 		s.check(in, out)
 		s.last = out
 		s.take(incident, out)
 		switch {
 		case len(out.Look) > 0:
+			for _, index := range out.Look {
+				if s.unseen[incident.Status.Resources[index].Name] {
+					unseen[index] = "no answer in time"
+				}
+			}
 			s.take(incident, s.checked(s.input(incident), Sight(s.input(incident), s.look(incident, out.Look))))
 			continue
 		case len(out.Plans) > 0:
@@ -278,6 +287,9 @@ func (s *sim) look(incident *v1alpha1.Incident, indexes []int) []Sighting {
 	var sightings []Sighting
 	for _, index := range indexes {
 		name := incident.Status.Resources[index].Name
+		if s.unseen[name] {
+			continue
+		}
 		sighting, scripted := s.sightings[name]
 		if !scripted || sighting.State == "" {
 			sighting.State = v1alpha1.ResourcePresent

@@ -128,13 +128,16 @@ func TestLongNames(t *testing.T) {
 		return Result{}
 	}
 	s.run()
+	s.want(v1alpha1.PhaseContainment, long(63)+"=AwaitingApproval") // two are beyond the limit
+	if got, want := s.step(long(63)).Message, "10 others failed already; isolate of Pod "; !strings.HasPrefix(got, want) {
+		t.Errorf("message is %q, want it to begin with %q", got, want)
+	}
+	s.must(by(v1alpha1.DecisionApprove, long(63), long(253)))
 	s.want(v1alpha1.PhaseContainment, long(63)+"=AwaitingTask")
 	s.script = nil
 	decision := by(v1alpha1.DecisionRetryStep, long(63), long(253))
 	decision.Reason = long(1024)
 	s.must(decision)
-	s.want(v1alpha1.PhaseContainment, long(63)+"=AwaitingApproval") // two are beyond the limit
-	s.must(by(v1alpha1.DecisionApprove, long(63), long(253)))
 	s.must(by(v1alpha1.DecisionApprove, "ok", long(253)))
 	s.want(v1alpha1.PhaseReview)
 }

@@ -222,9 +222,12 @@ func (m *machine) showHeld(step *v1alpha1.IncidentStep) {
 
 func (m *machine) heldMessage(step *v1alpha1.IncidentStep) string {
 	var names, why []string
-	held := 0
+	held, failed := 0, 0
 	for i := range step.Targets {
 		target := &step.Targets[i]
+		if target.State == v1alpha1.TargetFailed {
+			failed++
+		}
 		if target.State != v1alpha1.TargetHeld {
 			continue
 		}
@@ -235,7 +238,11 @@ func (m *machine) heldMessage(step *v1alpha1.IncidentStep) string {
 			why = append(why, target.Message)
 		}
 	}
-	return fmt.Sprintf("%s of %s waits for an approval: %s", step.Action,
+	message := ""
+	if failed > 0 {
+		message = fmt.Sprintf("%d others failed already; ", failed)
+	}
+	return message + fmt.Sprintf("%s of %s waits for an approval: %s", step.Action,
 		strings.Join(names, ", ")+andMore(held-len(names)), strings.Join(why, "; "))
 }
 

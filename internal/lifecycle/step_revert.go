@@ -52,6 +52,7 @@ func (m *machine) undo(order []int) (open, undone int, failures []string) {
 				if target.NextTime != nil {
 					failures = append(failures, target.Message)
 				}
+			case waived(target):
 			case target.State == v1alpha1.TargetFailed && strings.HasPrefix(target.Message, undoFailed):
 				failures = append(failures, joinWords(objectName(target.Kind, target.Namespace, target.Name), target.Message))
 			case reversible(target):

@@ -31,7 +31,7 @@ func stepDone(step *v1alpha1.IncidentStep) bool {
 // neighbours of one parallel group together. Targets that wait for an approval hold
 // back the phase, but not what can be done for the others.
 func (m *machine) runSteps() {
-	if m.paused || len(m.status.Steps) == 0 {
+	if m.paused || m.nothingSeen() || len(m.status.Steps) == 0 {
 		return
 	}
 	if m.status.Resolution == v1alpha1.ResolutionFalsePositive {

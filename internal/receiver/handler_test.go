@@ -88,8 +88,8 @@ func TestRepeatsAreCountedExactly(t *testing.T) {
 		t.Errorf("counters differ (-want +got):\n%s", diff)
 	}
 	for _, entry := range event.ManagedFields {
-		if entry.Subresource == "status" && (entry.Manager != "firebreak-receiver-r0" || strings.Contains(string(entry.FieldsV1.Raw), "f:conditions")) {
-			t.Errorf("%s manages %s of status", entry.Manager, entry.FieldsV1.Raw)
+		if entry.Subresource == "status" && (entry.Manager != "firebreak-receiver-r0" || strings.Contains(entry.FieldsV1.GetRawString(), "f:conditions")) {
+			t.Errorf("%s manages %s of status", entry.Manager, entry.FieldsV1.GetRawString())
 		}
 	}
 }

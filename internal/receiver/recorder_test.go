@@ -220,8 +220,8 @@ func TestRecorderCountsOnAfterRestart(t *testing.T) {
 	b.restart()
 	outcomes := b.settle(b.post(2))
 	b.mustAll(outcomes)
-	if got := b.counter(); got != 5 || outcomes[0].created || outcomes[0].occurrences != 6 {
-		t.Errorf("counter is %d and the outcome %+v, want 5 of 6 occurrences", got, outcomes[0])
+	if got := b.counter(); got != 5 || outcomes[0].created || outcomes[1].occurrences != 6 {
+		t.Errorf("counter is %d and the outcome %+v, want 5 of 6 occurrences", got, outcomes[1])
 	}
 }
 

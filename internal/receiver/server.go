@@ -110,7 +110,7 @@ func Serve(ctx context.Context, config *rest.Config, o ServerOptions) error {
 		return fmt.Errorf("listening at --bind-address %s: %w", o.BindAddress, err)
 	}
 	if o.HealthProbeBindAddress != "" && o.HealthProbeBindAddress != "0" {
-		if err := listen(ctx, group, o.healthServer(ctx, probe), false); err != nil {
+		if err := listen(ctx, group, o.healthServer(ctx.Done(), probe), false); err != nil {
 			return fmt.Errorf("listening at --health-probe-bind-address %s: %w", o.HealthProbeBindAddress, err)
 		}
 	}
@@ -133,14 +133,20 @@ func (o *ServerOptions) alertServer(h http.Handler, certificate func(*tls.Client
 	}
 }
 
-func (o *ServerOptions) healthServer(ctx context.Context, p *probe) *http.Server {
+func (o *ServerOptions) healthServer(ending <-chan struct{}, p *probe) *http.Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, "ok")
 	})
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if ctx.Err() != nil || !p.answers() {
-			http.Error(w, "the Kubernetes API server does not answer, or the receiver is ending", http.StatusServiceUnavailable)
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-ending:
+			http.Error(w, "the receiver is ending", http.StatusServiceUnavailable)
+			return
+		default:
+		}
+		if !p.answers(r.Context()) {
+			http.Error(w, "the Kubernetes API server does not answer", http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ok")
@@ -201,11 +207,12 @@ func newProbe(config *rest.Config) (*probe, error) {
 	return &probe{client: c, url: base.JoinPath("readyz").String()}, nil
 }
 
-func (p *probe) answers() bool {
+func (p *probe) answers(ctx context.Context) bool {
 	if last := p.asked.Load(); last != nil && time.Since(last.time) < probeFor {
 		return last.ok
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
+	// Others take this answer for true as well, so who asked cannot end it.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeTimeout)
 	defer cancel()
 	ok := false
 	if request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url, nil); err == nil {

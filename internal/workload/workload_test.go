@@ -3,11 +3,15 @@ package workload
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -19,9 +23,17 @@ import (
 type objects map[string]metav1.ObjectMeta
 
 func (o objects) Get(_ context.Context, key client.ObjectKey, object client.Object, _ ...client.GetOption) error {
-	metadata, ok := o[object.GetObjectKind().GroupVersionKind().Kind+"/"+key.Name]
-	if !ok || key.Namespace != "shop" {
-		return errors.New("forbidden")
+	kind := object.GetObjectKind().GroupVersionKind().Kind
+	metadata, ok := o[kind+"/"+key.Name]
+	switch {
+	case ok && metadata.Annotations["fails"] != "":
+		return apierrors.NewServiceUnavailable("the API server starts")
+	case ok && metadata.Annotations["kind"] == "missing":
+		return &meta.NoKindMatchError{GroupKind: schema.GroupKind{Kind: kind}}
+	case ok && metadata.Annotations["gone"] != "":
+		return apierrors.NewNotFound(schema.GroupResource{Resource: kind}, key.Name)
+	case !ok || key.Namespace != "shop":
+		return apierrors.NewForbidden(schema.GroupResource{Resource: kind}, key.Name, errors.New("no"))
 	}
 	object.(*metav1.PartialObjectMetadata).ObjectMeta = metadata
 	return nil
@@ -31,56 +43,80 @@ func (o objects) List(context.Context, client.ObjectList, ...client.ListOption) 
 	return errors.New("not needed")
 }
 
-func owned(name, uid, ownerKind, ownerName, ownerUID string) metav1.ObjectMeta {
+// owned is the metadata of an object with a controller, as 'apiVersion Kind name uid'.
+func owned(name, uid, owner string) metav1.ObjectMeta {
 	metadata := metav1.ObjectMeta{Name: name, Namespace: "shop", UID: types.UID(uid)}
-	if ownerKind != "" {
-		version := "apps/v1"
-		if ownerKind == "Node" {
-			version = "v1"
-		}
+	if part := strings.Fields(owner); len(part) == 4 {
 		metadata.OwnerReferences = []metav1.OwnerReference{
 			{APIVersion: "v1", Kind: "ConfigMap", Name: "no-controller", UID: "x"},
-			{APIVersion: version, Kind: ownerKind, Name: ownerName, UID: types.UID(ownerUID), Controller: ptr.To(true)},
+			{APIVersion: part[0], Kind: part[1], Name: part[2], UID: types.UID(part[3]), Controller: ptr.To(true)},
 		}
 	}
 	return metadata
 }
 
+func annotated(metadata metav1.ObjectMeta, key, value string) metav1.ObjectMeta {
+	metadata.Annotations = map[string]string{key: value}
+	return metadata
+}
+
 func TestTopOwner(t *testing.T) {
-	pod := owned("cart-7f9-abc", "p1", "ReplicaSet", "cart-7f9", "r1")
+	pod := owned("cart-7f9-abc", "p1", "apps/v1 ReplicaSet cart-7f9 r1")
+	set := owned("cart-7f9", "r1", "apps/v1 Deployment cart d1")
+	cart := owned("cart", "d1", "")
 	deployment := v1alpha1.WorkloadReference{APIVersion: "apps/v1", Kind: "Deployment", Name: "cart", UID: "d1"}
 	replicaSet := v1alpha1.WorkloadReference{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "cart-7f9", UID: "r1"}
+	job := v1alpha1.WorkloadReference{APIVersion: "batch/v1", Kind: "CronJob", Name: "nightly", UID: "c1"}
 	for name, test := range map[string]struct {
 		pod     metav1.ObjectMeta
 		objects objects
 		want    v1alpha1.WorkloadReference
 		named   string
 	}{
-		"deployment": {
-			pod:     pod,
-			objects: objects{"ReplicaSet/cart-7f9": owned("cart-7f9", "r1", "Deployment", "cart", "d1"), "Deployment/cart": owned("cart", "d1", "", "", "")},
-			want:    deployment, named: "cart",
+		"deployment": {pod: pod, objects: objects{"ReplicaSet/cart-7f9": set, "Deployment/cart": cart}, want: deployment, named: "cart"},
+		"cron job": {
+			pod:     owned("nightly-1-abc", "p1", "batch/v1 Job nightly-1 j1"),
+			objects: objects{"Job/nightly-1": owned("nightly-1", "j1", "batch/v1 CronJob nightly c1"), "CronJob/nightly": owned("nightly", "c1", "")},
+			want:    job, named: "nightly",
 		},
-		"deployment may not be read": {
-			pod:     pod,
-			objects: objects{"ReplicaSet/cart-7f9": owned("cart-7f9", "r1", "Deployment", "cart", "d1")},
-			want:    replicaSet, named: "cart-7f9",
+		"deployment may not be read": {pod: pod, objects: objects{"ReplicaSet/cart-7f9": set}, want: replicaSet, named: "cart-7f9"},
+		"deployment is gone": {
+			pod: pod, objects: objects{"ReplicaSet/cart-7f9": set, "Deployment/cart": annotated(cart, "gone", "yes")}, want: replicaSet, named: "cart-7f9",
+		},
+		"no such kind": {
+			pod: pod, objects: objects{"ReplicaSet/cart-7f9": set, "Deployment/cart": annotated(cart, "kind", "missing")}, want: replicaSet, named: "cart-7f9",
 		},
 		"another deployment of that name": {
-			pod:     pod,
-			objects: objects{"ReplicaSet/cart-7f9": owned("cart-7f9", "r1", "Deployment", "cart", "d1"), "Deployment/cart": owned("cart", "d2", "", "", "")},
-			want:    replicaSet, named: "cart-7f9",
+			pod: pod, objects: objects{"ReplicaSet/cart-7f9": set, "Deployment/cart": owned("cart", "d2", "")}, want: replicaSet, named: "cart-7f9",
 		},
 		"nothing may be read": {pod: pod, named: "cart-7f9-abc"},
-		"no owner":            {pod: owned("bare", "p1", "", "", ""), named: "bare"},
-		"static pod":          {pod: owned("etcd-node-1", "p1", "Node", "node-1", "n1"), objects: objects{"Node/node-1": owned("node-1", "n1", "", "", "")}, named: "etcd-node-1"},
+		"no owner":            {pod: owned("bare", "p1", ""), named: "bare"},
+		"static pod": {
+			pod: owned("etcd-node-1", "p1", "v1 Node node-1 n1"), objects: objects{"Node/node-1": owned("node-1", "n1", "")}, named: "etcd-node-1",
+		},
+		"forged namespace": {
+			pod: owned("bare", "p1", "v1 Namespace shop n1"), objects: objects{"Namespace/shop": owned("shop", "n1", "")}, named: "bare",
+		},
+		"forged deployment of another group": {
+			pod: owned("bare", "p1", "evil.example/v1 Deployment cart d1"), objects: objects{"Deployment/cart": cart}, named: "bare",
+		},
+		"replica set owned by another kind": {
+			pod:     pod,
+			objects: objects{"ReplicaSet/cart-7f9": owned("cart-7f9", "r1", "argoproj.io/v1alpha1 Rollout cart o1"), "Rollout/cart": owned("cart", "o1", "")},
+			want:    replicaSet, named: "cart-7f9",
+		},
+		"forged name": {
+			pod: owned("bare", "p1", "apps/v1 Deployment ../../nodes/n1 d1"), objects: objects{"Deployment/../../nodes/n1": cart}, named: "bare",
+		},
 		"owners in a circle": {
-			pod: owned("a", "p1", "Widget", "w", "w1"), objects: objects{"Widget/w": owned("w", "w1", "Widget", "w", "w1")},
-			want: v1alpha1.WorkloadReference{APIVersion: "apps/v1", Kind: "Widget", Name: "w", UID: "w1"}, named: "w",
+			pod: pod, objects: objects{"ReplicaSet/cart-7f9": owned("cart-7f9", "r1", "apps/v1 ReplicaSet cart-7f9 r1")}, want: replicaSet, named: "cart-7f9",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := TopOwner(t.Context(), test.objects, &corev1.Pod{ObjectMeta: test.pod})
+			got, err := TopOwner(t.Context(), test.objects, &corev1.Pod{ObjectMeta: test.pod})
+			if err != nil {
+				t.Fatal(err)
+			}
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("top owner (-want +got):\n%s", diff)
 			}
@@ -89,20 +125,49 @@ func TestTopOwner(t *testing.T) {
 				all[key] = value
 			}
 			reference := v1alpha1.ResourceReference{APIVersion: "v1", Kind: "Pod", Namespace: "shop", Name: test.pod.Name}
-			if name := NameOf(t.Context(), all, reference); name != test.named {
-				t.Errorf("got the name %q, want %q", name, test.named)
+			if name, err := NameOf(t.Context(), all, reference); name != test.named || err != nil {
+				t.Errorf("got the name %q (error %v), want %q", name, err, test.named)
 			}
 			reference.UID = "another"
-			if name := NameOf(t.Context(), all, reference); name != test.pod.Name {
-				t.Errorf("got the name %q for a pod that came back, want its own", name)
+			if name, err := NameOf(t.Context(), all, reference); name != test.pod.Name || err != nil {
+				t.Errorf("got the name %q (error %v) for a pod that came back, want its own", name, err)
+			}
+		})
+	}
+}
+
+// A server that does not answer must not give another workload than one that does.
+func TestErrorsThatPass(t *testing.T) {
+	pod := owned("cart-7f9-abc", "p1", "apps/v1 ReplicaSet cart-7f9 r1")
+	set := owned("cart-7f9", "r1", "apps/v1 Deployment cart d1")
+	reference := v1alpha1.ResourceReference{APIVersion: "v1", Kind: "Pod", Namespace: "shop", Name: pod.Name}
+	for name, there := range map[string]objects{
+		"pod":         {"Pod/cart-7f9-abc": annotated(pod, "fails", "yes")},
+		"replica set": {"Pod/cart-7f9-abc": pod, "ReplicaSet/cart-7f9": annotated(set, "fails", "yes")},
+		"deployment":  {"Pod/cart-7f9-abc": pod, "ReplicaSet/cart-7f9": set, "Deployment/cart": annotated(owned("cart", "d1", ""), "fails", "yes")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got, err := NameOf(t.Context(), there, reference); !apierrors.IsServiceUnavailable(err) {
+				t.Errorf("got the name %q and the error %v, want that the server is not available", got, err)
+			}
+			if name == "pod" {
+				return
+			}
+			if got, err := TopOwner(t.Context(), there, &corev1.Pod{ObjectMeta: pod}); !apierrors.IsServiceUnavailable(err) || got.Name != "" {
+				t.Errorf("got %+v and the error %v, want none and that the server is not available", got, err)
 			}
 		})
 	}
 }
 
 func TestNameOfOtherKinds(t *testing.T) {
-	reference := v1alpha1.ResourceReference{APIVersion: "apps/v1", Kind: "Deployment", Namespace: "shop", Name: "cart"}
-	if name := NameOf(t.Context(), objects{}, reference); name != "cart" {
-		t.Errorf("got %q, want 'cart'", name)
+	for name, reference := range map[string]v1alpha1.ResourceReference{
+		"deployment":         {APIVersion: "apps/v1", Kind: "Deployment", Namespace: "shop", Name: "cart"},
+		"another kind 'Pod'": {APIVersion: "evil.example/v1", Kind: "Pod", Namespace: "shop", Name: "cart"},
+		"no namespace":       {APIVersion: "v1", Kind: "Pod", Name: "cart"},
+	} {
+		if got, err := NameOf(t.Context(), objects{}, reference); got != "cart" || err != nil {
+			t.Errorf("%s: got %q (error %v), want 'cart'", name, got, err)
+		}
 	}
 }

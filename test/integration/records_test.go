@@ -49,7 +49,7 @@ func TestOnlyFirebreakSetsWhatControllersActOn(t *testing.T) {
 	}{
 		"a false owner":          {func(o client.Object) { o.SetOwnerReferences(falseOwner) }, "`metadata.ownerReferences` must be left"},
 		"a finalizer":            {func(o client.Object) { o.SetFinalizers([]string{"example.com/mine"}) }, "`metadata.finalizers` must be left"},
-		"Firebreak's finalizer":  {func(o client.Object) { o.SetFinalizers([]string{v1alpha1.FinalizerIncident}) }, "`metadata.finalizers` must be left"},
+		"Firebreak's finalizer":  {func(o client.Object) { o.SetFinalizers([]string{"firebreak.dev/incident"}) }, "`metadata.finalizers` must be left"},
 		"a label of Firebreak's": {func(o client.Object) { o.SetLabels(map[string]string{v1alpha1.LabelCorrelation: "x"}) }, "`metadata.labels` with the prefix 'firebreak.dev/' must be left"},
 		"a label of their own":   {func(o client.Object) { o.SetLabels(map[string]string{"team": "blue"}) }, ""},
 		"an annotation":          {func(o client.Object) { o.SetAnnotations(map[string]string{"firebreak.dev/x": "y"}) }, ""},
@@ -83,7 +83,7 @@ func TestWhatFirebreakHasSetStays(t *testing.T) {
 	manager, root := d.As(t, harness.Manager, harness.Masters), d.As(t, "root", harness.Masters)
 	incident := harness.MakeIncident(d.Namespace, "inc", func(i *v1alpha1.Incident) {
 		i.Labels = map[string]string{v1alpha1.LabelCorrelation: "abc", "team": "blue"}
-		i.Finalizers = []string{v1alpha1.FinalizerIncident}
+		i.Finalizers = []string{"firebreak.dev/incident"}
 		i.Spec.SubmittedBy, i.Spec.Rule = "system:serviceaccount:falco:falco", "policy/rule"
 	})
 	done(t, manager.Create(t.Context(), incident))
