@@ -210,9 +210,9 @@ func (run *incidentRun) lookAt(ctx context.Context, identity *impersonation.Iden
 	}
 	sighting := lifecycle.Sighting{State: v1alpha1.ResourcePresent, UID: v1alpha1.ObjectUID(found.GetUID()), Protection: protection}
 	if found == client.Object(pod) {
-		sighting.Workload = workload.TopOwner(ctx, identity.Client, pod)
+		sighting.Workload, err = workload.TopOwner(ctx, identity.Client, pod)
 	}
-	return sighting, nil
+	return sighting, err
 }
 
 // notSeen says what it means that an object could not be read. An error is one that

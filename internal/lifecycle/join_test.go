@@ -125,6 +125,23 @@ func TestJoinWhileStepsRun(t *testing.T) {
 	}
 }
 
+// TestJoinAfterWaiver waives an approval, and with it what it guards: for an object that
+// joins it is asked anew.
+func TestJoinAfterWaiver(t *testing.T) {
+	s := newSim(t, playbookOf(nil, steps(approveStep("ok"), isolateStep("second"), deleteStep("delete")), steps(taskStep("task"))), "a")
+	s.run()
+	s.must(by(v1alpha1.DecisionSkipStep, "ok", "jane"))
+	s.want(v1alpha1.PhaseRecovery, "ok=Skipped", "second=Skipped", "delete=Skipped")
+	s.event("event-2", "b")
+	s.run()
+	s.wantAwaited("Approval ok", "Task task")
+	s.wantNotDone("Apply second a", "Apply second b")
+	s.must(by(v1alpha1.DecisionApprove, "ok", "jane"))
+	s.wantDone("Apply second b")
+	s.wantNotDone("Apply second a", "Apply delete a", "Apply delete b")
+	s.wantCondition(v1alpha1.ConditionEradicated, "False StepSkipped")
+}
+
 // TestJoinDoesNotMakeLate checks that a step that must wait for a new object's
 // containment and approval does not lose that time.
 func TestJoinDoesNotMakeLate(t *testing.T) {

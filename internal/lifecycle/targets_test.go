@@ -174,3 +174,40 @@ func TestManyResources(t *testing.T) {
 		t.Errorf("message of Contained is %q: it must say what was not acted on", message)
 	}
 }
+
+// TestUnseen lets an object be unreadable for a while, as when the API server is away:
+// nothing is taken for nothing, and after a while a person is asked.
+func TestUnseen(t *testing.T) {
+	t.Run("for a while", func(t *testing.T) {
+		s := newSim(t, isolateAll(), "a")
+		s.unseen = map[string]bool{"a": true}
+		s.run()
+		s.pass(time.Minute)
+		s.want(v1alpha1.PhaseAssessment, "isolate=Pending")
+		s.unseen = nil
+		s.pass(5 * time.Second)
+		s.want(v1alpha1.PhaseReview, "isolate=Succeeded")
+	})
+	t.Run("for good", func(t *testing.T) {
+		s := newSim(t, isolateAll(), "a")
+		s.unseen = map[string]bool{"a": true}
+		s.run()
+		s.pass(3 * time.Minute)
+		s.want(v1alpha1.PhaseContainment, "isolate=AwaitingTask")
+		s.wantCondition(v1alpha1.ConditionContained, "False InProgress")
+		s.unseen = nil
+		s.must(by(v1alpha1.DecisionRetryStep, "isolate", "jane"))
+		s.want(v1alpha1.PhaseReview, "isolate=Succeeded")
+	})
+	t.Run("one of two", func(t *testing.T) {
+		s := newSim(t, isolateAll(), "a", "b")
+		s.unseen = map[string]bool{"b": true}
+		s.run()
+		s.wantDone("Apply isolate a")
+		s.wantCondition(v1alpha1.ConditionContained, "False InProgress")
+		s.unseen = nil
+		s.pass(10 * time.Second)
+		s.wantDone("Apply isolate b")
+		s.wantCondition(v1alpha1.ConditionContained, "True StepsDone")
+	})
+}

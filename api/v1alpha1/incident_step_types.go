@@ -1,0 +1,219 @@
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// StepState is where a step of a playbook stands.
+// +kubebuilder:validation:Enum=Pending;Running;AwaitingApproval;AwaitingTask;Succeeded;Failed;Skipped;Reverted
+type StepState string
+
+// The states of steps.
+const (
+	// StepPending means that its turn has not come.
+	StepPending StepState = "Pending"
+	// StepRunning means that it is being done.
+	StepRunning StepState = "Running"
+	// StepAwaitingApproval means that a person must approve before it goes on.
+	StepAwaitingApproval StepState = "AwaitingApproval"
+	// StepAwaitingTask means that a person must do something.
+	StepAwaitingTask StepState = "AwaitingTask"
+	// StepSucceeded means that it is done.
+	StepSucceeded StepState = "Succeeded"
+	// StepFailed means that it could not be done.
+	StepFailed StepState = "Failed"
+	// StepSkipped means that it was not needed, or a person decided against it.
+	StepSkipped StepState = "Skipped"
+	// StepReverted means that all its effects were undone.
+	StepReverted StepState = "Reverted"
+)
+
+// TargetState is where a step stands for one of its targets.
+// +kubebuilder:validation:Enum=Pending;Held;Acting;Applied;Succeeded;Failed;Gone;Skipped;Reverting;Reverted
+type TargetState string
+
+// The states of targets.
+const (
+	// TargetPending means that nothing was done to it.
+	TargetPending TargetState = "Pending"
+	// TargetHeld means that a limit or a protection holds it until a person approves.
+	TargetHeld TargetState = "Held"
+	// TargetActing means that what is needed to undo is recorded and the effect may have been made.
+	TargetActing TargetState = "Acting"
+	// TargetApplied means that the effect was made and is being observed.
+	TargetApplied TargetState = "Applied"
+	// TargetSucceeded means that the effect stands.
+	TargetSucceeded TargetState = "Succeeded"
+	// TargetFailed means that the effect could not be made.
+	TargetFailed TargetState = "Failed"
+	// TargetGone means that the object was gone before the effect was needed.
+	TargetGone TargetState = "Gone"
+	// TargetSkipped means that a person decided against it.
+	TargetSkipped TargetState = "Skipped"
+	// TargetReverting means that the effect is being undone.
+	TargetReverting TargetState = "Reverting"
+	// TargetReverted means that the effect was undone.
+	TargetReverted TargetState = "Reverted"
+)
+
+// Proof says how sure it is that a containment works.
+// +kubebuilder:validation:Enum=Computed
+type Proof string
+
+// ProofComputed means that it follows from the objects of the API: whether the network
+// plugin enforces them is not tried.
+const ProofComputed Proof = "Computed"
+
+// StepTarget is one object a step acts on, pinned by its UID.
+type StepTarget struct {
+	// apiVersion is the object's group and version.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=317
+	APIVersion string `json:"apiVersion,omitempty"`
+
+	// kind is the object's kind.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Kind string `json:"kind,omitempty"`
+
+	// namespace is the object's namespace. Empty for cluster-scoped kinds.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Namespace string `json:"namespace,omitempty"`
+
+	// name is the object's name.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name,omitempty"`
+
+	// uid is the object's UID: no other object is ever written.
+	// +required
+	UID ObjectUID `json:"uid,omitempty"`
+
+	// state is where the step stands for this target.
+	// +required
+	State TargetState `json:"state,omitempty"`
+
+	// attempts is how often the effect was begun, at most 100.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	Attempts int32 `json:"attempts,omitempty"`
+
+	// nextTime is when it is tried or looked at again. Empty means at once.
+	// +optional
+	NextTime *metav1.Time `json:"nextTime,omitempty"`
+
+	// proof says how sure it is that the effect works. Empty where nothing is to prove.
+	// +optional
+	Proof Proof `json:"proof,omitempty"`
+
+	// message says what was done, or why not.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	Message string `json:"message,omitempty"`
+
+	// undo is what is needed to undo the effect, as JSON, written before the effect
+	// was made. Empty when nothing can be undone.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=4096
+	Undo string `json:"undo,omitempty"`
+}
+
+// Approver is a person who has approved a step.
+type Approver struct {
+	// by is the person.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	By string `json:"by,omitempty"`
+
+	// decisionRef is the Decision by which they approved.
+	// +required
+	DecisionRef DecisionReference `json:"decisionRef,omitzero"`
+
+	// time is when their approval was accepted.
+	// +required
+	Time metav1.Time `json:"time,omitzero"`
+}
+
+// IncidentStep is where one step of the playbook stands.
+type IncidentStep struct {
+	// name is the step's name in the playbook.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Name string `json:"name,omitempty"`
+
+	// phase is the phase the step belongs to.
+	// +required
+	Phase Phase `json:"phase,omitempty"`
+
+	// action is the step's action, such as 'isolate'.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Action string `json:"action,omitempty"`
+
+	// state is where the step stands.
+	// +required
+	State StepState `json:"state,omitempty"`
+
+	// attempts is how often the step was begun; a person's RetryStep and a new target
+	// begin it anew.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	Attempts int32 `json:"attempts,omitempty"`
+
+	// startTime is when the current attempt began.
+	// +optional
+	StartTime *metav1.Time `json:"startTime,omitempty"`
+
+	// endTime is when the step ended.
+	// +optional
+	EndTime *metav1.Time `json:"endTime,omitempty"`
+
+	// deadlineTime is when the current attempt fails or escalates at the latest.
+	// +optional
+	DeadlineTime *metav1.Time `json:"deadlineTime,omitempty"`
+
+	// holdingTime is since when a verify step's expression has held without a break.
+	// +optional
+	HoldingTime *metav1.Time `json:"holdingTime,omitempty"`
+
+	// nextTime is when the step is looked at again. Empty means at once.
+	// +optional
+	NextTime *metav1.Time `json:"nextTime,omitempty"`
+
+	// message says what was done, what is waited for, or why it failed.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	Message string `json:"message,omitempty"`
+
+	// digest is what an approval of this step must carry: a hash over the step, its
+	// attempt, its targets and what will be done.
+	// +optional
+	// +kubebuilder:validation:MinLength=71
+	// +kubebuilder:validation:MaxLength=71
+	Digest string `json:"digest,omitempty"`
+
+	// approvers are who has approved the current attempt.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	Approvers []Approver `json:"approvers,omitempty"`
+
+	// targets are the objects the step acts on.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=128
+	Targets []StepTarget `json:"targets,omitempty"`
+}
