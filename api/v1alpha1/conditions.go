@@ -56,6 +56,10 @@ const (
 	// ReasonRuleError surfaces when a rule failed to evaluate: the event is deferred to
 	// a person, never dismissed.
 	ReasonRuleError = "RuleError"
+	// ReasonIncidentRefused surfaces when the API server refuses the event's incident; the
+	// message says why. What may change, such as a quota, is tried again at least every
+	// minute; what it never takes is deferred to a person.
+	ReasonIncidentRefused = "IncidentRefused"
 	// ReasonDecidedByPerson surfaces when a person's Decision decided.
 	ReasonDecidedByPerson = "DecidedByPerson"
 )

@@ -207,6 +207,10 @@ func (s *session) printVerification(v verification) {
 	}
 	row("Events", events)
 	t.write(s.Out, s.style, 0)
+	if v.Intact && v.Journals > 0 {
+		fmt.Fprintln(s.Out, s.style.green("The record is whole as far as it is here: one chain, no gap, nothing changed; the bytes of its journals were not read."))
+		return
+	}
 	if v.Intact {
 		fmt.Fprintln(s.Out, s.style.green("The record is whole: one chain, no gap, nothing changed."))
 		return

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -14,6 +15,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -41,6 +44,7 @@ func (r *ClassificationPolicyReconciler) SetupWithManager(mgr ctrl.Manager) erro
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("classificationpolicy").
 		For(&v1alpha1.ClassificationPolicy{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.policiesOfNamespace), builder.WithPredicates(becomesDomain)).
 		WithOptions(controller.Options{ReconciliationTimeout: reconcileTimeout}).
 		Complete(r)
 }
@@ -54,36 +58,52 @@ func (r *ClassificationPolicyReconciler) Reconcile(ctx context.Context, request 
 		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	inForce, compileErr := r.Policies.InForce(policy)
+	domain, err := isDomain(ctx, r.Client, policy.Namespace)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	condition := metav1.Condition{Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonNotADomain, Message: notADomain(policy.Namespace)}
+	if domain {
+		condition = ready(policy, r.Policies)
+	}
+	condition.Type, condition.ObservedGeneration = v1alpha1.ConditionReady, policy.Generation
+	condition.LastTransitionTime = metav1.NewTime(r.Clock.Now())
 
 	before := policy.DeepCopy()
 	policy.Status.ObservedGeneration = policy.Generation
-	meta.SetStatusCondition(&policy.Status.Conditions, r.ready(policy, inForce, compileErr))
+	meta.SetStatusCondition(&policy.Status.Conditions, condition)
 	if equality.Semantic.DeepEqual(before.Status, policy.Status) {
 		return ctrl.Result{}, nil
 	}
-	err := r.Client.Status().Patch(ctx, policy, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+	err = r.Client.Status().Patch(ctx, policy, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
 	return requeueOnConflict(client.IgnoreNotFound(err))
 }
 
-func (r *ClassificationPolicyReconciler) ready(policy *v1alpha1.ClassificationPolicy, inForce *classify.Policy, err error) metav1.Condition {
-	condition := metav1.Condition{
-		Type:               v1alpha1.ConditionReady,
-		Status:             metav1.ConditionTrue,
-		Reason:             v1alpha1.ReasonCompiled,
-		Message:            fmt.Sprintf("%d rules are in force", len(policy.Spec.Rules)),
-		ObservedGeneration: policy.Generation,
-		LastTransitionTime: metav1.NewTime(r.Clock.Now()),
-	}
+// ready says what of a policy is in force.
+func ready(policy *v1alpha1.ClassificationPolicy, policies *PolicyStore) metav1.Condition {
+	inForce, err := policies.InForce(policy)
 	if err == nil {
-		return condition
+		return metav1.Condition{
+			Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonCompiled, Message: fmt.Sprintf("%d rules are in force", len(policy.Spec.Rules)),
+		}
 	}
 	remains := "; no rule of this policy is in force, and no event that passes it is dismissed"
 	if !inForce.Broken() {
 		remains = fmt.Sprintf("; generation %d stays in force", inForce.Generation())
 	}
-	condition.Status, condition.Reason = metav1.ConditionFalse, v1alpha1.ReasonExpressionError
 	problems := classify.Line(strings.ReplaceAll(err.Error(), "\n", "; "), maxConditionMessage-len(remains))
-	condition.Message = problems + remains
-	return condition
+	return metav1.Condition{Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonExpressionError, Message: problems + remains}
+}
+
+func (r *ClassificationPolicyReconciler) policiesOfNamespace(ctx context.Context, namespace client.Object) []reconcile.Request {
+	list := &v1alpha1.ClassificationPolicyList{}
+	if err := r.Client.List(ctx, list, client.InNamespace(namespace.GetName()), client.UnsafeDisableDeepCopy); err != nil {
+		log.FromContext(ctx).Error(err, "policies not looked at again", "namespace", namespace.GetName())
+		return nil
+	}
+	requests := make([]reconcile.Request, 0, len(list.Items))
+	for i := range list.Items {
+		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
+	}
+	return requests
 }

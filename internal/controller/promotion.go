@@ -23,6 +23,21 @@ const promotionAttempts = 5
 // errStale says that what was read is out of date, so that nothing may be done by it.
 var errStale = errors.New("what was read has changed since")
 
+// incidentRefusedError says that an incident may not be created as things are; that may change.
+type incidentRefusedError struct {
+	name string
+	why  error
+}
+
+func (e *incidentRefusedError) Error() string {
+	if e.name == "" {
+		return fmt.Sprintf("the event's incident cannot be opened: %v", e.why)
+	}
+	return fmt.Sprintf("the event's incident %q cannot be opened: %v", e.name, e.why)
+}
+
+func (e *incidentRefusedError) Unwrap() error { return e.why }
+
 // promotion is an event about to become, or become part of, an incident.
 type promotion struct {
 	event       *v1alpha1.SecurityEvent
@@ -65,7 +80,7 @@ func (p *promoter) openOrJoin(ctx context.Context, in promotion) (name string, j
 			return "", false, err
 		}
 		for _, incident := range incidents {
-			if openedBy(incident, in.event) {
+			if openedBy(incident, in.event) && (incident == incidents[0] && unfinished(incident, in.event) || !everPromoted(in.event)) {
 				return incident.Name, false, nil
 			}
 		}
@@ -91,13 +106,26 @@ func openedBy(incident *v1alpha1.Incident, event *v1alpha1.SecurityEvent) bool {
 		slices.Contains(incident.Spec.EventRefs, v1alpha1.EventReference{Name: event.Name})
 }
 
+// unfinished says whether an incident that the event has opened is one that it is still
+// to be written to, and not one of its earlier ones.
+func unfinished(incident *v1alpha1.Incident, event *v1alpha1.SecurityEvent) bool {
+	return incident.Name != event.Status.IncidentRef.Name && !over(incident)
+}
+
+// everPromoted says whether the event has belonged to an incident.
+func everPromoted(event *v1alpha1.SecurityEvent) bool {
+	for _, assessment := range append(event.Status.EarlierAssessments, event.Status.Assessment) {
+		if assessment.Outcome == v1alpha1.OutcomePromoted || assessment.Outcome == v1alpha1.OutcomeJoined {
+			return true
+		}
+	}
+	return false
+}
+
 // joinable says whether events still join an incident: from Review on, and when it is
 // on its way out, a new one opens.
 func (p *promoter) joinable(incident *v1alpha1.Incident, correlation classify.Correlation) bool {
-	return incident.DeletionTimestamp == nil &&
-		incident.Status.Resolution == "" &&
-		incident.Status.Phase.Rank() < v1alpha1.PhaseReview.Rank() &&
-		p.clock.Since(incident.CreationTimestamp.Time) < correlation.Within
+	return !over(incident) && p.clock.Since(incident.CreationTimestamp.Time) < correlation.Within
 }
 
 // open creates the next incident of the correlation. An empty name without an error
@@ -107,6 +135,7 @@ func (p *promoter) open(ctx context.Context, in promotion, latest *v1alpha1.Inci
 		return "", err
 	}
 	spec := in.incident.DeepCopy()
+	spec.RelatedTo = in.event.Status.IncidentRef
 	sequence := 1
 	if latest != nil {
 		sequence = sequenceOf(latest) + 1
@@ -121,7 +150,7 @@ func (p *promoter) open(ctx context.Context, in promotion, latest *v1alpha1.Inci
 	for attempt := 0; ; attempt++ {
 		name, ok := in.correlation.IncidentName(in.event.Spec.ObservedTime.Time, sequence, attempt)
 		if !ok {
-			return "", fmt.Errorf("open incident for event %q: all its names are taken by other incidents", in.event.Name)
+			return "", &incidentRefusedError{why: errors.New("all its names are taken by other incidents")}
 		}
 		incident := &v1alpha1.Incident{
 			ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: in.event.Namespace, Labels: labels},
@@ -131,6 +160,9 @@ func (p *promoter) open(ctx context.Context, in promotion, latest *v1alpha1.Inci
 		if err == nil {
 			p.known.add(incident)
 			return name, nil
+		}
+		if apierrors.IsForbidden(err) {
+			return "", &incidentRefusedError{name, err}
 		}
 		if !apierrors.IsAlreadyExists(err) {
 			return "", fmt.Errorf("open incident %q for event %q: %w", name, in.event.Name, err)

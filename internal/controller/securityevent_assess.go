@@ -3,58 +3,65 @@ package controller
 import (
 	"context"
 	"fmt"
-	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 	"github.com/firebreak-dev/firebreak/internal/classify"
-	"github.com/firebreak-dev/firebreak/internal/workload"
 )
 
 const (
-	// workloadTimeout bounds the look at a pod and its owners: the assessment does not
-	// hang on another namespace's objects.
-	workloadTimeout = 2 * time.Second
 	// maxEarlier is how many earlier assessments are kept.
 	maxEarlier = 16
 	// maxAssessmentMessage is how much of a message an assessment holds.
 	maxAssessmentMessage = 1024
 )
 
-// assess decides about an event that nobody has decided about, and does what was
-// decided but for the event's own status, which the caller writes. The result is nil
-// when nothing new was decided.
+// assess decides about an event that nobody has decided about, or that needs another
+// incident than it has, and does what was decided but for the event's own status, which
+// the caller writes. The result is nil when nothing new was decided.
 func (r *SecurityEventReconciler) assess(ctx context.Context, event *v1alpha1.SecurityEvent) (*classify.Assessment, error) {
+	last, again := &event.Status.Assessment, ""
 	if !undecided(event) {
-		return nil, nil
+		var err error
+		if again, err = r.outlived(ctx, event); err != nil || again == "" {
+			return nil, err
+		}
 	}
 	policies, err := r.policiesOf(ctx, event.Namespace)
 	if err != nil {
 		return nil, err
 	}
+	name, err := r.workloadOf(ctx, event)
+	if err != nil {
+		return nil, err
+	}
 	result, err := classify.Assess(ctx, classify.Input{
 		Event:    event,
-		Workload: r.workloadOf(ctx, event),
+		Workload: name,
 		Policies: policies,
 		By:       r.ManagerUser,
 		Now:      r.Clock.Now(),
 	})
-	if err != nil || sameDecision(&event.Status.Assessment, &result.Record) {
+	if err != nil  {
 		return nil, err
 	}
-	record, name := result.Record, ""
+	result.Record.Message = classify.Line(result.Record.Message+again, maxAssessmentMessage)
+	record, incident := result.Record, ""
 	if result.Incident != nil {
-		record, name, err = r.promote(ctx, event, result)
+		record, incident, err = r.promote(ctx, event, result)
 		if err != nil {
 			return nil, err
 		}
 	}
-	r.apply(event, record, name)
+	if again == "" && sameDecision(last, &record) {
+		r.say(event, last)
+		return nil, nil
+	}
+	r.apply(event, record, incident)
 	return &result, nil
 }
 
@@ -79,8 +86,8 @@ func (r *SecurityEventReconciler) promote(ctx context.Context, event *v1alpha1.S
 	record := result.Record
 	name, joined, err := r.promoter.openOrJoin(ctx, promotion{event, result.Incident, result.Correlation})
 	switch {
-	case apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsRequestEntityTooLargeError(err):
-		record.Outcome, record.Reason = v1alpha1.OutcomeDeferred, v1alpha1.ReasonRuleError
+	case neverTaken(err):
+		record.Outcome, record.Reason = v1alpha1.OutcomeDeferred, v1alpha1.ReasonIncidentRefused
 		record.Message = classify.Line(fmt.Sprintf("the incident of rule %q of policy %q was refused: %v; a person must decide",
 			record.Rule, record.Policy.Name, err), maxAssessmentMessage)
 		return record, "", nil
@@ -93,13 +100,25 @@ func (r *SecurityEventReconciler) promote(ctx context.Context, event *v1alpha1.S
 	return record, name, nil
 }
 
+// neverTaken says whether an error says that the API server will never take an incident.
+func neverTaken(err error) bool {
+	return apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsRequestEntityTooLargeError(err)
+}
+
 // undecided says whether an event is for the policies to decide: nobody has, or all
 // they could do was to defer it, and no person has decided since.
 func undecided(event *v1alpha1.SecurityEvent) bool {
 	last := &event.Status.Assessment
 	return last.Outcome == "" ||
 		last.Outcome == v1alpha1.OutcomeDeferred && last.DecisionRef.Name == "" &&
-			(last.Reason == v1alpha1.ReasonNoRuleMatched || last.Reason == v1alpha1.ReasonRuleError)
+			(last.Reason == v1alpha1.ReasonNoRuleMatched || last.Reason == v1alpha1.ReasonRuleError || last.Reason == v1alpha1.ReasonIncidentRefused)
+}
+
+// wasRefused says whether the API server has refused the incident of an assessment
+// already: the same text of the same rule makes the same one.
+func wasRefused(last *v1alpha1.Assessment, result *classify.Assessment) bool {
+	return result.Incident != nil && last.Outcome == v1alpha1.OutcomeDeferred && last.Reason == v1alpha1.ReasonIncidentRefused &&
+		last.Policy == result.Record.Policy && last.Rule == result.Record.Rule
 }
 
 // sameDecision says whether deciding again has changed nothing.
@@ -116,6 +135,12 @@ func (r *SecurityEventReconciler) apply(event *v1alpha1.SecurityEvent, record v1
 	}
 	status.Assessment = record
 	status.IncidentRef = v1alpha1.IncidentReference{Name: incident}
+	status.Occurrences = occurrences(status.Counters)
+	r.say(event, &record)
+}
+
+// say shows on an event what was decided.
+func (r *SecurityEventReconciler) say(event *v1alpha1.SecurityEvent, record *v1alpha1.Assessment) {
 	condition := metav1.Condition{
 		Type:               v1alpha1.ConditionAssessed,
 		Status:             metav1.ConditionTrue,
@@ -127,7 +152,7 @@ func (r *SecurityEventReconciler) apply(event *v1alpha1.SecurityEvent, record v1
 	if record.Outcome == v1alpha1.OutcomeDeferred {
 		condition.Status = metav1.ConditionFalse
 	}
-	meta.SetStatusCondition(&status.Conditions, condition)
+	meta.SetStatusCondition(&event.Status.Conditions, condition)
 }
 
 // policiesOf gives what is in force in a namespace.
@@ -143,29 +168,4 @@ func (r *SecurityEventReconciler) policiesOf(ctx context.Context, namespace stri
 		policies = append(policies, policy)
 	}
 	return policies, nil
-}
-
-// workloadOf gives the name of the top owner of the event's first resource, as the
-// plan's ServiceAccount sees it; where that cannot be told, the resource's own name.
-// An event that was deferred keeps the one it was first assessed with.
-func (r *SecurityEventReconciler) workloadOf(ctx context.Context, event *v1alpha1.SecurityEvent) string {
-	if known := event.Status.Assessment.Workload; known != "" {
-		return known
-	}
-	if len(event.Spec.Resources) == 0 {
-		return ""
-	}
-	resource := event.Spec.Resources[0]
-	plan, err := planOf(ctx, r.Client, event.Namespace)
-	if err != nil || plan == nil || plan.Spec.ServiceAccountName == "" || r.Identities == nil {
-		return resource.Name
-	}
-	ctx, cancel := context.WithTimeout(ctx, workloadTimeout)
-	defer cancel()
-	reader, err := r.Identities.Client(ctx, event.Namespace, plan.Spec.ServiceAccountName)
-	if err != nil {
-		log.FromContext(ctx).V(1).Info("workload not looked up", "serviceAccount", plan.Spec.ServiceAccountName, "cause", err.Error())
-		return resource.Name
-	}
-	return workload.NameOf(ctx, reader, resource)
 }

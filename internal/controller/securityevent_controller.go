@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -13,7 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -24,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/classify"
 )
 
 const (
@@ -32,6 +32,9 @@ const (
 	// conflictRetry is when to look again after somebody else has written the object:
 	// by then the cache has caught up.
 	conflictRetry = 50 * time.Millisecond
+	// minRetry and maxRetry are how soon what has failed is tried again.
+	minRetry = 5 * time.Millisecond
+	maxRetry = time.Minute
 	// defaultEventWorkers is how many events are assessed at the same time.
 	defaultEventWorkers = 16
 )
@@ -64,11 +67,13 @@ type SecurityEventReconciler struct {
 
 	promoter *promoter
 	counted  writeGate
+	lookups  failingLookups
 }
 
 var _ reconcile.Reconciler = (*SecurityEventReconciler)(nil)
 
-// SetupWithManager adds the reconciler to a manager, and the indexes it needs.
+// SetupWithManager adds the reconciler to a manager, and the indexes that only it needs;
+// those of AddIndexes must be there.
 func (r *SecurityEventReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) error {
 	if err := indexSecurityEvents(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
@@ -89,7 +94,11 @@ func (r *SecurityEventReconciler) SetupWithManager(ctx context.Context, mgr ctrl
 			builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.undecidedEventsOfNamespace),
 			builder.WithPredicates(becomesDomain)).
-		WithOptions(controller.Options{MaxConcurrentReconciles: workers, ReconciliationTimeout: reconcileTimeout}).
+		Watches(&v1alpha1.Incident{}, handler.EnqueueRequestsFromMapFunc(r.eventsOfIncident), builder.WithPredicates(comesToReview)).
+		WithOptions(controller.Options{
+			MaxConcurrentReconciles: workers, ReconciliationTimeout: reconcileTimeout,
+			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minRetry, maxRetry),
+		}).
 		Complete(r)
 }
 
@@ -111,10 +120,34 @@ func (r *SecurityEventReconciler) Reconcile(ctx context.Context, request ctrl.Re
 		return requeueOnConflict(r.refuse(ctx, event))
 	}
 	result, err := r.handle(ctx, event)
+	var refused *incidentRefusedError
+	if errors.As(err, &refused) {
+		if err := r.sayRefused(ctx, event, refused); err != nil {
+			return requeueOnConflict(err)
+		}
+		return ctrl.Result{}, err
+	}
 	if err != nil {
 		return requeueOnConflict(err)
 	}
 	return result, nil
+}
+
+// sayRefused shows on an event that its incident cannot be opened for the time being.
+func (r *SecurityEventReconciler) sayRefused(ctx context.Context, event *v1alpha1.SecurityEvent, refused *incidentRefusedError) error {
+	before := event.DeepCopy()
+	changed := meta.SetStatusCondition(&event.Status.Conditions, metav1.Condition{
+		Type:               v1alpha1.ConditionAssessed,
+		Status:             metav1.ConditionFalse,
+		Reason:             v1alpha1.ReasonIncidentRefused,
+		Message:            classify.Line(refused.Error(), maxAssessmentMessage) + fmt.Sprintf("; it is tried again within %s", maxRetry),
+		ObservedGeneration: event.Generation,
+		LastTransitionTime: metav1.NewTime(r.Clock.Now()),
+	})
+	if !changed {
+		return nil
+	}
+	return r.write(ctx, before, event)
 }
 
 func (r *SecurityEventReconciler) handle(ctx context.Context, event *v1alpha1.SecurityEvent) (ctrl.Result, error) {
@@ -209,43 +242,4 @@ func requeueOnConflict(err error) (ctrl.Result, error) {
 		return ctrl.Result{RequeueAfter: conflictRetry}, nil
 	}
 	return ctrl.Result{}, err
-}
-
-const (
-	// countEvery is how often the count of one event is written at most.
-	countEvery = time.Second
-	// gateSize is from how many events on those not written lately are forgotten.
-	gateSize = 4096
-)
-
-// writeGate knows when the status of each event was last written.
-type writeGate struct {
-	mu   sync.Mutex
-	last map[types.UID]time.Time
-}
-
-// wait says how long to wait until a count may be written.
-func (g *writeGate) wait(uid types.UID, now time.Time) time.Duration {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	last, ok := g.last[uid]
-	if !ok {
-		return 0
-	}
-	return countEvery - now.Sub(last)
-}
-
-func (g *writeGate) wrote(uid types.UID, now time.Time) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.last == nil || len(g.last) >= gateSize {
-		kept := map[types.UID]time.Time{}
-		for other, last := range g.last {
-			if now.Sub(last) < countEvery {
-				kept[other] = last
-			}
-		}
-		g.last = kept
-	}
-	g.last[uid] = now
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -154,6 +153,9 @@ func (r *SecurityEventReconciler) promoteByPerson(ctx context.Context, event *v1
 		incident.Category = decision.Spec.Category
 	}
 	name, _, err := r.promoter.openOrJoin(ctx, promotion{event, incident, classify.DecisionCorrelation(decision)})
+	if neverTaken(err) {
+		return refusedAnswer(v1alpha1.ReasonIncidentRefused, "%s", classify.Line(err.Error(), maxAssessmentMessage)), nil
+	}
 	if err != nil {
 		return eventAnswer{}, err
 	}
@@ -188,23 +190,11 @@ func acceptedNow(event *v1alpha1.SecurityEvent, decision *v1alpha1.Decision) eve
 
 // answer writes on a Decision whether it was accepted.
 func (r *SecurityEventReconciler) answer(ctx context.Context, decision *v1alpha1.Decision, given eventAnswer) error {
-	before := decision.DeepCopy()
 	condition := metav1.Condition{
-		Type:               v1alpha1.ConditionAccepted,
-		Status:             metav1.ConditionFalse,
-		Reason:             given.reason,
-		Message:            given.message,
-		ObservedGeneration: decision.Generation,
-		LastTransitionTime: metav1.NewTime(r.Clock.Now()),
+		Status: metav1.ConditionFalse, Reason: given.reason, Message: given.message, LastTransitionTime: metav1.NewTime(r.Clock.Now()),
 	}
 	if given.accepted {
 		condition.Status = metav1.ConditionTrue
 	}
-	meta.SetStatusCondition(&decision.Status.Conditions, condition)
-	decision.Status.ObservedGeneration = decision.Generation
-	err := r.Client.Status().Patch(ctx, decision, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
-	if client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("answer Decision %q: %w", decision.Name, err)
-	}
-	return nil
+	return answerDecision(ctx, r.Client, decision, condition)
 }

@@ -44,8 +44,6 @@ func decisionAbout(event *v1alpha1.SecurityEvent, name string, decides v1alpha1.
 	}
 }
 
-// awaitAssessment waits until the event has the outcome, and gives it.
-
 func TestPeopleDecide(t *testing.T) {
 	namespace := newDomain(t)
 	mustCreate(t, &v1alpha1.ResponsePlan{
@@ -127,12 +125,12 @@ func TestDecisionSurvivesCrash(t *testing.T) {
 	var answers atomic.Int32
 	crashing := startAssessor(t, namespace, func(inner client.Client) client.Client {
 		return interceptor.NewClient(withWatch{inner}, interceptor.Funcs{
-			SubResourcePatch: func(ctx context.Context, c client.Client, sub string, object client.Object, patch client.Patch, options ...client.SubResourcePatchOption) error {
+			SubResourceUpdate: func(ctx context.Context, c client.Client, sub string, object client.Object, options ...client.SubResourceUpdateOption) error {
 				if _, ok := object.(*v1alpha1.Decision); ok {
 					answers.Add(1)
 					return errors.New("killed")
 				}
-				return c.SubResource(sub).Patch(ctx, object, patch, options...)
+				return c.SubResource(sub).Update(ctx, object, options...)
 			},
 		})
 	})

@@ -9,7 +9,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -63,7 +62,9 @@ func unansweredAboutEvent(decision *v1alpha1.Decision) bool {
 }
 
 // eventNeedsWork leaves out the echo of the manager's own writes: what is new is a new
-// event, a repeat, or an event without an assessment.
+// event, a repeat, or an event without an assessment. One that has come to another
+// incident is looked at once more, now that the cache knows: the incident may have come
+// to its review in between.
 var eventNeedsWork = predicate.Funcs{
 	UpdateFunc: func(update event.UpdateEvent) bool {
 		before, ok := update.ObjectOld.(*v1alpha1.SecurityEvent)
@@ -71,7 +72,8 @@ var eventNeedsWork = predicate.Funcs{
 		if !ok || !alsoOK {
 			return true
 		}
-		return after.Status.Assessment.Outcome == "" ||
+		return after.Status.Assessment.Outcome == "" && equality.Semantic.DeepEqual(before.Status.Conditions, after.Status.Conditions) ||
+			before.Status.IncidentRef != after.Status.IncidentRef ||
 			!equality.Semantic.DeepEqual(before.Status.Counters, after.Status.Counters)
 	},
 	DeleteFunc: func(event.DeleteEvent) bool { return false },
@@ -79,7 +81,11 @@ var eventNeedsWork = predicate.Funcs{
 
 // becomesDomain lets through namespaces that have just become response domains.
 var becomesDomain = predicate.Funcs{
-	CreateFunc: func(event.CreateEvent) bool { return false },
+	CreateFunc: func(create event.CreateEvent) bool {
+		// What is in a new namespace may have been looked at before the cache has shown that.
+		_, labelled := create.Object.GetLabels()[v1alpha1.LabelDomain]
+		return labelled
+	},
 	UpdateFunc: func(update event.UpdateEvent) bool {
 		_, before := update.ObjectOld.GetLabels()[v1alpha1.LabelDomain]
 		_, after := update.ObjectNew.GetLabels()[v1alpha1.LabelDomain]
@@ -111,15 +117,5 @@ func (r *SecurityEventReconciler) undecidedEventsOfNamespace(ctx context.Context
 // undecidedEvents lists also the events that are being assessed just now: they may not
 // have seen what has changed.
 func (r *SecurityEventReconciler) undecidedEvents(ctx context.Context, namespace string) []reconcile.Request {
-	list := &v1alpha1.SecurityEventList{}
-	err := r.Client.List(ctx, list, client.InNamespace(namespace), client.MatchingFields{indexUndecided: "true"}, client.UnsafeDisableDeepCopy)
-	if err != nil {
-		log.FromContext(ctx).Error(err, "events not assessed again", "namespace", namespace)
-		return nil
-	}
-	requests := make([]reconcile.Request, 0, len(list.Items))
-	for i := range list.Items {
-		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
-	}
-	return requests
+	return r.eventsBy(ctx, namespace, client.MatchingFields{indexUndecided: "true"})
 }

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/impersonation"
 )
 
 type testGuard struct{ refuses atomic.Bool }
@@ -36,7 +37,7 @@ func (testIdentities) Client(_ context.Context, _, serviceAccount string) (clien
 	if serviceAccount == "reader" {
 		return testClient, nil
 	}
-	return nil, errors.New("may not impersonate")
+	return nil, &impersonation.NotAllowedError{ServiceAccount: serviceAccount, Why: "the test says so"}
 }
 
 // assessor is the reconcilers of this file's tests, in a manager of their own.
@@ -52,6 +53,9 @@ func startAssessor(t *testing.T, namespace string, wrap func(client.Client) clie
 	writer := mgr.GetClient()
 	if wrap != nil {
 		writer = wrap(writer)
+	}
+	if err := AddIndexes(t.Context(), mgr.GetFieldIndexer()); err != nil {
+		t.Fatal(err)
 	}
 	result := &assessor{}
 	policies := &PolicyStore{}
@@ -188,6 +192,20 @@ func (withWatch) Watch(context.Context, client.ObjectList, ...client.ListOption)
 	return nil, errors.New("not needed")
 }
 
+func awaitReady(t *testing.T, policy *v1alpha1.ClassificationPolicy, status metav1.ConditionStatus, message string) {
+	t.Helper()
+	eventually(t, func(ctx context.Context) string {
+		if err := testClient.Get(ctx, client.ObjectKeyFromObject(policy), policy); err != nil {
+			return err.Error()
+		}
+		ready := meta.FindStatusCondition(policy.Status.Conditions, v1alpha1.ConditionReady)
+		if ready == nil || ready.Status != status || ready.ObservedGeneration != policy.Generation || !strings.Contains(ready.Message, message) {
+			return fmt.Sprintf("Ready is %+v, want %s with %q", ready, status, message)
+		}
+		return ""
+	})
+}
+
 func TestPolicyChangeDecidesDeferredEvents(t *testing.T) {
 	namespace := newDomain(t)
 	startAssessor(t, namespace, nil)
@@ -201,26 +219,13 @@ func TestPolicyChangeDecidesDeferredEvents(t *testing.T) {
 	if len(got.Status.EarlierAssessments) != 1 || got.Status.EarlierAssessments[0].Reason != v1alpha1.ReasonNoRuleMatched {
 		t.Errorf("got the earlier assessments %+v", got.Status.EarlierAssessments)
 	}
-	awaitReady := func(status metav1.ConditionStatus, message string) {
-		t.Helper()
-		eventually(t, func(ctx context.Context) string {
-			if err := testClient.Get(ctx, client.ObjectKeyFromObject(policy), policy); err != nil {
-				return err.Error()
-			}
-			ready := meta.FindStatusCondition(policy.Status.Conditions, v1alpha1.ConditionReady)
-			if ready == nil || ready.Status != status || ready.ObservedGeneration != policy.Generation || !strings.Contains(ready.Message, message) {
-				return fmt.Sprintf("Ready is %+v, want %s with %q", ready, status, message)
-			}
-			return ""
-		})
-	}
-	awaitReady(metav1.ConditionTrue, "2 rules are in force")
+	awaitReady(t, policy, metav1.ConditionTrue, "2 rules are in force")
 
 	policy.Spec.Rules[1].Match = `event.sorce.rule == "x"`
 	if err := testClient.Update(t.Context(), policy); err != nil {
 		t.Fatal(err)
 	}
-	awaitReady(metav1.ConditionFalse, "rule \"shell-in-container\" `match` 1:6: undefined field 'sorce'; generation 1 stays in force")
+	awaitReady(t, policy, metav1.ConditionFalse, "rule \"shell-in-container\" `match` 1:6: undefined field 'sorce'; generation 1 stays in force")
 
 	second := shellEvent(namespace, "second", "cart-1")
 	mustCreate(t, second)
@@ -234,6 +239,9 @@ func TestNamespaceBecomesDomain(t *testing.T) {
 	startAssessor(t, name, nil)
 	event := shellEvent(name, "early", "cart-1")
 	mustCreate(t, event)
+	policy := shellPolicy(name)
+	mustCreate(t, policy)
+	awaitReady(t, policy, metav1.ConditionFalse, "kubectl firebreak init -n "+name)
 	eventually(t, func(ctx context.Context) string {
 		if err := testClient.Get(ctx, client.ObjectKeyFromObject(event), event); err != nil {
 			return err.Error()
@@ -249,7 +257,8 @@ func TestNamespaceBecomesDomain(t *testing.T) {
 	if err := testClient.Patch(t.Context(), namespace, label); err != nil {
 		t.Fatal(err)
 	}
-	awaitAssessment(t, event, v1alpha1.OutcomeDeferred)
+	awaitReady(t, policy, metav1.ConditionTrue, "2 rules are in force")
+	awaitAssessment(t, event, v1alpha1.OutcomePromoted)
 }
 
 func TestOccurrencesFollowCounters(t *testing.T) {
@@ -293,6 +302,15 @@ func TestWriteGate(t *testing.T) {
 	}
 	if wait := gate.wait("a", at.Add(2*time.Second)); wait > 0 {
 		t.Errorf("got %s, want none", wait)
+	}
+	gate.absorb("a", 7)
+	gate.absorb("a", 5)
+	if got := gate.absorbed("a"); got != 7 {
+		t.Errorf("%d are absorbed before the count is written, want 7", got)
+	}
+	gate.wrote("a", at.Add(2*time.Second))
+	if got := gate.absorbed("a"); got != 0 {
+		t.Errorf("%d are absorbed after the count was written, want that only the count says so", got)
 	}
 	for i := range 2 * gateSize {
 		gate.wrote(types.UID(fmt.Sprint(i)), at.Add(2*time.Second+time.Duration(i)*time.Millisecond))

@@ -157,10 +157,8 @@ func (e *falcoEvent) texts() (title, description string) {
 // fingerprint tells repeats by the rule and what it fired about. Text is left out:
 // it differs by times, process ids and the like.
 func (e *falcoEvent) fingerprint() string {
-	pod := e.field("k8s.pod.name", "k8smeta.pod.name")
-	if pod == "" {
-		pod = e.field("k8s.pod.uid", "k8smeta.pod.uid")
-	}
+	// With the UID, where Falco knows it, a pod that came back under its name is another.
+	pod := e.field("k8s.pod.name", "k8smeta.pod.name") + e.field("k8s.pod.uid", "k8smeta.pod.uid")
 	parts := []string{
 		falcoProduct, e.rule,
 		e.field("k8s.ns.name", "k8smeta.ns.name"), pod, e.field("container.name", "container.id"),

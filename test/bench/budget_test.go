@@ -39,7 +39,9 @@ func TestBudgets(t *testing.T) {
 	loadBefore := load()
 	before := measureRaw(t, cluster)
 	latencies := s.measureLatency(t, inTurn)
+	profiled := profile(t, cluster, "burst", 15*time.Second)
 	rate := s.measureRate(t, atOnce)
+	profiled()
 	after := measureRaw(t, cluster)
 
 	report := &report{base: before, after: after}
@@ -103,15 +105,17 @@ func (s *scene) measureLatency(t *testing.T, pods []string) []alertLatency {
 type burst struct {
 	pods     int
 	took     time.Duration
-	slowest  time.Duration
 	received time.Duration
 	requests []request
+	// isolated and settled are what it has cost until the last pod was isolated, and until
+	// all was done.
+	isolated, settled cpu
 }
 
 func (s *scene) measureRate(t *testing.T, pods []string) burst {
 	t.Helper()
 	failures := make([]error, len(pods))
-	start := time.Now()
+	start, earlier := time.Now(), cpuNow()
 	var group sync.WaitGroup
 	for i, pod := range pods {
 		group.Go(func() { failures[i] = s.post(t, pod) })
@@ -130,16 +134,17 @@ func (s *scene) measureRate(t *testing.T, pods []string) burst {
 			last = at
 		}
 	}
-	result := burst{pods: len(isolated), took: last.Sub(start), received: received}
+	result := burst{pods: len(isolated), took: last.Sub(start), received: received, isolated: cpuNow().since(earlier)}
 	result.requests = between(requests(t), start, last)
 	s.waitQuiet(t)
+	result.settled = cpuNow().since(earlier)
 	return result
 }
 
 // report is the table.
 type report struct {
 	base, after raw
-	rows        []string
+	rows, notes []string
 }
 
 func (r *report) row(what, measured, ratio, budget string, met bool) {
@@ -192,6 +197,9 @@ func (r *report) burst(b burst) {
 	ratio := rate / r.base.rate
 	r.row(fmt.Sprintf("%d alerts at once", b.pods), fmt.Sprintf("%.1f isolated/s", rate), fmt.Sprintf("1/%.1f of raw", 1/ratio), "≥ 1/10 of raw", ratio >= 0.1)
 	r.row("  all isolated", fmt.Sprintf("%d in %.1f s", b.pods, b.took.Seconds()), fmt.Sprintf("received in %.1f s", b.received.Seconds()), "all", true)
+	r.notes = append(r.notes, "processor time of each raw write: "+r.base.cpu,
+		"processor time of each alert until the last pod was isolated: "+b.isolated.each(b.pods),
+		"processor time of each alert until all was done: "+b.settled.each(b.pods))
 	count := map[string]int{}
 	for i := range b.requests {
 		if b.requests[i].writes() {
@@ -218,6 +226,7 @@ func (r *report) text() string {
 		_, _ = fmt.Fprintln(table, row)
 	}
 	_ = table.Flush() // it writes to memory
+	text.WriteString("\n" + strings.Join(r.notes, "\n") + "\n")
 	return text.String()
 }
 

@@ -29,6 +29,8 @@ type raw struct {
 	p50, p99 time.Duration
 	// alone is the rate of one writer, and rate that of rawWriters, a second.
 	alone, rate float64
+	// cpu is what one write of many at the same time costs.
+	cpu string
 }
 
 var rawObjects atomic.Int64
@@ -38,10 +40,12 @@ func measureRaw(t *testing.T, c *harness.Cluster) raw {
 	t.Helper()
 	const namespace = metav1.NamespaceDefault
 	alone := createFor(t, c, namespace, 1)
+	earlier := cpuNow()
 	many := createFor(t, c, namespace, rawWriters)
+	used := cpuNow().since(earlier)
 	result := raw{
 		p50: percentile(alone, 50), p99: percentile(alone, 99),
-		alone: float64(len(alone)) / rawFor.Seconds(), rate: float64(len(many)) / rawFor.Seconds(),
+		alone: float64(len(alone)) / rawFor.Seconds(), rate: float64(len(many)) / rawFor.Seconds(), cpu: used.each(len(many)),
 	}
 	if err := c.Client.DeleteAllOf(t.Context(), &corev1.ConfigMap{}, inBench(namespace)...); err != nil {
 		t.Fatal(err)
