@@ -30,15 +30,15 @@ func setUp(ctx context.Context, mgr ctrl.Manager, o options) error {
 	if err != nil {
 		return fmt.Errorf("opening the evidence store %s: %w", o.evidenceStore, err)
 	}
-	real := clock.RealClock{}
+	now := clock.RealClock{}
 	user := "system:serviceaccount:" + o.namespace + ":" + v1alpha1.ManagerServiceAccount
 	identities := impersonation.NewFactory(impersonation.Options{
 		Config: mgr.GetConfig(), Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper(), Own: mgr.GetClient(),
-		Forbidden: []string{o.namespace, metav1.NamespaceSystem}, Clock: real,
+		Forbidden: []string{o.namespace, metav1.NamespaceSystem}, Clock: now,
 	})
-	guard := controller.NewAdmissionGuard(mgr.GetClient(), real)
+	guard := controller.NewAdmissionGuard(mgr.GetClient(), now)
 	recorder := &evidence.Recorder{
-		Client: mgr.GetClient(), Namespaces: mgr.GetClient(), Store: store, Clock: real, Manager: user, Version: version,
+		Client: mgr.GetClient(), Namespaces: mgr.GetClient(), Store: store, Clock: now, Manager: user, Version: version,
 		APIServerVersion: serverVersion(mgr.GetConfig()),
 	}
 	policies := &controller.PolicyStore{}
@@ -47,20 +47,20 @@ func setUp(ctx context.Context, mgr ctrl.Manager, o options) error {
 	}
 	events := &controller.SecurityEventReconciler{
 		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Identities: identities, Guard: guard, Policies: policies,
-		Clock: real, ManagerUser: user, MaxConcurrentReconciles: o.concurrency,
+		Clock: now, ManagerUser: user, MaxConcurrentReconciles: o.concurrency,
 	}
 	incidents := &controller.IncidentReconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Identities: identities, Guard: guard,
 		Evidence: recorder, Journals: recorder, Expressions: &controller.Expressions{}, Manager: user,
-		SystemNamespace: o.namespace, Clock: real, Concurrency: o.concurrency,
+		SystemNamespace: o.namespace, Clock: now, Concurrency: o.concurrency,
 	}
 	return errors.Join(
 		events.SetupWithManager(ctx, mgr),
 		incidents.SetupWithManager(mgr),
-		(&controller.ClassificationPolicyReconciler{Client: mgr.GetClient(), Policies: policies, Clock: real}).SetupWithManager(mgr),
-		(&controller.ResponsePlanReconciler{Client: mgr.GetClient(), Guard: guard, Clock: real}).SetupWithManager(mgr),
-		(&controller.ResponsePlaybookReconciler{Client: mgr.GetClient(), Clock: real}).SetupWithManager(mgr),
-		(&controller.LessonLearnedReconciler{Client: mgr.GetClient(), Clock: real}).SetupWithManager(mgr),
+		(&controller.ClassificationPolicyReconciler{Client: mgr.GetClient(), Policies: policies, Clock: now}).SetupWithManager(mgr),
+		(&controller.ResponsePlanReconciler{Client: mgr.GetClient(), Guard: guard, Clock: now}).SetupWithManager(mgr),
+		(&controller.ResponsePlaybookReconciler{Client: mgr.GetClient(), Clock: now}).SetupWithManager(mgr),
+		(&controller.LessonLearnedReconciler{Client: mgr.GetClient(), Clock: now}).SetupWithManager(mgr),
 	)
 }
 

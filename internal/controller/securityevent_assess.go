@@ -46,7 +46,7 @@ func (r *SecurityEventReconciler) assess(ctx context.Context, event *v1alpha1.Se
 		By:       r.ManagerUser,
 		Now:      r.Clock.Now(),
 	})
-	if err != nil  {
+	if err != nil || wasRefused(last, &result) {
 		return nil, err
 	}
 	result.Record.Message = classify.Line(result.Record.Message+again, maxAssessmentMessage)

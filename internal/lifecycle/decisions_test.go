@@ -228,6 +228,23 @@ func TestSkipRetryComplete(t *testing.T) {
 	}
 }
 
+// TestRetryForEver retries a step more often than attempts are counted.
+func TestRetryForEver(t *testing.T) {
+	s := newSim(t, playbookOf(steps(isolateStep("isolate")), nil, nil), "a")
+	s.boundsEvery = 50
+	s.script = failing(VerbApply, "isolate", permanent("no rights"))
+	s.run()
+	for range 110 {
+		s.must(by(v1alpha1.DecisionRetryStep, "isolate", "jane"))
+	}
+	if got := s.step("isolate").Attempts; got != maxAttempts {
+		t.Errorf("attempts are %d, want %d", got, maxAttempts)
+	}
+	s.script = nil
+	s.must(by(v1alpha1.DecisionRetryStep, "isolate", "jane"))
+	s.want(v1alpha1.PhaseReview, "isolate=Succeeded")
+}
+
 func TestSkipAhead(t *testing.T) {
 	s := newSim(t, demo(), "a")
 	s.run()

@@ -162,7 +162,7 @@ func (m *machine) countEvents(count int64) {
 		return
 	}
 	if last := status.LastEventTime; last != nil && status.EventCount > 0 && !m.now.After(last.Time) {
-		m.recount = last.Time.Add(time.Second)
+		m.recount = last.Add(time.Second)
 		return
 	}
 	status.EventCount = count

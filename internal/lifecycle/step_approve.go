@@ -194,7 +194,6 @@ func (m *machine) approvalMessage(step *v1alpha1.IncidentStep, text *v1alpha1.Pl
 // awaitRelease waits for an approval of targets that a limit or protection holds.
 func (m *machine) awaitRelease(step *v1alpha1.IncidentStep) {
 	if step.State == v1alpha1.StepAwaitingApproval {
-		m.showHeld(step)
 		if m.late(step) && !strings.HasPrefix(step.Message, "overdue") {
 			step.Message = Cut("overdue: "+step.Message, 1024)
 			m.log(v1alpha1.TimelineEntry{Action: "Overdue", Outcome: "Escalated", Step: step.Name, Message: "nobody has decided about the targets that are held"})

@@ -174,6 +174,21 @@ func TestRetry(t *testing.T) {
 			t.Errorf("undo record is %q", got)
 		}
 	})
+	t.Run("plan again without a record", func(t *testing.T) {
+		s := newSim(t, playbookOf(steps(isolate), nil, steps(revertStep("release"))), "a")
+		s.script = func(work Work, _ *v1alpha1.IncidentStep, target *v1alpha1.StepTarget) Result {
+			switch {
+			case work.Verb == VerbPlan && target.Undo != "":
+				return Result{State: v1alpha1.TargetActing}
+			case work.Verb == VerbApply && target.Attempts == 0:
+				return Result{State: v1alpha1.TargetPending, Message: "another policy was added"}
+			}
+			return Result{}
+		}
+		s.run()
+		s.want(v1alpha1.PhaseReview, "isolate=Reverted")
+		s.wantDone("Undo isolate a") // by the first record
+	})
 	t.Run("plan again for ever", func(t *testing.T) {
 		s := newSim(t, playbookOf(steps(isolate), nil, nil), "a")
 		s.script = failing(VerbApply, "isolate", Result{State: v1alpha1.TargetPending, Message: "another policy was added"})
@@ -389,6 +404,21 @@ func TestParallel(t *testing.T) {
 	s.want(v1alpha1.PhaseContainment, "one=Running", "two=Succeeded", "three=Pending")
 	s.pass(time.Minute)
 	s.want(v1alpha1.PhaseReview, "one=Succeeded", "three=Succeeded")
+}
+
+// TestRevertBeside reverts in the same parallel group in which it is isolated: never
+// while the effect is being made, or it could be left standing.
+func TestRevertBeside(t *testing.T) {
+	s := newSim(t, playbookOf(steps(parallel(isolateStep("isolate"), "g"), parallel(revertStep("release"), "g")), nil, nil), "a")
+	s.script = failing(VerbApply, "isolate", Result{State: v1alpha1.TargetApplied, After: 10 * time.Second})
+	s.run()
+	s.want(v1alpha1.PhaseContainment, "isolate=Running", "release=Running")
+	s.wantNotDone("Undo isolate a")
+	s.pass(10 * time.Second)
+	s.want(v1alpha1.PhaseReview, "isolate=Reverted", "release=Succeeded")
+	if s.effects["isolate a"] {
+		t.Error("the isolation stands")
+	}
 }
 
 // TestManySteps has more to take down at once than one write may: it must go on with the next.

@@ -32,7 +32,7 @@ const (
 func TestKilled(t *testing.T) {
 	seed := seedOf(t)
 	t.Logf("FIREBREAK_SEED=%d repeats this run", seed)
-	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // moments need no secrecy
+	random := rand.New(rand.NewPCG(seed, 0))
 	cluster := harness.Get(t)
 	location := "file://" + t.TempDir()
 	store, err := evidence.OpenStore(t.Context(), location, "")
