@@ -110,6 +110,7 @@ bench: controlplane ## Measure against the budgets of the design, beside this ma
 
 .PHONY: build
 build: ## Build bin/manager, bin/receiver and bin/kubectl-firebreak.
+	@echo "Building Firebreak. The first time its libraries are compiled too, which takes some minutes."
 	$(GO_BUILD) -o bin/manager ./cmd/manager
 	$(GO_BUILD) -o bin/receiver ./cmd/receiver
 	$(GO_BUILD) -o bin/kubectl-firebreak ./cmd/kubectl-firebreak

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -70,6 +71,11 @@ func (run *incidentRun) gatherEvents(ctx context.Context, in *lifecycle.Input) e
 	if err := run.gatherOpeners(ctx, in); err != nil {
 		return err
 	}
+	// In the order in which they came, so that it does not depend on chance which of
+	// them a limit holds.
+	slices.SortFunc(in.Events, func(a, b v1alpha1.SecurityEvent) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+	})
 	for i := range list.Items {
 		assessment := &list.Items[i].Status.Assessment
 		if assessment.DecisionRef.Name != "" {

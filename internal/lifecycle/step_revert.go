@@ -36,14 +36,14 @@ func (m *machine) runRevert(index int, text *v1alpha1.PlaybookStep) {
 func (m *machine) undo(order []int) (open, undone int, failures []string) {
 	for _, index := range order {
 		other := &m.status.Steps[index]
+		if other.State == v1alpha1.StepRunning && m.ran[index] {
+			return open + 1, undone, failures // it is waited for
+		}
 		before := open
 		for i := range other.Targets {
 			target := &other.Targets[i]
 			switch {
-			case m.underWay(index, target):
-				if m.ran[index] {
-					open++
-				}
+			case underWay(other, target):
 			case target.State == v1alpha1.TargetReverted:
 				undone++
 			case target.State == v1alpha1.TargetReverting:
@@ -70,10 +70,10 @@ func (m *machine) undo(order []int) (open, undone int, failures []string) {
 	return open, undone, failures
 }
 
-// underWay says that an effect is being made right now: undoing it at the same time
-// could leave it standing. It is undone when its step is over.
-func (m *machine) underWay(index int, target *v1alpha1.StepTarget) bool {
-	return m.status.Steps[index].State == v1alpha1.StepRunning && (target.State == v1alpha1.TargetActing || target.State == v1alpha1.TargetApplied)
+// underWay says that an effect was being made when its step had to wait: undoing it now
+// could leave it standing. It is undone when the step is over.
+func underWay(step *v1alpha1.IncidentStep, target *v1alpha1.StepTarget) bool {
+	return step.State == v1alpha1.StepRunning && (target.State == v1alpha1.TargetActing || target.State == v1alpha1.TargetApplied)
 }
 
 // undoFailed begins the message of a target that could not be undone for good.

@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"testing"
@@ -29,7 +30,7 @@ func TestLoop(t *testing.T) {
 	cluster.StartManager(t)
 	receiver := cluster.StartReceiver(t)
 	t.Run("group", func(t *testing.T) {
-		for name, test := range map[string]func(*testing.T, *scene){
+		tests := map[string]func(*testing.T, *scene){
 			"from an alert to a closed incident": wholeLoop,
 			"strangers":                          refusesStrangers,
 			"no rule, then promoted":             deferredThenPromoted,
@@ -47,7 +48,9 @@ func TestLoop(t *testing.T) {
 			"thirty forged alerts":               forgedAlerts,
 			"a false positive":                   falsePositive,
 			"the red button":                     redButton,
-		} {
+		}
+		maps.Copy(tests, scenarios)
+		for name, test := range tests {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				test(t, newScene(t, cluster, receiver))
