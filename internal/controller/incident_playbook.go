@@ -147,7 +147,7 @@ func (run *incidentRun) draftLesson(ctx context.Context) error {
 	return nil
 }
 
-// PlaybookReady says whether a playbook can run.
+// playbookReady says whether a playbook can run.
 func playbookReady(playbook *v1alpha1.ResponsePlaybook) metav1.Condition {
 	condition := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonCompiled, ObservedGeneration: playbook.Generation}
 	if err := expression.CheckPlaybook(&playbook.Spec); err != nil {
