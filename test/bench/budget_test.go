@@ -3,6 +3,7 @@ package bench
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -28,6 +29,7 @@ func TestBudgets(t *testing.T) {
 	if os.Getenv(enabled) != "1" {
 		t.Skip(disabled)
 	}
+	t.Cleanup(func() { _ = os.RemoveAll(filepath.Dir(auditLog)) })
 	cluster := harness.Get(t)
 	cluster.StartManager(t, "--leader-elect=true", "--metrics-bind-address="+harness.FreeAddress(t))
 	receiver := cluster.StartReceiver(t)
@@ -147,12 +149,15 @@ type report struct {
 	rows, notes []string
 }
 
-func (r *report) row(what, measured, ratio, budget string, met bool) {
-	verdict := "met"
-	if !met {
-		verdict = "NOT MET"
+func (r *report) row(columns ...string) {
+	r.rows = append(r.rows, strings.Join(columns, "\t"))
+}
+
+func verdict(met bool) string {
+	if met {
+		return "met"
 	}
-	r.rows = append(r.rows, strings.Join([]string{what, measured, ratio, budget, verdict}, "\t"))
+	return "NOT MET"
 }
 
 func (r *report) latency(all []alertLatency) {
@@ -170,12 +175,12 @@ func (r *report) latency(all []alertLatency) {
 		value := percentile(took, wanted.share)
 		ratio := float64(value) / float64(r.base.p50)
 		r.row(fmt.Sprintf("alert to isolated pod, p%d", wanted.share), milliseconds(value), fmt.Sprintf("%.1f writes", ratio),
-			fmt.Sprintf("≤ %.0f writes", wanted.most), ratio <= wanted.most)
+			fmt.Sprintf("≤ %.0f writes", wanted.most), verdict(ratio <= wanted.most))
 	}
 	slices.Sort(writes)
 	slices.Sort(alongside)
 	median := writes[len(writes)/2]
-	r.row("writes on the way, median", fmt.Sprint(median), fmt.Sprintf("(%d more alongside)", alongside[len(alongside)/2]), "≤ 8", median <= 8)
+	r.row("writes on the way, median", fmt.Sprint(median), fmt.Sprintf("(%d more alongside)", alongside[len(alongside)/2]), "≤ 8", verdict(median <= 8))
 }
 
 // writes counts the writes on the way to the isolation, and those beside it.
@@ -195,8 +200,8 @@ func (l *alertLatency) writes() (path, alongside int) {
 func (r *report) burst(b burst) {
 	rate := float64(b.pods) / b.took.Seconds()
 	ratio := rate / r.base.rate
-	r.row(fmt.Sprintf("%d alerts at once", b.pods), fmt.Sprintf("%.1f isolated/s", rate), fmt.Sprintf("1/%.1f of raw", 1/ratio), "≥ 1/10 of raw", ratio >= 0.1)
-	r.row("  all isolated", fmt.Sprintf("%d in %.1f s", b.pods, b.took.Seconds()), fmt.Sprintf("received in %.1f s", b.received.Seconds()), "all", true)
+	r.row(fmt.Sprintf("%d alerts at once", b.pods), fmt.Sprintf("%.1f isolated/s", rate), fmt.Sprintf("1/%.1f of raw", 1/ratio), "≥ 1/10 of raw", verdict(ratio >= 0.1))
+	r.row("  all isolated", fmt.Sprintf("%d in %.1f s", b.pods, b.took.Seconds()), fmt.Sprintf("received in %.1f s", b.received.Seconds()), "all", verdict(true))
 	r.notes = append(r.notes, "processor time of each raw write: "+r.base.cpu,
 		"processor time of each alert until the last pod was isolated: "+b.isolated.each(b.pods),
 		"processor time of each alert until all was done: "+b.settled.each(b.pods))
@@ -208,7 +213,7 @@ func (r *report) burst(b burst) {
 			count["others"]++
 		}
 	}
-	r.row("  requests each", fmt.Sprintf("%.1f writes", float64(count["writes"])/float64(b.pods)), fmt.Sprintf("%.1f reads, reviews", float64(count["others"])/float64(b.pods)), "-", true)
+	r.row("  requests each", fmt.Sprintf("%.1f writes", float64(count["writes"])/float64(b.pods)), fmt.Sprintf("%.1f reads, reviews", float64(count["others"])/float64(b.pods)), "", "")
 }
 
 func (r *report) text() string {

@@ -140,8 +140,8 @@ func forgedRuns(t *testing.T, s *scene) {
 	}
 	s.FakePod(t, client.ObjectKey{Namespace: s.Target, Name: "real"}, harness.PodLabels("real"), nil)
 	s.alertBy(t, s.NewSender(t, "tetragon"), "real")
-	real := s.incidentAbout(t, "real")
-	s.until(t, real, "the real alert to be acted on", func(i *v1alpha1.Incident) bool { return isTrue(i.Status.Conditions, v1alpha1.ConditionContained) })
+	genuine := s.incidentAbout(t, "real")
+	s.until(t, genuine, "the real alert to be acted on", func(i *v1alpha1.Incident) bool { return isTrue(i.Status.Conditions, v1alpha1.ConditionContained) })
 
 	last := fmt.Sprintf("victim-%d", limit)
 	if s.isolated(t)[last] {
