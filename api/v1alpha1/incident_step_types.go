@@ -141,6 +141,20 @@ type Approver struct {
 	Time metav1.Time `json:"time,omitzero"`
 }
 
+// StepOutput is a value that a step has yielded for later ones.
+type StepOutput struct {
+	// name of the value.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Name string `json:"name,omitempty"`
+
+	// value is the value; what is longer was cut.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	Value *string `json:"value,omitempty"`
+}
+
 // IncidentStep is where one step of the playbook stands.
 type IncidentStep struct {
 	// name is the step's name in the playbook.
@@ -209,6 +223,15 @@ type IncidentStep struct {
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
 	Approvers []Approver `json:"approvers,omitempty"`
+
+	// outputs are what the step has yielded, for expressions of later steps:
+	// `steps.<name>.outputs.<output>`.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	Outputs []StepOutput `json:"outputs,omitempty"`
 
 	// targets are the objects the step acts on.
 	// +optional

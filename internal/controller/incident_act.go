@@ -83,7 +83,7 @@ func (run *incidentRun) urgentFirst(work []lifecycle.Work) []int {
 		order[i] = i
 	}
 	reads := func(i int) int {
-		if action := run.incident.Status.Steps[work[i].Step].Action; action == "collect" || action == "verify" {
+		if lifecycle.TraitOf(run.incident.Status.Steps[work[i].Step].Action).Reads {
 			return 1
 		}
 		return 0

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/lifecycle"
 )
 
 // CheckPlaybook finds everything in a playbook that the API server cannot: expressions
@@ -62,7 +63,7 @@ func checkStep(step *v1alpha1.PlaybookStep, before map[v1alpha1.StepName]*v1alph
 		switch {
 		case !ok:
 			problems = append(problems, &ReferenceError{fmt.Sprintf("`revert.steps` names %q: it must be a step that comes before this one", name)})
-		case target.Isolate == nil:
+		case !lifecycle.TraitOf(lifecycle.ActionOf(target)).Undoable:
 			problems = append(problems, &ReferenceError{fmt.Sprintf("`revert.steps` names %q: it must be a step that can be undone, such as 'isolate'", name)})
 		}
 	}

@@ -100,30 +100,6 @@ func StepOf(playbook *v1alpha1.ResponsePlaybookSpec, name string) *v1alpha1.Play
 	return nil
 }
 
-// ActionOf names the one action of a step.
-func ActionOf(step *v1alpha1.PlaybookStep) string {
-	switch {
-	case step.Collect != nil:
-		return "collect"
-	case step.Isolate != nil:
-		return "isolate"
-	case step.Delete != nil:
-		return "delete"
-	case step.Approve != nil:
-		return "approve"
-	case step.Task != nil:
-		return "task"
-	case step.Verify != nil:
-		return "verify"
-	case step.Wait != nil:
-		return "wait"
-	case step.Revert != nil:
-		return "revert"
-	default:
-		return "unknown"
-	}
-}
-
 // absorb takes in what further events say: how often, and about which objects. From
 // Review on no event joins any more, but one that came just before may still be counted.
 func (m *machine) absorb() {

@@ -32,19 +32,20 @@ type goal struct {
 	condition string
 	reached   string
 	time      func(*v1alpha1.IncidentTimes) **metav1.Time
-	// effects are the actions that reach the goal; empty means all but collecting.
-	effects []string
+	// contains says that only actions which contain reach the goal; otherwise all but
+	// collecting do.
+	contains bool
 	// shown are the actions that show that it was reached; empty means the effects.
 	shown []string
 }
 
 var goals = []goal{
 	{v1alpha1.PhaseContainment, v1alpha1.ConditionContained, "Contained",
-		func(t *v1alpha1.IncidentTimes) **metav1.Time { return &t.ContainedTime }, []string{"isolate", "delete", "task"}, nil},
+		func(t *v1alpha1.IncidentTimes) **metav1.Time { return &t.ContainedTime }, true, nil},
 	{v1alpha1.PhaseEradication, v1alpha1.ConditionEradicated, "Eradicated",
-		func(t *v1alpha1.IncidentTimes) **metav1.Time { return &t.EradicatedTime }, nil, nil},
+		func(t *v1alpha1.IncidentTimes) **metav1.Time { return &t.EradicatedTime }, false, nil},
 	{v1alpha1.PhaseRecovery, v1alpha1.ConditionRecovered, "Recovered",
-		func(t *v1alpha1.IncidentTimes) **metav1.Time { return &t.RecoveredTime }, nil, []string{"verify", "task"}},
+		func(t *v1alpha1.IncidentTimes) **metav1.Time { return &t.RecoveredTime }, false, []string{"verify", "task"}},
 }
 
 // conclude derives the conditions from the steps, and the phase from the conditions.
@@ -136,7 +137,7 @@ func (m *machine) reach(goal goal, steps []*v1alpha1.IncidentStep, passed []stri
 	case goal.phase == v1alpha1.PhaseContainment && m.status.OmittedResources > 0:
 		status, reason = metav1.ConditionFalse, v1alpha1.ReasonStepSkipped
 		message = fmt.Sprintf("%d objects beyond the %d that are kept were not acted on", m.status.OmittedResources, maxResources)
-	case len(goal.effects) > 0 && effects == 0:
+	case goal.contains && effects == 0:
 		status, reason, message = metav1.ConditionFalse, v1alpha1.ReasonNoTargets, "no step had an effect on any object"
 	case len(goal.shown) > 0 && effects == 0:
 		status, reason, message = metav1.ConditionFalse, v1alpha1.ReasonNotVerified, "no verify step and no task has shown it"
@@ -166,8 +167,8 @@ func (m *machine) stepsOf(phase v1alpha1.Phase) []*v1alpha1.IncidentStep {
 // matters says whether a step contributes to the goal: to contain, only what has an
 // effect does; elsewhere all steps do, but for collecting.
 func (m *machine) matters(goal goal, step *v1alpha1.IncidentStep) bool {
-	if len(goal.effects) > 0 {
-		return slices.Contains(goal.effects, step.Action)
+	if goal.contains {
+		return TraitOf(step.Action).Contains
 	}
 	return step.Action != "collect"
 }

@@ -53,7 +53,7 @@ func (m *machine) syncTargets() {
 // waivedForAll says that a person has decided against a step that cannot be undone: it
 // does not begin anew for what joins.
 func waivedForAll(step *v1alpha1.IncidentStep) bool {
-	return step.Action == "delete" && step.State == v1alpha1.StepSkipped && strings.HasPrefix(step.Message, skippedBy)
+	return TraitOf(step.Action).Destroys && step.State == v1alpha1.StepSkipped && strings.HasPrefix(step.Message, skippedBy)
 }
 
 // reopen begins a finished step anew. A step by which nothing was done because of its

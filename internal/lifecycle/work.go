@@ -11,6 +11,9 @@ type Verb string
 
 // The verbs, in the order in which a target meets them.
 const (
+	// VerbResolve finds the objects a step acts on, when more must be read for it than
+	// the incident's own objects. It writes nothing.
+	VerbResolve Verb = "Resolve"
 	// VerbPlan reads what the effect needs and what undoing it will need. It writes nothing.
 	VerbPlan Verb = "Plan"
 	// VerbApply makes the effect. It may be asked again after a crash.
@@ -41,6 +44,7 @@ type Result struct {
 	Work
 
 	// State is the target's state from here on. By verb:
+	//   Resolve: Succeeded (with Targets), Failed.
 	//   Plan:    Acting (go on), Gone, Failed, Succeeded (the effect is not needed).
 	//   Apply:   Succeeded, Applied (look again), Gone, Failed, Pending (undoing needs a
 	//            further record first: plan again; it counts as an attempt).
@@ -54,6 +58,10 @@ type Result struct {
 	Message string
 	// Undo is the record to keep before the effect is made; only of Plan.
 	Undo string
+	// Targets are the objects that were found; only of Resolve. Their State is not read.
+	Targets []v1alpha1.StepTarget
+	// Outputs are values for later steps; only of Apply and Observe that end Succeeded.
+	Outputs []v1alpha1.StepOutput
 	// Permanent says that trying again cannot help.
 	Permanent bool
 	// After is when to look again at an Applied target. Zero means one second.

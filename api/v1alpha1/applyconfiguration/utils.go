@@ -30,6 +30,8 @@ import (
 func ForKind(kind schema.GroupVersionKind) interface{} {
 	switch kind {
 	// Group=firebreak.dev, Version=v1alpha1
+	case v1alpha1.SchemeGroupVersion.WithKind("ApplyAction"):
+		return &apiv1alpha1.ApplyActionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ApproveAction"):
 		return &apiv1alpha1.ApproveActionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Approver"):
@@ -42,6 +44,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.AttackApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Awaiting"):
 		return &apiv1alpha1.AwaitingApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("BlockImageAction"):
+		return &apiv1alpha1.BlockImageActionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ClassificationPolicy"):
 		return &apiv1alpha1.ClassificationPolicyApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ClassificationPolicySpec"):
@@ -70,12 +74,16 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.DecisionSubjectApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("DeleteAction"):
 		return &apiv1alpha1.DeleteActionApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("DrainAction"):
+		return &apiv1alpha1.DrainActionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EventCounter"):
 		return &apiv1alpha1.EventCounterApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EventReference"):
 		return &apiv1alpha1.EventReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EventSource"):
 		return &apiv1alpha1.EventSourceApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("EvictAction"):
+		return &apiv1alpha1.EvictActionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Evidence"):
 		return &apiv1alpha1.EvidenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EvidenceOrigin"):
@@ -86,6 +94,10 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.EvidenceStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EvidenceTool"):
 		return &apiv1alpha1.EvidenceToolApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("HTTPAction"):
+		return &apiv1alpha1.HTTPActionApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("HTTPHeader"):
+		return &apiv1alpha1.HTTPHeaderApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Impact"):
 		return &apiv1alpha1.ImpactApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Incident"):
@@ -108,6 +120,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.IncidentTimesApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("IsolateAction"):
 		return &apiv1alpha1.IsolateActionApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("JobAction"):
+		return &apiv1alpha1.JobActionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("JournalRange"):
 		return &apiv1alpha1.JournalRangeApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("LessonLearned"):
@@ -118,6 +132,10 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.LessonLearnedStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("LessonMeasures"):
 		return &apiv1alpha1.LessonMeasuresApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("NamedExpression"):
+		return &apiv1alpha1.NamedExpressionApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("PatchAction"):
+		return &apiv1alpha1.PatchActionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PinnedPlaybook"):
 		return &apiv1alpha1.PinnedPlaybookApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PlanLessons"):
@@ -136,6 +154,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.PlaybookStepApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PolicyGeneration"):
 		return &apiv1alpha1.PolicyGenerationApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("QuarantineAction"):
+		return &apiv1alpha1.QuarantineActionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ResourceReference"):
 		return &apiv1alpha1.ResourceReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ResponsePlan"):
@@ -154,18 +174,30 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.RetryApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("RevertAction"):
 		return &apiv1alpha1.RevertActionApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("RevokeAccessAction"):
+		return &apiv1alpha1.RevokeAccessActionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("RoleSubject"):
 		return &apiv1alpha1.RoleSubjectApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("RollbackAction"):
+		return &apiv1alpha1.RollbackActionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("RootCause"):
 		return &apiv1alpha1.RootCauseApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ScaleAction"):
+		return &apiv1alpha1.ScaleActionApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("SecretKeyReference"):
+		return &apiv1alpha1.SecretKeyReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SecurityEvent"):
 		return &apiv1alpha1.SecurityEventApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SecurityEventSpec"):
 		return &apiv1alpha1.SecurityEventSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SecurityEventStatus"):
 		return &apiv1alpha1.SecurityEventStatusApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("StepOutput"):
+		return &apiv1alpha1.StepOutputApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("StepTarget"):
 		return &apiv1alpha1.StepTargetApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("TaintAction"):
+		return &apiv1alpha1.TaintActionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TaskAction"):
 		return &apiv1alpha1.TaskActionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TimelineEntry"):

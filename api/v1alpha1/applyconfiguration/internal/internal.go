@@ -37,6 +37,15 @@ func Parser() *typed.Parser {
 var parserOnce sync.Once
 var parser *typed.Parser
 var schemaYAML = typed.YAMLObject(`types:
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.ApplyAction
+  map:
+    fields:
+    - name: expression
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Expression
+    - name: object
+      type:
+        namedType: __untyped_atomic_
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.ApproveAction
   map:
     fields:
@@ -156,6 +165,13 @@ var schemaYAML = typed.YAMLObject(`types:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.AwaitingType
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.AwaitingType
   scalar: string
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.BlockImageAction
+  map:
+    fields:
+    - name: match
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.ImageMatch
+      default: Reference
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.Category
   scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.ChecklistItem
@@ -251,6 +267,18 @@ var schemaYAML = typed.YAMLObject(`types:
       default: 5000
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.ControlReference
   scalar: string
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.CordonAction
+  map:
+    elementType:
+      scalar: untyped
+      list:
+        elementType:
+          namedType: __untyped_atomic_
+        elementRelationship: atomic
+      map:
+        elementType:
+          namedType: __untyped_deduced_
+        elementRelationship: separable
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.Correlation
   map:
     fields:
@@ -381,6 +409,16 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: gracePeriodSeconds
       type:
         scalar: numeric
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.DrainAction
+  map:
+    fields:
+    - name: gracePeriodSeconds
+      type:
+        scalar: numeric
+    - name: unmanagedPods
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.UnmanagedPods
+      default: Keep
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.EventCounter
   map:
     fields:
@@ -414,6 +452,12 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: rule
       type:
         scalar: string
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.EvictAction
+  map:
+    fields:
+    - name: gracePeriodSeconds
+      type:
+        scalar: numeric
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.Evidence
   map:
     fields:
@@ -526,6 +570,57 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.Expression
   scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.FailurePolicy
+  scalar: string
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.HTTPAction
+  map:
+    fields:
+    - name: body
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Expression
+    - name: headers
+      type:
+        list:
+          elementType:
+            namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.HTTPHeader
+          elementRelationship: associative
+          keys:
+          - name
+    - name: method
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.HTTPMethod
+      default: POST
+    - name: outputs
+      type:
+        list:
+          elementType:
+            namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.NamedExpression
+          elementRelationship: associative
+          keys:
+          - name
+    - name: signatureFrom
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.SecretKeyReference
+    - name: url
+      type:
+        scalar: string
+    - name: urlFrom
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.SecretKeyReference
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.HTTPHeader
+  map:
+    fields:
+    - name: name
+      type:
+        scalar: string
+    - name: value
+      type:
+        scalar: string
+    - name: valueFrom
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.SecretKeyReference
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.HTTPMethod
+  scalar: string
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.ImageMatch
   scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.Impact
   map:
@@ -811,6 +906,14 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: nextTime
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: outputs
+      type:
+        list:
+          elementType:
+            namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.StepOutput
+          elementRelationship: associative
+          keys:
+          - name
     - name: phase
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Phase
@@ -902,6 +1005,20 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.TrafficVerdict
       default: Deny
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.JobAction
+  map:
+    fields:
+    - name: environment
+      type:
+        list:
+          elementType:
+            namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.NamedExpression
+          elementRelationship: associative
+          keys:
+          - name
+    - name: template
+      type:
+        namedType: __untyped_atomic_
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.JournalRange
   map:
     fields:
@@ -1017,12 +1134,30 @@ var schemaYAML = typed.YAMLObject(`types:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.LessonText
   scalar: string
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.NamedExpression
+  map:
+    fields:
+    - name: expression
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Expression
+    - name: name
+      type:
+        scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.NoTargetsPolicy
   scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.ObjectDetail
   scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.ObjectUID
   scalar: string
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.PatchAction
+  map:
+    fields:
+    - name: expression
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Expression
+    - name: fields
+      type:
+        namedType: __untyped_atomic_
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.Phase
   scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.PinnedPlaybook
@@ -1105,21 +1240,42 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.PlaybookStep
   map:
     fields:
+    - name: apply
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.ApplyAction
     - name: approve
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.ApproveAction
+    - name: blockImage
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.BlockImageAction
     - name: collect
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.CollectAction
+    - name: cordon
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.CordonAction
     - name: delete
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.DeleteAction
+    - name: drain
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.DrainAction
+    - name: evict
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.EvictAction
+    - name: http
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.HTTPAction
     - name: instructions
       type:
         scalar: string
     - name: isolate
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.IsolateAction
+    - name: job
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.JobAction
     - name: name
       type:
         scalar: string
@@ -1134,6 +1290,15 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: parallel
       type:
         scalar: string
+    - name: patch
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.PatchAction
+    - name: quarantine
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.QuarantineAction
+    - name: restart
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.RestartAction
     - name: retry
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Retry
@@ -1141,9 +1306,27 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: revert
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.RevertAction
+    - name: revokeAccess
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.RevokeAccessAction
+    - name: rollback
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.RollbackAction
+    - name: scale
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.ScaleAction
+    - name: suspend
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.SuspendAction
+    - name: taint
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.TaintAction
     - name: target
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.TargetKind
+    - name: targets
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Expression
     - name: task
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.TaskAction
@@ -1175,6 +1358,13 @@ var schemaYAML = typed.YAMLObject(`types:
   scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.ProtectedNamespace
   scalar: string
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.QuarantineAction
+  map:
+    fields:
+    - name: readopt
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.TrafficVerdict
+      default: Deny
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.Resolution
   scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.ResourceReference
@@ -1318,6 +1508,18 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: observedGeneration
       type:
         scalar: numeric
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.RestartAction
+  map:
+    elementType:
+      scalar: untyped
+      list:
+        elementType:
+          namedType: __untyped_atomic_
+        elementRelationship: atomic
+      map:
+        elementType:
+          namedType: __untyped_deduced_
+        elementRelationship: separable
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.Retry
   map:
     fields:
@@ -1338,6 +1540,12 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.StepName
           elementRelationship: atomic
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.RevokeAccessAction
+  map:
+    fields:
+    - name: subject
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Expression
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.RoleSubject
   map:
     fields:
@@ -1349,6 +1557,12 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.RoleSubjectKind
   scalar: string
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.RollbackAction
+  map:
+    fields:
+    - name: toRevision
+      type:
+        scalar: numeric
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.RootCause
   map:
     fields:
@@ -1360,6 +1574,21 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.RuleOutcome
   scalar: string
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.ScaleAction
+  map:
+    fields:
+    - name: replicas
+      type:
+        scalar: numeric
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.SecretKeyReference
+  map:
+    fields:
+    - name: key
+      type:
+        scalar: string
+    - name: name
+      type:
+        scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.SecurityEvent
   map:
     fields:
@@ -1471,6 +1700,15 @@ var schemaYAML = typed.YAMLObject(`types:
   scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.StepName
   scalar: string
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.StepOutput
+  map:
+    fields:
+    - name: name
+      type:
+        scalar: string
+    - name: value
+      type:
+        scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.StepState
   scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.StepTarget
@@ -1511,7 +1749,35 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.SubjectKind
   scalar: string
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.SuspendAction
+  map:
+    elementType:
+      scalar: untyped
+      list:
+        elementType:
+          namedType: __untyped_atomic_
+        elementRelationship: atomic
+      map:
+        elementType:
+          namedType: __untyped_deduced_
+        elementRelationship: separable
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.TLP
+  scalar: string
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.TaintAction
+  map:
+    fields:
+    - name: effect
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.TaintEffect
+      default: NoSchedule
+    - name: key
+      type:
+        scalar: string
+      default: firebreak.dev/incident
+    - name: value
+      type:
+        scalar: string
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.TaintEffect
   scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.TargetKind
   scalar: string
@@ -1577,6 +1843,8 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.TrafficVerdict
+  scalar: string
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.UnmanagedPods
   scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.VerifyAction
   map:
@@ -1765,6 +2033,18 @@ var schemaYAML = typed.YAMLObject(`types:
     elementRelationship: atomic
 - name: io.k8s.apimachinery.pkg.apis.meta.v1.Time
   scalar: untyped
+- name: io.k8s.apimachinery.pkg.runtime.RawExtension
+  map:
+    elementType:
+      scalar: untyped
+      list:
+        elementType:
+          namedType: __untyped_atomic_
+        elementRelationship: atomic
+      map:
+        elementType:
+          namedType: __untyped_deduced_
+        elementRelationship: separable
 - name: io.k8s.apimachinery.pkg.types.UID
   scalar: string
 - name: __untyped_atomic_

@@ -54,6 +54,9 @@ type IncidentStepApplyConfiguration struct {
 	Digest *string `json:"digest,omitempty"`
 	// approvers are who has approved the current attempt.
 	Approvers []ApproverApplyConfiguration `json:"approvers,omitempty"`
+	// outputs are what the step has yielded, for expressions of later steps:
+	// `steps.<name>.outputs.<output>`.
+	Outputs []StepOutputApplyConfiguration `json:"outputs,omitempty"`
 	// targets are the objects the step acts on.
 	Targets []StepTargetApplyConfiguration `json:"targets,omitempty"`
 }
@@ -169,6 +172,19 @@ func (b *IncidentStepApplyConfiguration) WithApprovers(values ...*ApproverApplyC
 			panic("nil value passed to WithApprovers")
 		}
 		b.Approvers = append(b.Approvers, *values[i])
+	}
+	return b
+}
+
+// WithOutputs adds the given value to the Outputs field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Outputs field.
+func (b *IncidentStepApplyConfiguration) WithOutputs(values ...*StepOutputApplyConfiguration) *IncidentStepApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithOutputs")
+		}
+		b.Outputs = append(b.Outputs, *values[i])
 	}
 	return b
 }

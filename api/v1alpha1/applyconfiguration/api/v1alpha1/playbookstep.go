@@ -34,6 +34,11 @@ type PlaybookStepApplyConfiguration struct {
 	When *apiv1alpha1.Expression `json:"when,omitempty"`
 	// target says which objects of the incident the step acts on.
 	Target *apiv1alpha1.TargetKind `json:"target,omitempty"`
+	// targets is a CEL expression over `incident`, `resources`, `variables` and `steps` that
+	// yields what the step acts on instead: a list of objects with `apiVersion`, `kind`,
+	// `name` and, but for cluster-scoped kinds, `namespace`. Each is read as the playbook's
+	// ServiceAccount and pinned by its UID.
+	Targets *apiv1alpha1.Expression `json:"targets,omitempty"`
 	// onNoTargets says what follows when there are none. Empty means 'Fail': a step
 	// that did nothing must not look like one that did.
 	OnNoTargets *apiv1alpha1.NoTargetsPolicy `json:"onNoTargets,omitempty"`
@@ -55,8 +60,55 @@ type PlaybookStepApplyConfiguration struct {
 	// isolate cuts the network of the target pods. It can be undone. Rights: get and
 	// patch pods; get, list, create, patch and delete networkpolicies; get the pods' owners.
 	Isolate *IsolateActionApplyConfiguration `json:"isolate,omitempty"`
+	// quarantine takes the target pods out of their workloads and Services by their labels:
+	// a clean replica starts, and this one stays for forensics. It can be undone, but for
+	// the labels of the workload. Rights: get and patch pods; list services; get the pods' owners.
+	Quarantine *QuarantineActionApplyConfiguration `json:"quarantine,omitempty"`
+	// scale sets the replicas of the target workloads. It can be undone. Rights: get the
+	// workloads, get and patch their `scale`.
+	Scale *ScaleActionApplyConfiguration `json:"scale,omitempty"`
+	// suspend stops a CronJob, a Job, a Flux Kustomization or HelmRelease, or an Argo CD
+	// Application from acting. It can be undone. Rights: get and patch on them.
+	Suspend *apiv1alpha1.SuspendAction `json:"suspend,omitempty"`
+	// cordon keeps new pods off the target nodes. It can be undone. Rights: get and patch nodes.
+	Cordon *apiv1alpha1.CordonAction `json:"cordon,omitempty"`
+	// drain cordons the target nodes and evicts their pods. The cordon can be undone, the
+	// evictions cannot. Rights: get and patch nodes; get and list pods; create pods/eviction;
+	// get daemonsets.
+	Drain *DrainActionApplyConfiguration `json:"drain,omitempty"`
+	// taint puts a taint on the target nodes. It can be undone. Rights: get and patch nodes.
+	Taint *TaintActionApplyConfiguration `json:"taint,omitempty"`
+	// revokeAccess takes a subject out of the RoleBindings and ClusterRoleBindings that name
+	// it. It can be undone. Rights: list and update on both, and `bind` on the roles to give
+	// them back: let a ServiceAccount of its own hold them.
+	RevokeAccess *RevokeAccessActionApplyConfiguration `json:"revokeAccess,omitempty"`
+	// blockImage has the API server refuse pods that run the target images, by a
+	// ValidatingAdmissionPolicy. It can be undone. Rights: get, create, patch and delete on
+	// validatingadmissionpolicies and their bindings.
+	BlockImage *BlockImageActionApplyConfiguration `json:"blockImage,omitempty"`
+	// patch changes fields of the targets by server-side apply. It can be undone. Rights: get
+	// and patch on them.
+	Patch *PatchActionApplyConfiguration `json:"patch,omitempty"`
+	// apply makes an object, or sets fields of one, by server-side apply. It can be undone.
+	// Rights: get, create, patch and delete on it.
+	Apply *ApplyActionApplyConfiguration `json:"apply,omitempty"`
 	// delete deletes the targets. It cannot be undone. Rights: get and delete on them.
 	Delete *DeleteActionApplyConfiguration `json:"delete,omitempty"`
+	// evict deletes the target pods as far as their PodDisruptionBudgets allow. It cannot be
+	// undone. Rights: get pods, create pods/eviction.
+	Evict *EvictActionApplyConfiguration `json:"evict,omitempty"`
+	// restart replaces all pods of the target workloads, as `kubectl rollout restart` does.
+	// It cannot be undone. Rights: get and patch on them.
+	Restart *apiv1alpha1.RestartAction `json:"restart,omitempty"`
+	// rollback takes the target workloads back to an earlier revision, as `kubectl rollout
+	// undo` does. It can be undone. Rights: get and patch on them; list replicasets or
+	// controllerrevisions.
+	Rollback *RollbackActionApplyConfiguration `json:"rollback,omitempty"`
+	// job runs a Job in the domain's namespace once, and keeps its output. Rights: get, create
+	// and delete jobs; list pods; get pods/log.
+	Job *JobActionApplyConfiguration `json:"job,omitempty"`
+	// http sends one signed HTTPS request. Rights: get on the Secrets it names.
+	HTTP *HTTPActionApplyConfiguration `json:"http,omitempty"`
 	// approve waits until people have approved what comes next.
 	Approve *ApproveActionApplyConfiguration `json:"approve,omitempty"`
 	// task asks a person to do something by hand.
@@ -96,6 +148,14 @@ func (b *PlaybookStepApplyConfiguration) WithWhen(value apiv1alpha1.Expression) 
 // If called multiple times, the Target field is set to the value of the last call.
 func (b *PlaybookStepApplyConfiguration) WithTarget(value apiv1alpha1.TargetKind) *PlaybookStepApplyConfiguration {
 	b.Target = &value
+	return b
+}
+
+// WithTargets sets the Targets field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Targets field is set to the value of the last call.
+func (b *PlaybookStepApplyConfiguration) WithTargets(value apiv1alpha1.Expression) *PlaybookStepApplyConfiguration {
+	b.Targets = &value
 	return b
 }
 
@@ -163,11 +223,131 @@ func (b *PlaybookStepApplyConfiguration) WithIsolate(value *IsolateActionApplyCo
 	return b
 }
 
+// WithQuarantine sets the Quarantine field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Quarantine field is set to the value of the last call.
+func (b *PlaybookStepApplyConfiguration) WithQuarantine(value *QuarantineActionApplyConfiguration) *PlaybookStepApplyConfiguration {
+	b.Quarantine = value
+	return b
+}
+
+// WithScale sets the Scale field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Scale field is set to the value of the last call.
+func (b *PlaybookStepApplyConfiguration) WithScale(value *ScaleActionApplyConfiguration) *PlaybookStepApplyConfiguration {
+	b.Scale = value
+	return b
+}
+
+// WithSuspend sets the Suspend field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Suspend field is set to the value of the last call.
+func (b *PlaybookStepApplyConfiguration) WithSuspend(value apiv1alpha1.SuspendAction) *PlaybookStepApplyConfiguration {
+	b.Suspend = &value
+	return b
+}
+
+// WithCordon sets the Cordon field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Cordon field is set to the value of the last call.
+func (b *PlaybookStepApplyConfiguration) WithCordon(value apiv1alpha1.CordonAction) *PlaybookStepApplyConfiguration {
+	b.Cordon = &value
+	return b
+}
+
+// WithDrain sets the Drain field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Drain field is set to the value of the last call.
+func (b *PlaybookStepApplyConfiguration) WithDrain(value *DrainActionApplyConfiguration) *PlaybookStepApplyConfiguration {
+	b.Drain = value
+	return b
+}
+
+// WithTaint sets the Taint field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Taint field is set to the value of the last call.
+func (b *PlaybookStepApplyConfiguration) WithTaint(value *TaintActionApplyConfiguration) *PlaybookStepApplyConfiguration {
+	b.Taint = value
+	return b
+}
+
+// WithRevokeAccess sets the RevokeAccess field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the RevokeAccess field is set to the value of the last call.
+func (b *PlaybookStepApplyConfiguration) WithRevokeAccess(value *RevokeAccessActionApplyConfiguration) *PlaybookStepApplyConfiguration {
+	b.RevokeAccess = value
+	return b
+}
+
+// WithBlockImage sets the BlockImage field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the BlockImage field is set to the value of the last call.
+func (b *PlaybookStepApplyConfiguration) WithBlockImage(value *BlockImageActionApplyConfiguration) *PlaybookStepApplyConfiguration {
+	b.BlockImage = value
+	return b
+}
+
+// WithPatch sets the Patch field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Patch field is set to the value of the last call.
+func (b *PlaybookStepApplyConfiguration) WithPatch(value *PatchActionApplyConfiguration) *PlaybookStepApplyConfiguration {
+	b.Patch = value
+	return b
+}
+
+// WithApply sets the Apply field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Apply field is set to the value of the last call.
+func (b *PlaybookStepApplyConfiguration) WithApply(value *ApplyActionApplyConfiguration) *PlaybookStepApplyConfiguration {
+	b.Apply = value
+	return b
+}
+
 // WithDelete sets the Delete field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Delete field is set to the value of the last call.
 func (b *PlaybookStepApplyConfiguration) WithDelete(value *DeleteActionApplyConfiguration) *PlaybookStepApplyConfiguration {
 	b.Delete = value
+	return b
+}
+
+// WithEvict sets the Evict field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Evict field is set to the value of the last call.
+func (b *PlaybookStepApplyConfiguration) WithEvict(value *EvictActionApplyConfiguration) *PlaybookStepApplyConfiguration {
+	b.Evict = value
+	return b
+}
+
+// WithRestart sets the Restart field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Restart field is set to the value of the last call.
+func (b *PlaybookStepApplyConfiguration) WithRestart(value apiv1alpha1.RestartAction) *PlaybookStepApplyConfiguration {
+	b.Restart = &value
+	return b
+}
+
+// WithRollback sets the Rollback field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Rollback field is set to the value of the last call.
+func (b *PlaybookStepApplyConfiguration) WithRollback(value *RollbackActionApplyConfiguration) *PlaybookStepApplyConfiguration {
+	b.Rollback = value
+	return b
+}
+
+// WithJob sets the Job field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Job field is set to the value of the last call.
+func (b *PlaybookStepApplyConfiguration) WithJob(value *JobActionApplyConfiguration) *PlaybookStepApplyConfiguration {
+	b.Job = value
+	return b
+}
+
+// WithHTTP sets the HTTP field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the HTTP field is set to the value of the last call.
+func (b *PlaybookStepApplyConfiguration) WithHTTP(value *HTTPActionApplyConfiguration) *PlaybookStepApplyConfiguration {
+	b.HTTP = value
 	return b
 }
 

@@ -1,0 +1,59 @@
+package v1alpha1
+
+// CordonAction keeps new pods off a node.
+type CordonAction struct{}
+
+// UnmanagedPods says what draining does about pods that nothing would start anew.
+// +kubebuilder:validation:Enum=Keep;Delete
+type UnmanagedPods string
+
+// What draining does about unmanaged pods.
+const (
+	// UnmanagedKeep leaves them, and the step fails.
+	UnmanagedKeep UnmanagedPods = "Keep"
+	// UnmanagedDelete evicts them too: they are lost.
+	UnmanagedDelete UnmanagedPods = "Delete"
+)
+
+// DrainAction cordons a node and evicts its pods. Pods of DaemonSets and static pods stay.
+type DrainAction struct {
+	// gracePeriodSeconds is how long each pod may take to end. Empty means the pod's own.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=86400
+	GracePeriodSeconds *int64 `json:"gracePeriodSeconds,omitempty"`
+
+	// unmanagedPods says what becomes of pods that nothing would start anew, and of pods
+	// with data in an emptyDir. Empty means 'Keep'.
+	// +optional
+	// +kubebuilder:default=Keep
+	UnmanagedPods UnmanagedPods `json:"unmanagedPods,omitempty"`
+}
+
+// TaintEffect is what a taint does to pods that do not tolerate it.
+// +kubebuilder:validation:Enum=NoSchedule;PreferNoSchedule;NoExecute
+type TaintEffect string
+
+// TaintAction puts a taint on a node.
+type TaintAction struct {
+	// key of the taint. Empty means 'firebreak.dev/incident'.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$`
+	// +kubebuilder:default="firebreak.dev/incident"
+	Key string `json:"key,omitempty"`
+
+	// value of the taint. Empty means none.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$`
+	Value string `json:"value,omitempty"`
+
+	// effect on pods that do not tolerate it. 'NoExecute' evicts those that run. Empty
+	// means 'NoSchedule'.
+	// +optional
+	// +kubebuilder:default=NoSchedule
+	Effect TaintEffect `json:"effect,omitempty"`
+}

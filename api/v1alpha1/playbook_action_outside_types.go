@@ -1,0 +1,127 @@
+package v1alpha1
+
+import "k8s.io/apimachinery/pkg/runtime"
+
+// NamedExpression is a value by a name.
+type NamedExpression struct {
+	// name of the value.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[A-Za-z_][A-Za-z0-9_]*$`
+	Name string `json:"name,omitempty"`
+
+	// expression is the CEL expression that yields it.
+	// +required
+	Expression Expression `json:"expression,omitempty"`
+}
+
+// SecretKeyReference names one value of a Secret of the domain's namespace. It is read
+// as the playbook's ServiceAccount.
+type SecretKeyReference struct {
+	// name of the Secret.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name,omitempty"`
+
+	// key in the Secret's data.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Key string `json:"key,omitempty"`
+}
+
+// JobAction runs a Job once.
+type JobAction struct {
+	// template is the Job: a batch/v1 JobSpec. Its pods run as the playbook's
+	// ServiceAccount or, when it says so, without a token; any other is refused, and so is
+	// a Secret that the playbook's ServiceAccount may not read.
+	// +required
+	// +kubebuilder:pruning:PreserveUnknownFields
+	// +kubebuilder:validation:Type=object
+	Template *runtime.RawExtension `json:"template,omitempty"`
+
+	// environment is added to every container: CEL expressions over `incident`, `object`
+	// (the target), `variables` and `steps` that yield strings. What came from an alert
+	// reaches a program only this way, never by its command line.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	Environment []NamedExpression `json:"environment,omitempty"`
+}
+
+// HTTPHeader is one header of a request.
+// +kubebuilder:validation:ExactlyOneOf=value;valueFrom
+type HTTPHeader struct {
+	// name of the header.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9-]+$`
+	Name string `json:"name,omitempty"`
+
+	// value of the header.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	Value string `json:"value,omitempty"`
+
+	// valueFrom is where the value is, when it is a secret.
+	// +optional
+	ValueFrom *SecretKeyReference `json:"valueFrom,omitempty"`
+}
+
+// HTTPMethod is the method of a request.
+// +kubebuilder:validation:Enum=GET;POST;PUT;PATCH;DELETE
+type HTTPMethod string
+
+// HTTPAction sends one HTTPS request.
+// +kubebuilder:validation:ExactlyOneOf=url;urlFrom
+type HTTPAction struct {
+	// method of the request. Empty means 'POST'.
+	// +optional
+	// +kubebuilder:default=POST
+	Method HTTPMethod `json:"method,omitempty"`
+
+	// url is where to. Only HTTPS, and only to hosts that the manager's `--egress-allow`
+	// names. No part of it comes from an alert.
+	// +optional
+	// +kubebuilder:validation:MaxLength=2048
+	// +kubebuilder:validation:Pattern=`^https://[^/?#@]+(/.*)?$`
+	URL string `json:"url,omitempty"`
+
+	// urlFrom is where the URL is, when it holds a secret.
+	// +optional
+	URLFrom *SecretKeyReference `json:"urlFrom,omitempty"`
+
+	// headers are added to the request.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	Headers []HTTPHeader `json:"headers,omitempty"`
+
+	// body is a CEL expression over `incident`, `object` (the target), `variables` and
+	// `steps`; what it yields is sent as JSON. Empty means the incident's name, title,
+	// severity and category, and the step.
+	// +optional
+	Body Expression `json:"body,omitempty"`
+
+	// signatureFrom is the key by which the body is signed: HMAC-SHA256, as hexadecimal
+	// digits in the header 'Firebreak-Signature'. Empty means no signature.
+	// +optional
+	SignatureFrom *SecretKeyReference `json:"signatureFrom,omitempty"`
+
+	// outputs are values for later steps: CEL expressions over `response` with `status`,
+	// `headers` and `body` (parsed, when it is JSON).
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	Outputs []NamedExpression `json:"outputs,omitempty"`
+}
