@@ -66,14 +66,15 @@ manifests: controller-gen ## Generate the CustomResourceDefinitions (config/crd/
 	@find config/crd/bases -name '*.yaml' ! -newer bin/.manifests.started -delete
 
 .PHONY: generate
-generate: controller-gen crd-ref-docs ## Generate deep copies, apply configurations and api/README.md from api/.
+generate: controller-gen crd-ref-docs manifests ## Generate deep copies, apply configurations, api/README.md and config/playbooks/README.md.
 	@touch bin/.generate.started
 	$(CONTROLLER_GEN) object:headerFile=hack/boilerplate.go.txt applyconfiguration:headerFile=hack/boilerplate.go.txt paths=./api/...
 	@find api -name '*.go' -path '*/applyconfiguration/*' ! -newer bin/.generate.started -delete
 	$(CRD_REF_DOCS) --source-path=api/v1alpha1 --config=hack/api-docs.yaml --renderer=markdown --output-path=api/README.md --log-level=ERROR
+	go run ./hack/actiondocs
 
 .PHONY: check-generated
-check-generated: ## Fail when what is generated is not what api/ says.
+check-generated: ## Fail when what is generated is not what api/ and internal/action say.
 	@MAKE="$(MAKE)" hack/check-generated.sh
 
 .PHONY: fmt
@@ -99,7 +100,7 @@ test: controlplane-test ## Run the tests on a real API server, with the race det
 	@hack/test.sh -timeout 40m ./...
 
 .PHONY: test-long
-test-long: controlplane-test ## Run the tests, and those that take long.
+test-long: controlplane-test ## Run the tests, those of faults at length: 600 kills of the manager and more.
 	@FIREBREAK_LONG=1 hack/test.sh -timeout 180m -count=1 ./...
 
 .PHONY: bench

@@ -19,6 +19,35 @@ const (
 	ReasonNotADomain = "NotADomain"
 )
 
+// Conditions of ResponsePlaybooks.
+const (
+	// ConditionAuthorized says whether the playbook's ServiceAccount holds the rights that
+	// its steps need. It is a warning: rights are asked for again where they are used.
+	ConditionAuthorized = "Authorized"
+	// ConditionReversible says whether the playbook undoes every containment it makes. It
+	// is a warning: what is not undone stays until a person undoes it.
+	ConditionReversible = "Reversible"
+
+	// ReasonEvidenceLoss surfaces on Ready when a step may destroy what was not collected before.
+	ReasonEvidenceLoss = "EvidenceLoss"
+	// ReasonInvalidTarget surfaces on Ready when a step's `targets` name kinds that its
+	// action cannot act on.
+	ReasonInvalidTarget = "InvalidTarget"
+	// ReasonServiceAccountNotFound surfaces on Ready when the playbook's ServiceAccount does not exist.
+	ReasonServiceAccountNotFound = "ServiceAccountNotFound"
+	// ReasonAllowed surfaces on Authorized when no right is missing.
+	ReasonAllowed = "Allowed"
+	// ReasonRightsMissing surfaces on Authorized when rights are missing; the message names them.
+	ReasonRightsMissing = "RightsMissing"
+	// ReasonNotAsked surfaces on Authorized when the API server could not be asked.
+	ReasonNotAsked = "NotAsked"
+	// ReasonAllReverted surfaces on Reversible when every containment is undone by a step,
+	// or there is none that could be.
+	ReasonAllReverted = "AllReverted"
+	// ReasonNotReverted surfaces on Reversible when a containment is undone by no step.
+	ReasonNotReverted = "NotReverted"
+)
+
 // Conditions of ResponsePlans.
 const (
 	// ConditionGuarded says whether the admission policies were proven to stand.
@@ -82,6 +111,19 @@ const (
 	// by itself.
 	ConditionStalled = "Stalled"
 
+	// ConditionContainmentDrifted says whether something takes an effect that must stand
+	// away again and again. It appears with the third loss.
+	ConditionContainmentDrifted = "ContainmentDrifted"
+
+	// ReasonDrifted surfaces on Contained, Eradicated and Recovered while an effect that
+	// must stand is lost, and on ContainmentDrifted when one was lost three times.
+	ReasonDrifted = "Drifted"
+	// ReasonNotWatched surfaces on ContainmentDrifted, as 'Unknown', when nobody can look
+	// whether the effects still stand.
+	ReasonNotWatched = "NotWatched"
+	// ReasonHolding surfaces on ContainmentDrifted when the effects stand again.
+	ReasonHolding = "Holding"
+
 	// ReasonInProgress surfaces when the phase's steps are being done.
 	ReasonInProgress = "InProgress"
 	// ReasonStepsDone surfaces when all steps of the phase are done.
@@ -98,6 +140,8 @@ const (
 	ReasonNotVerified = "NotVerified"
 	// ReasonNewTarget surfaces when an event has added an object that is not dealt with yet.
 	ReasonNewTarget = "NewTarget"
+	// ReasonDryRun surfaces when steps of the phase were only tried.
+	ReasonDryRun = "DryRun"
 	// ReasonReverted surfaces when a false positive's effects were undone.
 	ReasonReverted = "Reverted"
 	// ReasonByPerson surfaces when a person's Decision made it so.
@@ -151,6 +195,12 @@ const (
 	ReasonStale = "Stale"
 	// ReasonAlreadyDecided surfaces when there is nothing left to decide.
 	ReasonAlreadyDecided = "AlreadyDecided"
+	// ReasonNotAllowed surfaces when the playbook does not allow what was asked for.
+	ReasonNotAllowed = "NotAllowed"
+	// ReasonInvalid surfaces when what was asked for cannot be; the message says what must be.
+	ReasonInvalid = "Invalid"
+	// ReasonHadEffect surfaces when the playbook cannot be replaced any more.
+	ReasonHadEffect = "HadEffect"
 	// ReasonSamePerson surfaces when another person must approve.
 	ReasonSamePerson = "SamePerson"
 	// ReasonGateOpen surfaces when the incident cannot be closed yet; the message lists why.

@@ -1,6 +1,9 @@
 package v1alpha1
 
-import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+)
 
 // SubjectKind is the kind a Decision is about.
 // +kubebuilder:validation:Enum=Incident;SecurityEvent;ResponsePlan
@@ -28,7 +31,7 @@ type DecisionSubject struct {
 
 // DecisionType is what is decided. The RBAC verb needed on the subject is the
 // type in kebab-case, such as 'complete-task' on 'incidents'.
-// +kubebuilder:validation:Enum=Acknowledge;Approve;Reject;CompleteTask;SkipStep;RetryStep;Pause;Resume;SetSeverity;Note;Close;Promote;Dismiss;StopAutomation;ResumeAutomation
+// +kubebuilder:validation:Enum=Acknowledge;Approve;Reject;CompleteTask;SkipStep;RetryStep;Pause;Resume;SetSeverity;UsePlaybook;AddResource;RunAction;Note;Close;Promote;Dismiss;StopAutomation;ResumeAutomation
 type DecisionType string
 
 // The types of Decisions on an Incident.
@@ -52,6 +55,13 @@ const (
 	DecisionResume DecisionType = "Resume"
 	// DecisionSetSeverity changes the severity in force.
 	DecisionSetSeverity DecisionType = "SetSeverity"
+	// DecisionUsePlaybook pins another playbook, as long as none has had an effect.
+	DecisionUsePlaybook DecisionType = "UsePlaybook"
+	// DecisionAddResource makes an object one that the incident is about.
+	DecisionAddResource DecisionType = "AddResource"
+	// DecisionRunAction runs an action beside the playbook's steps: one of those that its
+	// `adHoc` names.
+	DecisionRunAction DecisionType = "RunAction"
 	// DecisionNote adds the reason to the timeline.
 	DecisionNote DecisionType = "Note"
 	// DecisionClose closes the incident.
@@ -81,8 +91,11 @@ const (
 // +kubebuilder:validation:XValidation:rule="self.type == 'Approve' ? has(self.digest) : !has(self.digest)",message="`digest` must be set for 'Approve' (copy it from the incident's `status.awaiting`), and for no other type"
 // +kubebuilder:validation:XValidation:rule="self.type == 'Close' ? has(self.resolution) : !has(self.resolution)",message="`resolution` must be set for 'Close', and for no other type"
 // +kubebuilder:validation:XValidation:rule="self.type == 'SetSeverity' ? has(self.severity) : (!has(self.severity) || self.type == 'Promote')",message="`severity` must be set for 'SetSeverity', may be set for 'Promote', and for no other type"
-// +kubebuilder:validation:XValidation:rule="self.type == 'Promote' || (!has(self.category) && !has(self.playbookRef))",message="`category` and `playbookRef` must not be set but for 'Promote'"
-// +kubebuilder:validation:XValidation:rule="!(self.type in ['Approve', 'Reject', 'SkipStep', 'Close', 'Dismiss', 'Note', 'StopAutomation']) || has(self.reason)",message="`reason` must say why for 'Approve', 'Reject', 'SkipStep', 'Close', 'Dismiss', 'Note' and 'StopAutomation'"
+// +kubebuilder:validation:XValidation:rule="self.type == 'Promote' || !has(self.category)",message="`category` must not be set but for 'Promote'"
+// +kubebuilder:validation:XValidation:rule="self.type == 'UsePlaybook' ? has(self.playbookRef) : (!has(self.playbookRef) || self.type == 'Promote')",message="`playbookRef` must be set for 'UsePlaybook', may be set for 'Promote', and for no other type"
+// +kubebuilder:validation:XValidation:rule="self.type == 'AddResource' ? has(self.resource) : !has(self.resource)",message="`resource` must be set for 'AddResource', and for no other type"
+// +kubebuilder:validation:XValidation:rule="self.type == 'RunAction' ? has(self.action) : !has(self.action)",message="`action` must be set for 'RunAction', and for no other type"
+// +kubebuilder:validation:XValidation:rule="!(self.type in ['Approve', 'Reject', 'SkipStep', 'UsePlaybook', 'AddResource', 'RunAction', 'Close', 'Dismiss', 'Note', 'StopAutomation']) || has(self.reason)",message="`reason` must say why for 'Approve', 'Reject', 'SkipStep', 'Close', 'UsePlaybook', 'AddResource', 'RunAction', 'Dismiss', 'Note' and 'StopAutomation'"
 type DecisionSpec struct {
 	// subject is what the Decision is about.
 	// +required
@@ -142,10 +155,22 @@ type DecisionSpec struct {
 	// +optional
 	Category Category `json:"category,omitempty"`
 
-	// playbookRef is the playbook of the incident that a Promote opens. Empty means
-	// that people answer by hand.
+	// playbookRef is the playbook of the incident that a Promote opens; empty means that
+	// people answer by hand. For a UsePlaybook it is the playbook to use from now on.
 	// +optional
 	PlaybookRef PlaybookReference `json:"playbookRef,omitzero"`
+
+	// resource is the object that an AddResource makes one of the incident's.
+	// +optional
+	Resource ResourceReference `json:"resource,omitzero"`
+
+	// action is what a RunAction does: a step as in a playbook, with exactly one action,
+	// such as {"target": "Pods", "collect": {}}. Its name is given by Firebreak. What must
+	// not be is refused when it is looked at.
+	// +optional
+	// +kubebuilder:pruning:PreserveUnknownFields
+	// +kubebuilder:validation:Type=object
+	Action *runtime.RawExtension `json:"action,omitempty"`
 
 	// resolution is how the incident ended.
 	// +optional

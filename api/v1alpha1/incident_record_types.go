@@ -42,6 +42,10 @@ type Awaiting struct {
 	// +optional
 	DueTime *metav1.Time `json:"dueTime,omitempty"`
 
+	// overdueTime is when it was found to be late. Empty while it is not.
+	// +optional
+	OverdueTime *metav1.Time `json:"overdueTime,omitempty"`
+
 	// message says what must be done, and shows what would happen.
 	// +required
 	// +kubebuilder:validation:MinLength=1

@@ -96,6 +96,25 @@ type StepTarget struct {
 	// +required
 	State TargetState `json:"state,omitempty"`
 
+	// approvedBy is who has approved actions on it although a limit or a protection held
+	// it. It counts for every step of the incident. Empty means nobody.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	ApprovedBy string `json:"approvedBy,omitempty"`
+
+	// confirmedBy is who has confirmed the step for this target, where the playbook's mode
+	// is 'Confirm'. Empty means nobody.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	ConfirmedBy string `json:"confirmedBy,omitempty"`
+
+	// mode is 'DryRun' when the effect is only tried. Empty means that it is made.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self == 'DryRun'",message="`mode` must be 'DryRun' or absent"
+	Mode ResponseMode `json:"mode,omitempty"`
+
 	// attempts is how often the effect was begun, at most 100.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
@@ -105,6 +124,17 @@ type StepTarget struct {
 	// nextTime is when it is tried or looked at again. Empty means at once.
 	// +optional
 	NextTime *metav1.Time `json:"nextTime,omitempty"`
+
+	// losses is how often something took the effect away although it must stand; each
+	// time it is made again. A person's RetryStep begins to count anew. At most 10000.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=10000
+	Losses int32 `json:"losses,omitempty"`
+
+	// lossTime is when it was found to be taken away the last time.
+	// +optional
+	LossTime *metav1.Time `json:"lossTime,omitempty"`
 
 	// proof says how sure it is that the effect works. Empty where nothing is to prove.
 	// +optional
@@ -224,6 +254,23 @@ type IncidentStep struct {
 	// +kubebuilder:validation:MaxItems=16
 	Approvers []Approver `json:"approvers,omitempty"`
 
+	// definition is the step's text, as JSON, when it is not in the playbook: a person has
+	// run it by RunAction. Empty otherwise.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=4096
+	Definition string `json:"definition,omitempty"`
+
+	// retriedBy are the last people who have begun the step anew: they do not count among
+	// several who must approve it.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=253
+	RetriedBy []string `json:"retriedBy,omitempty"`
+
 	// outputs are what the step has yielded, for expressions of later steps:
 	// `steps.<name>.outputs.<output>`.
 	// +optional
@@ -233,7 +280,16 @@ type IncidentStep struct {
 	// +kubebuilder:validation:MaxItems=16
 	Outputs []StepOutput `json:"outputs,omitempty"`
 
-	// targets are the objects the step acts on.
+	// resolvedResources is for how many of the incident's resources the targets were
+	// looked up, when the step looks for them beyond these. Empty means not yet, or that
+	// it does not.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=128
+	ResolvedResources *int32 `json:"resolvedResources,omitempty"`
+
+	// targets are the objects the step acts on. An action that acts on no object has the
+	// incident itself.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1

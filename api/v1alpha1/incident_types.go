@@ -167,6 +167,22 @@ type IncidentTimes struct {
 	ClosedTime *metav1.Time `json:"closedTime,omitempty"`
 }
 
+// IncidentMode says how an incident's playbook runs now.
+// +kubebuilder:validation:Enum=Enforce;Confirm;DryRun;Paused
+type IncidentMode string
+
+// The modes of incidents.
+const (
+	// ModeEnforce means that it writes.
+	ModeEnforce IncidentMode = "Enforce"
+	// ModeConfirm means that each step that writes waits for an approval.
+	ModeConfirm IncidentMode = "Confirm"
+	// ModeDryRun means that it only tries.
+	ModeDryRun IncidentMode = "DryRun"
+	// ModePaused means that it is stopped.
+	ModePaused IncidentMode = "Paused"
+)
+
 // PinnedPlaybook is the exact text of the playbook that runs.
 type PinnedPlaybook struct {
 	// name of the ResponsePlaybook.
@@ -191,6 +207,28 @@ type PinnedPlaybook struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	ServiceAccountName string `json:"serviceAccountName,omitempty"`
+
+	// hold says why everything it does waits for an approval: `limits.maxRunsPerHour` was
+	// reached when it was pinned. Empty means that it was not.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=512
+	Hold string `json:"hold,omitempty"`
+}
+
+// PhaseDeadline is by when a phase should be over.
+type PhaseDeadline struct {
+	// phase is the phase.
+	// +required
+	Phase Phase `json:"phase,omitempty"`
+
+	// dueTime is by when it should be over.
+	// +required
+	DueTime metav1.Time `json:"dueTime,omitzero"`
+
+	// overdueTime is when it was found not to be. Empty while it is not late.
+	// +optional
+	OverdueTime *metav1.Time `json:"overdueTime,omitempty"`
 }
 
 // IncidentStatus is where the incident stands and everything that was done.
@@ -241,17 +279,32 @@ type IncidentStatus struct {
 	// +optional
 	Playbook PinnedPlaybook `json:"playbook,omitzero"`
 
+	// mode is how the playbook runs now, by its own mode, the plan's `response` and what
+	// people have stopped. Empty until one is pinned.
+	// +optional
+	Mode IncidentMode `json:"mode,omitempty"`
+
 	// pausedBy says who has paused this incident's automation. Empty means that nobody has.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	PausedBy string `json:"pausedBy,omitempty"`
 
-	// steps are the steps of the playbook, in its order.
+	// phaseDeadlines are by when the phases that were entered should be over, where the
+	// playbook says so.
+	// +optional
+	// +listType=map
+	// +listMapKey=phase
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=3
+	PhaseDeadlines []PhaseDeadline `json:"phaseDeadlines,omitempty"`
+
+	// steps are the steps of the playbook, in its order; after them what people have run
+	// beside it.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
-	// +kubebuilder:validation:MaxItems=96
+	// +kubebuilder:validation:MaxItems=112
 	Steps []IncidentStep `json:"steps,omitempty"`
 
 	// awaiting is what a person must do now, the most pressing first.

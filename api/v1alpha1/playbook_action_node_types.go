@@ -1,6 +1,6 @@
 package v1alpha1
 
-// CordonAction keeps new pods off a node.
+// CordonAction keeps new pods off a node. What runs there goes on.
 type CordonAction struct{}
 
 // UnmanagedPods says what draining does about pods that nothing would start anew.
@@ -9,13 +9,15 @@ type UnmanagedPods string
 
 // What draining does about unmanaged pods.
 const (
-	// UnmanagedKeep leaves them, and the step fails.
+	// UnmanagedKeep leaves them; the others are evicted, and the step fails and names them.
 	UnmanagedKeep UnmanagedPods = "Keep"
 	// UnmanagedDelete evicts them too: they are lost.
 	UnmanagedDelete UnmanagedPods = "Delete"
 )
 
-// DrainAction cordons a node and evicts its pods. Pods of DaemonSets and static pods stay.
+// DrainAction cordons a node and evicts its pods, and waits until they have ended. Pods of
+// DaemonSets and static pods stay. So do pods of protected namespaces that the playbook's
+// limits do not name: the step then fails and names them.
 type DrainAction struct {
 	// gracePeriodSeconds is how long each pod may take to end. Empty means the pod's own.
 	// +optional
@@ -34,7 +36,8 @@ type DrainAction struct {
 // +kubebuilder:validation:Enum=NoSchedule;PreferNoSchedule;NoExecute
 type TaintEffect string
 
-// TaintAction puts a taint on a node.
+// TaintAction puts a taint on a node. A taint of the same key and effect that is there
+// gets the value of this one, and its own back when it is undone.
 type TaintAction struct {
 	// key of the taint. Empty means 'firebreak.dev/incident'.
 	// +optional

@@ -4,7 +4,7 @@ import "k8s.io/apimachinery/pkg/runtime"
 
 // RevokeAccessAction takes a subject out of role bindings.
 type RevokeAccessAction struct {
-	// subject is a CEL expression over `incident`, `variables` and `steps` that yields whom
+	// subject is a CEL expression over `incident`, `resources`, `variables` and `steps` that yields whom
 	// to take out: an object with `kind` ('User', 'Group' or 'ServiceAccount'), `name` and,
 	// for ServiceAccounts, `namespace`. Empty means the target ServiceAccounts.
 	// +optional
@@ -27,9 +27,10 @@ const (
 
 // BlockImageAction has the API server refuse pods that run an image.
 type BlockImageAction struct {
-	// match says what of the image is refused. A tag cannot be told by its digest before
-	// it was pulled: 'Digest' refuses only pods that name the digest, or that are bound to
-	// it by their name. Empty means 'Reference'.
+	// match says what of the image is refused. 'Reference' refuses the names by which the
+	// incident's pods call the image, and the digest that runs; 'Repository' every tag and
+	// digest of the repository. Which digest a tag stands for the API server does not know:
+	// 'Digest' refuses only pods that name the digest. Empty means 'Reference'.
 	// +optional
 	// +kubebuilder:default=Reference
 	Match ImageMatch `json:"match,omitempty"`
@@ -39,14 +40,16 @@ type BlockImageAction struct {
 // +kubebuilder:validation:ExactlyOneOf=fields;expression
 type PatchAction struct {
 	// fields are the fields to set, as the object has them from its root, such as
-	// {"spec": {"paused": true}}; not apiVersion, kind, status nor a name.
+	// {"spec": {"paused": true}}; of the metadata only labels and annotations, and not
+	// apiVersion, kind and status. Null is refused: a field can be set, not taken away.
 	// +optional
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +kubebuilder:validation:Type=object
 	Fields *runtime.RawExtension `json:"fields,omitempty"`
 
-	// expression is a CEL expression over `incident`, `object` (the target as it is now),
-	// `variables` and `steps` that yields these fields.
+	// expression is a CEL expression over `incident`, `resources`, `object` (the target as
+	// it is now), `variables` and `steps` that yields these fields. It is evaluated once,
+	// before the first write.
 	// +optional
 	Expression Expression `json:"expression,omitempty"`
 }
@@ -54,14 +57,15 @@ type PatchAction struct {
 // ApplyAction makes an object or sets fields of one.
 // +kubebuilder:validation:ExactlyOneOf=object;expression
 type ApplyAction struct {
-	// object is the object to apply, with apiVersion, kind and metadata.name.
+	// object is the object to apply, with apiVersion, kind, metadata.name and, for kinds
+	// in namespaces, metadata.namespace; of the other metadata only labels and annotations.
 	// +optional
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +kubebuilder:validation:Type=object
 	Object *runtime.RawExtension `json:"object,omitempty"`
 
 	// expression is a CEL expression over `incident`, `resources`, `variables` and `steps`
-	// that yields the object.
+	// that yields the object. It is evaluated once, before the first write.
 	// +optional
 	Expression Expression `json:"expression,omitempty"`
 }

@@ -34,17 +34,21 @@ type SecretKeyReference struct {
 
 // JobAction runs a Job once.
 type JobAction struct {
-	// template is the Job: a batch/v1 JobSpec. Its pods run as the playbook's
-	// ServiceAccount or, when it says so, without a token; any other is refused, and so is
-	// a Secret that the playbook's ServiceAccount may not read.
+	// template is the Job: a batch/v1 JobSpec; a field that no Job has is refused. Its
+	// pods run as the playbook's ServiceAccount or, with `automountServiceAccountToken:
+	// false`, without a token; any other is refused, and so are Secrets, ConfigMaps and
+	// PersistentVolumeClaims that it may not get. Empty `backoffLimit` means 0;
+	// `activeDeadlineSeconds` is at most the step's timeout; `ttlSecondsAfterFinished` is
+	// refused: the Job stays until the incident is deleted.
 	// +required
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +kubebuilder:validation:Type=object
 	Template *runtime.RawExtension `json:"template,omitempty"`
 
-	// environment is added to every container: CEL expressions over `incident`, `object`
-	// (the target), `variables` and `steps` that yield strings. What came from an alert
-	// reaches a program only this way, never by its command line.
+	// environment is added to every container: CEL expressions over `incident`,
+	// `resources`, `object` (the target, when there is one), `variables` and `steps` that
+	// yield strings. What came from an alert reaches a program only this way, never by its
+	// command line: `$(NAME)` of it in the template is refused.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
@@ -89,6 +93,7 @@ type HTTPAction struct {
 	// url is where to. Only HTTPS, and only to hosts that the manager's `--egress-allow`
 	// names. No part of it comes from an alert.
 	// +optional
+	// +kubebuilder:validation:MinLength=9
 	// +kubebuilder:validation:MaxLength=2048
 	// +kubebuilder:validation:Pattern=`^https://[^/?#@]+(/.*)?$`
 	URL string `json:"url,omitempty"`
@@ -105,19 +110,23 @@ type HTTPAction struct {
 	// +kubebuilder:validation:MaxItems=16
 	Headers []HTTPHeader `json:"headers,omitempty"`
 
-	// body is a CEL expression over `incident`, `object` (the target), `variables` and
-	// `steps`; what it yields is sent as JSON. Empty means the incident's name, title,
-	// severity and category, and the step.
+	// body is a CEL expression over `incident`, `resources`, `object` (the target, when
+	// there is one), `variables` and `steps`; what it yields is sent as JSON. Empty means
+	// the incident's name, namespace, title, severity and category, and the step; for
+	// 'GET' and 'DELETE' it means no body.
 	// +optional
 	Body Expression `json:"body,omitempty"`
 
-	// signatureFrom is the key by which the body is signed: HMAC-SHA256, as hexadecimal
-	// digits in the header 'Firebreak-Signature'. Empty means no signature.
+	// signatureFrom is the key by which the request is signed: the header
+	// 'Firebreak-Signature' holds the HMAC-SHA256, as hexadecimal digits, over the value of
+	// the header 'Firebreak-Timestamp' (seconds since 1970), a full stop and the body.
+	// Empty means no signature.
 	// +optional
 	SignatureFrom *SecretKeyReference `json:"signatureFrom,omitempty"`
 
 	// outputs are values for later steps: CEL expressions over `response` with `status`,
-	// `headers` and `body` (parsed, when it is JSON).
+	// `headers` (by their names in small letters) and `body` (parsed, when it is JSON).
+	// What is no text is kept as JSON.
 	// +optional
 	// +listType=map
 	// +listMapKey=name

@@ -67,31 +67,6 @@ type CollectAction struct {
 	Events Inclusion `json:"events,omitempty"`
 }
 
-// IsolateAction cuts the network of a pod.
-type IsolateAction struct {
-	// ingress says whether connections to the pod are cut. Empty means 'Deny'.
-	// +optional
-	// +kubebuilder:default=Deny
-	Ingress TrafficVerdict `json:"ingress,omitempty"`
-
-	// egress says whether connections from the pod are cut. Empty means 'Deny'.
-	// +optional
-	// +kubebuilder:default=Deny
-	Egress TrafficVerdict `json:"egress,omitempty"`
-
-	// dns says whether name resolution is cut too: DNS is a way out. Empty means 'Deny'.
-	// +optional
-	// +kubebuilder:default=Deny
-	DNS TrafficVerdict `json:"dns,omitempty"`
-
-	// readopt says whether undoing gives the pod back the labels its workload selects
-	// by. With 'Allow' the workload takes the pod back, and a clean replica is deleted
-	// in its place. Empty means 'Deny'.
-	// +optional
-	// +kubebuilder:default=Deny
-	Readopt TrafficVerdict `json:"readopt,omitempty"`
-}
-
 // DeleteAction deletes the target.
 type DeleteAction struct {
 	// gracePeriodSeconds is how long a pod may take to end. Empty means the pod's own.

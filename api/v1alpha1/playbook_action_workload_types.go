@@ -1,6 +1,7 @@
 package v1alpha1
 
-// QuarantineAction takes a pod out of its workload and its Services.
+// QuarantineAction takes a pod out of its workload and its Services. A pod of a StatefulSet
+// is refused: no clean one can start while it is there under its name.
 type QuarantineAction struct {
 	// readopt says whether undoing gives the pod back the labels its workload selects
 	// by. With 'Allow' the workload takes the pod back, and a clean replica is deleted
@@ -12,17 +13,20 @@ type QuarantineAction struct {
 
 // ScaleAction sets the replicas of a workload.
 type ScaleAction struct {
-	// replicas is how many it is to have; 0 stops it.
+	// replicas is how many it is to have. 0 stops it, and with it a HorizontalPodAutoscaler;
+	// any other number is refused where there is one, which would undo it.
 	// +required
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=10000
 	Replicas *int32 `json:"replicas,omitempty"`
 }
 
-// SuspendAction stops what starts or reconciles other things.
+// SuspendAction stops what starts or reconciles other things. What it has started or
+// applied goes on, but for the pods of a Job.
 type SuspendAction struct{}
 
-// EvictAction deletes a pod as far as its PodDisruptionBudgets allow.
+// EvictAction deletes a pod as far as its PodDisruptionBudgets allow; what they do not
+// allow yet is tried again until the step's timeout.
 type EvictAction struct {
 	// gracePeriodSeconds is how long a pod may take to end. Empty means the pod's own.
 	// +optional
@@ -31,14 +35,16 @@ type EvictAction struct {
 	GracePeriodSeconds *int64 `json:"gracePeriodSeconds,omitempty"`
 }
 
-// RestartAction replaces all pods of a Deployment, StatefulSet or DaemonSet.
+// RestartAction replaces all pods of a Deployment, StatefulSet or DaemonSet, and waits
+// until that is done.
 type RestartAction struct{}
 
 // RollbackAction takes a Deployment, StatefulSet or DaemonSet back to an earlier revision.
 type RollbackAction struct {
 	// toRevision is the number of the revision, as `kubectl rollout history` shows it.
-	// Empty means the one before the present.
+	// Empty means the one before the present, unless another incident has taken the
+	// workload back already: that is refused.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
-	ToRevision *int64 `json:"toRevision,omitempty"`
+	ToRevision int64 `json:"toRevision,omitempty"`
 }

@@ -69,6 +69,7 @@ type Retry struct {
 // +kubebuilder:validation:XValidation:rule="has(self.target) || has(self.targets) || !(has(self.collect) || has(self.isolate) || has(self.quarantine) || has(self.scale) || has(self.suspend) || has(self.cordon) || has(self.drain) || has(self.taint) || has(self.blockImage) || has(self.patch) || has(self.delete) || has(self.evict) || has(self.restart) || has(self.rollback) || (has(self.verify) && has(self.verify.expression)))",message="`target` or `targets` must be set: this action acts on objects"
 // +kubebuilder:validation:XValidation:rule="!(has(self.target) || has(self.targets)) || !(has(self.apply) || has(self.approve) || has(self.task) || has(self.wait) || has(self.revert) || (has(self.verify) && has(self.verify.noEventsFor)))",message="`target` and `targets` must not be set for actions that act on no object"
 // +kubebuilder:validation:XValidation:rule="!has(self.target) || !(has(self.isolate) || has(self.quarantine) || has(self.evict)) || self.target == 'Pods' || (has(self.isolate) && self.target == 'Workloads')",message="`target` must be 'Pods' for 'quarantine' and 'evict', and 'Pods' or 'Workloads' for 'isolate'"
+// +kubebuilder:validation:XValidation:rule="!has(self.isolate) || !has(self.isolate.survivingConnections) || self.isolate.survivingConnections != 'Delete' || !has(self.target) || self.target == 'Pods'",message="`target` must be 'Pods' for 'isolate' with `survivingConnections: Delete`"
 // +kubebuilder:validation:XValidation:rule="!has(self.target) || !(has(self.scale) || has(self.suspend) || has(self.restart) || has(self.rollback)) || self.target == 'Workloads'",message="`target` must be 'Workloads' for 'scale', 'suspend', 'restart' and 'rollback'"
 // +kubebuilder:validation:XValidation:rule="!has(self.target) || !(has(self.cordon) || has(self.drain) || has(self.taint)) || self.target == 'Nodes'",message="`target` must be 'Nodes' for 'cordon', 'drain' and 'taint'"
 // +kubebuilder:validation:XValidation:rule="!has(self.target) || (has(self.blockImage) == (self.target == 'Images'))",message="`target` must be 'Images' for 'blockImage', and for nothing else"
@@ -139,8 +140,9 @@ type PlaybookStep struct {
 	// +optional
 	Collect *CollectAction `json:"collect,omitempty"`
 
-	// isolate cuts the network of the target pods. It can be undone. Rights: get and
-	// patch pods; get, list, create, patch and delete networkpolicies; get the pods' owners.
+	// isolate cuts the network of the target pods, or of all pods of the target workloads.
+	// It can be undone. Rights: get and patch pods; get, list, create, patch and delete
+	// networkpolicies; get the pods' owners; for workloads list pods.
 	// +optional
 	Isolate *IsolateAction `json:"isolate,omitempty"`
 
@@ -151,7 +153,8 @@ type PlaybookStep struct {
 	Quarantine *QuarantineAction `json:"quarantine,omitempty"`
 
 	// scale sets the replicas of the target workloads. It can be undone. Rights: get the
-	// workloads, get and patch their `scale`.
+	// workloads, get and patch their `scale`; for more than 0 replicas list
+	// horizontalpodautoscalers.
 	// +optional
 	Scale *ScaleAction `json:"scale,omitempty"`
 
@@ -165,8 +168,8 @@ type PlaybookStep struct {
 	Cordon *CordonAction `json:"cordon,omitempty"`
 
 	// drain cordons the target nodes and evicts their pods. The cordon can be undone, the
-	// evictions cannot. Rights: get and patch nodes; get and list pods; create pods/eviction;
-	// get daemonsets.
+	// evictions cannot. Rights: get and patch nodes; list pods, create pods/eviction and
+	// get daemonsets in the whole cluster.
 	// +optional
 	Drain *DrainAction `json:"drain,omitempty"`
 
@@ -175,8 +178,8 @@ type PlaybookStep struct {
 	Taint *TaintAction `json:"taint,omitempty"`
 
 	// revokeAccess takes a subject out of the RoleBindings and ClusterRoleBindings that name
-	// it. It can be undone. Rights: list and update on both, and `bind` on the roles to give
-	// them back: let a ServiceAccount of its own hold them.
+	// it. It can be undone. Rights: get, list and update on both in the whole cluster, and
+	// `bind` on the roles: let a ServiceAccount of its own hold them.
 	// +optional
 	RevokeAccess *RevokeAccessAction `json:"revokeAccess,omitempty"`
 
@@ -216,8 +219,8 @@ type PlaybookStep struct {
 	// +optional
 	Rollback *RollbackAction `json:"rollback,omitempty"`
 
-	// job runs a Job in the domain's namespace once, and keeps its output. Rights: get, create
-	// and delete jobs; list pods; get pods/log.
+	// job runs a Job in the domain's namespace once, and keeps its output. Rights, all there:
+	// get and create jobs; list pods; get pods/log; get on what its pods refer to.
 	// +optional
 	Job *JobAction `json:"job,omitempty"`
 

@@ -6,13 +6,15 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 const ResponsePlanName = "default"
 
 // ResponseMode says whether playbooks run.
-// +kubebuilder:validation:Enum=Enforce;Paused
+// +kubebuilder:validation:Enum=Enforce;DryRun;Paused
 type ResponseMode string
 
 // The response modes.
 const (
 	// ResponseEnforce lets playbooks run.
 	ResponseEnforce ResponseMode = "Enforce"
+	// ResponseDryRun makes every write of every playbook a server-side dry run.
+	ResponseDryRun ResponseMode = "DryRun"
 	// ResponsePaused stops them at once; what is isolated stays isolated.
 	ResponsePaused ResponseMode = "Paused"
 )
@@ -79,7 +81,9 @@ type ResponsePlanSpec struct {
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
 	ServiceAccountName string `json:"serviceAccountName,omitempty"`
 
-	// response says whether playbooks run. Empty means 'Enforce'.
+	// response says whether playbooks run, also those that run already. 'DryRun' only
+	// tries: what was done before stays, and is neither undone nor made again. Empty means
+	// 'Enforce'.
 	// +optional
 	// +kubebuilder:default=Enforce
 	Response ResponseMode `json:"response,omitempty"`

@@ -4,6 +4,13 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // PlaybookPhase holds the steps of one phase.
 type PlaybookPhase struct {
+	// within is how long the phase may take, from when it is entered. Passing it is said
+	// on the timeline and in the incident's 'Stalled' condition; nothing is stopped by it.
+	// Empty means as long as its steps do.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('8760h')",message="`within` must be from '1s' to '8760h', such as '30m'"
+	Within *metav1.Duration `json:"within,omitempty"`
+
 	// steps are done in order; neighbours of one parallel group at the same time.
 	// +required
 	// +listType=map
@@ -13,10 +20,58 @@ type PlaybookPhase struct {
 	Steps []PlaybookStep `json:"steps,omitempty"`
 }
 
+// PlaybookMode says how a playbook writes.
+// +kubebuilder:validation:Enum=Enforce;Confirm;DryRun
+type PlaybookMode string
+
+// The playbook modes.
+const (
+	// PlaybookEnforce writes.
+	PlaybookEnforce PlaybookMode = "Enforce"
+	// PlaybookConfirm waits before each step that writes until a person has approved what
+	// would be done.
+	PlaybookConfirm PlaybookMode = "Confirm"
+	// PlaybookDryRun makes every write a server-side dry run.
+	PlaybookDryRun PlaybookMode = "DryRun"
+)
+
+// ActionName is the name of an action that people may run beside a playbook.
+// +kubebuilder:validation:Enum=collect;isolate;quarantine;scale;suspend;cordon;drain;taint;revokeAccess;blockImage;patch;apply;delete;evict;restart;rollback;job;http;revert
+type ActionName string
+
 // ProtectedNamespace is the name of a namespace.
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=63
 type ProtectedNamespace string
+
+// PlaybookScope says where a playbook is meant to act.
+type PlaybookScope struct {
+	// namespaces are those in which the playbook's ServiceAccount needs its rights. Empty
+	// means all of them, and rights in the whole cluster.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	Namespaces []ScopeNamespace `json:"namespaces,omitempty"`
+}
+
+// ScopeNamespace is the name of a namespace.
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=63
+// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+type ScopeNamespace string
+
+// EvidenceLossPolicy says whether evidence may be lost.
+// +kubebuilder:validation:Enum=Allow;Deny
+type EvidenceLossPolicy string
+
+// The evidence loss policies.
+const (
+	// EvidenceLossAllow lets a playbook destroy before it collects.
+	EvidenceLossAllow EvidenceLossPolicy = "Allow"
+	// EvidenceLossDeny keeps such a playbook from being Ready.
+	EvidenceLossDeny EvidenceLossPolicy = "Deny"
+)
 
 // PlaybookLimits bound what a playbook does without a person. What is beyond waits
 // for approval. They count for each submitter and rule, so that forged alerts cannot
@@ -71,6 +126,43 @@ type ResponsePlaybookSpec struct {
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
 	ServiceAccountName string `json:"serviceAccountName,omitempty"`
 
+	// variables are values for the expressions of all steps, as `variables.<name>`: CEL
+	// expressions over `incident`, `resources` and the variables before them. They are
+	// evaluated each time they are needed.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	Variables []NamedExpression `json:"variables,omitempty"`
+
+	// scope says where the playbook is meant to act.
+	// +optional
+	Scope PlaybookScope `json:"scope,omitzero"`
+
+	// evidenceLoss says whether the playbook may destroy what it has not collected
+	// before. With 'Deny' such a playbook is not Ready. Empty means 'Deny'.
+	// +optional
+	// +kubebuilder:default=Deny
+	EvidenceLoss EvidenceLossPolicy `json:"evidenceLoss,omitempty"`
+
+	// mode says how the playbook writes. 'Confirm' waits before each step that writes until
+	// a person has approved it; 'DryRun' only tries: every write is a server-side dry run,
+	// `http` and `job` are rendered and not sent, and what would follow from the effects is
+	// skipped. Empty means 'Enforce'.
+	// +optional
+	// +kubebuilder:default=Enforce
+	Mode PlaybookMode `json:"mode,omitempty"`
+
+	// adHoc are the actions that a person may run beside the steps, by a RunAction Decision:
+	// under the same ServiceAccount and limits, undone and recorded like a step. Empty
+	// means none.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	AdHoc []ActionName `json:"adHoc,omitempty"`
+
 	// limits bound what the playbook does without a person.
 	// +optional
 	// +kubebuilder:default={}
@@ -91,7 +183,8 @@ type ResponsePlaybookSpec struct {
 
 // ResponsePlaybookStatus says whether the playbook can be run.
 type ResponsePlaybookStatus struct {
-	// conditions are Ready: every expression compiles and every step it names exists.
+	// conditions are Ready: it can be run; Authorized: its ServiceAccount holds the rights
+	// its steps need (a warning); and Reversible: it undoes what it does (a warning).
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -113,6 +206,7 @@ type ResponsePlaybookStatus struct {
 // +kubebuilder:printcolumn:name=ServiceAccount,type=string,JSONPath=`.spec.serviceAccountName`
 // +kubebuilder:printcolumn:name=Ready,type=string,JSONPath=`.status.conditions[?(@.type=='Ready')].status`
 // +kubebuilder:printcolumn:name=Reason,type=string,JSONPath=`.status.conditions[?(@.type=='Ready')].reason`
+// +kubebuilder:printcolumn:name=Authorized,type=string,JSONPath=`.status.conditions[?(@.type=='Authorized')].status`
 // +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name=Description,type=string,JSONPath=`.spec.description`,priority=1
 type ResponsePlaybook struct {

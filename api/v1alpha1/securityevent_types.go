@@ -137,6 +137,13 @@ type EventCounter struct {
 	// lastObservedTime is when the last of them was seen, by the reporter's clock.
 	// +optional
 	LastObservedTime *metav1.Time `json:"lastObservedTime,omitempty"`
+
+	// sequence is the highest of the numbers, which the receiver gives the reports it takes,
+	// that is in count. By it a receiver that was killed knows what it has counted. It never
+	// falls. Empty means that none was numbered.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	Sequence int64 `json:"sequence,omitempty"`
 }
 
 // AssessmentOutcome is what was decided about an event (ISO/IEC 27002:2022, 5.25).

@@ -15,6 +15,7 @@ import (
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	_ "k8s.io/client-go/plugin/pkg/client/auth"
+	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -24,18 +25,26 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/leadership"
 )
 
 // version is stamped by the build.
 var version = "dev"
 
+// leaseName is the Lease by which managers elect the one that works.
+const leaseName = "manager.firebreak.dev"
+
 type options struct {
 	metricsAddress string
 	probeAddress   string
 	leaderElect    bool
+	leaseDuration  time.Duration
+	renewDeadline  time.Duration
+	retryPeriod    time.Duration
 	evidenceStore  string
 	concurrency    int
 	namespace      string
+	egress         egressOptions
 	logs           zap.Options
 }
 
@@ -44,9 +53,13 @@ func main() {
 	flag.StringVar(&o.metricsAddress, "metrics-bind-address", "0", "where metrics are served over HTTPS, with authentication and authorization, such as ':8443'; '0' serves none")
 	flag.StringVar(&o.probeAddress, "health-probe-bind-address", ":8081", "where /healthz and /readyz are served")
 	flag.BoolVar(&o.leaderElect, "leader-elect", false, "whether several managers elect one that works")
+	flag.DurationVar(&o.leaseDuration, "leader-elect-lease-duration", 15*time.Second, "how long a leader that is silent stays the leader; more than --leader-elect-renew-deadline")
+	flag.DurationVar(&o.renewDeadline, "leader-elect-renew-deadline", 10*time.Second, "how long a leader tries to stay it before it gives up; more than 1.2 times --leader-elect-retry-period")
+	flag.DurationVar(&o.retryPeriod, "leader-elect-retry-period", 2*time.Second, "how often managers try to become or to stay the leader")
 	flag.StringVar(&o.evidenceStore, "evidence-store", "file:///var/lib/firebreak/evidence", "where evidence is kept, as a URL; file:// allows one manager only")
 	flag.IntVar(&o.concurrency, "concurrency", 32, "how many incidents, and how many events, are worked on at the same time")
 	flag.StringVar(&o.namespace, "system-namespace", v1alpha1.SystemNamespace, "the manager's own namespace: no ServiceAccount of it is ever impersonated, and it is protected from playbooks")
+	o.egress.bind(flag.CommandLine)
 	o.logs.BindFlags(flag.CommandLine)
 	flag.Parse()
 	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&o.logs)))
@@ -67,6 +80,9 @@ func run(ctx context.Context, o options) error {
 	// The API server's own priority and fairness decides how fast is fast enough.
 	config.QPS = -1
 	config.UserAgent = "firebreak-manager/" + version
+	if o.leaderElect {
+		config.Wrap((&leadership.Fence{Lease: leaseName, Within: o.renewDeadline, Clock: clock.RealClock{}}).Wrap)
+	}
 	mgr, err := ctrl.NewManager(config, managerOptions(o, scheme))
 	if err != nil {
 		return fmt.Errorf("making the manager: %w", err)
@@ -90,8 +106,11 @@ func managerOptions(o options, scheme *runtime.Scheme) ctrl.Options {
 		Scheme:                  scheme,
 		HealthProbeBindAddress:  o.probeAddress,
 		LeaderElection:          o.leaderElect,
-		LeaderElectionID:        "manager.firebreak.dev",
+		LeaderElectionID:        leaseName,
 		LeaderElectionNamespace: leaderNamespace(o),
+		LeaseDuration:           &o.leaseDuration,
+		RenewDeadline:           &o.renewDeadline,
+		RetryPeriod:             &o.retryPeriod,
 		GracefulShutdownTimeout: &grace,
 		Metrics: metricsserver.Options{
 			BindAddress: o.metricsAddress, SecureServing: true, FilterProvider: filters.WithAuthenticationAndAuthorization,

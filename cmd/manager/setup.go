@@ -30,6 +30,10 @@ func setUp(ctx context.Context, mgr ctrl.Manager, o options) error {
 	if err != nil {
 		return fmt.Errorf("opening the evidence store %s: %w", o.evidenceStore, err)
 	}
+	egress, err := o.egress.open()
+	if err != nil {
+		return err
+	}
 	now := clock.RealClock{}
 	user := "system:serviceaccount:" + o.namespace + ":" + v1alpha1.ManagerServiceAccount
 	identities := impersonation.NewFactory(impersonation.Options{
@@ -51,7 +55,7 @@ func setUp(ctx context.Context, mgr ctrl.Manager, o options) error {
 	}
 	incidents := &controller.IncidentReconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Identities: identities, Guard: guard,
-		Evidence: recorder, Journals: recorder, Expressions: &controller.Expressions{}, Manager: user,
+		Evidence: recorder, Journals: recorder, Expressions: &controller.Expressions{}, Egress: egress, Manager: user,
 		SystemNamespace: o.namespace, Clock: now, Concurrency: o.concurrency,
 	}
 	return errors.Join(
@@ -59,7 +63,7 @@ func setUp(ctx context.Context, mgr ctrl.Manager, o options) error {
 		incidents.SetupWithManager(mgr),
 		(&controller.ClassificationPolicyReconciler{Client: mgr.GetClient(), Policies: policies, Clock: now}).SetupWithManager(mgr),
 		(&controller.ResponsePlanReconciler{Client: mgr.GetClient(), Guard: guard, Clock: now}).SetupWithManager(mgr),
-		(&controller.ResponsePlaybookReconciler{Client: mgr.GetClient(), Clock: now}).SetupWithManager(mgr),
+		(&controller.ResponsePlaybookReconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Clock: now}).SetupWithManager(mgr),
 		(&controller.LessonLearnedReconciler{Client: mgr.GetClient(), Clock: now}).SetupWithManager(mgr),
 	)
 }

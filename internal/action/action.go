@@ -64,6 +64,16 @@ type Request struct {
 	Logs LogReader
 	// Evidence preserves what is collected.
 	Evidence Recorder
+	// Values evaluates the playbook's expressions.
+	Values Values
+	// Egress sends requests out of the cluster. Nil means that none leaves.
+	Egress *Egress
+	// Protected says why nothing may be written in a namespace without an approval; empty
+	// when something may. Nil means that none is protected.
+	Protected func(ctx context.Context, namespace string) (string, error)
+	// DryRun says that the response is only tried: Client makes every write a server-side
+	// dry run by itself, and what goes elsewhere is rendered and not sent.
+	DryRun bool
 	// ActingAs is the user name of the playbook's ServiceAccount.
 	ActingAs string
 	// Now is the time.

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/http"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -105,6 +107,22 @@ func (c *collection) result(err error) lifecycle.Result {
 func (c *collection) miss(what string, err error, at access) {
 	message, _ := c.request.explain(err, at)
 	c.missed = append(c.missed, what+": "+message)
+}
+
+// again gives the error of a read that is worth another try: the API server's own trouble,
+// while the step has tries left. What was collected without it would stay without it.
+func (c *collection) again(what string, err error) error {
+	var status apierrors.APIStatus
+	var network net.Error
+	passes := errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	if errors.As(err, &status) {
+		code := status.Status().Code
+		passes = code >= http.StatusInternalServerError || code == http.StatusTooManyRequests
+	}
+	if !passes || c.request.Target.Attempts+1 >= c.request.Step.Retry.Attempts {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, err)
 }
 
 // spec begins the Evidence of one record about the target.

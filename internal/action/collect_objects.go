@@ -7,6 +7,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -22,12 +23,19 @@ const (
 )
 
 // manifests keeps the target, the chain of its owners, and the NetworkPolicies of its
-// namespace, as they are in the API, as one list.
+// namespace but for the isolations of others, as they are in the API, as one list.
 func (c *collection) manifests(ctx context.Context) error {
 	objects := []unstructured.Unstructured{*c.object}
-	objects = append(objects, c.owners(ctx)...)
-	if namespace := c.request.Target.Namespace; namespace != "" {
-		policies, err := c.list(ctx, networkingv1.SchemeGroupVersion.WithKind("NetworkPolicyList"), client.InNamespace(namespace))
+	owners, err := c.owners(ctx)
+	if err != nil {
+		return err
+	}
+	objects = append(objects, owners...)
+	if c.request.Target.Namespace != "" {
+		policies, err := c.policies(ctx)
+		if again := c.again("NetworkPolicies", err); again != nil {
+			return again
+		}
 		if err != nil {
 			c.miss("NetworkPolicies", err, c.request.policyAccess("list", ""))
 		}
@@ -37,8 +45,39 @@ func (c *collection) manifests(ctx context.Context) error {
 	return c.keepList(ctx, "manifest", spec, objects)
 }
 
-// owners follows the controllers of the target, to the top.
-func (c *collection) owners(ctx context.Context) []unstructured.Unstructured {
+// policies gives the NetworkPolicies of the target's namespace. In a flood there is one
+// for each pod that is isolated, and none of those is about this one.
+func (c *collection) policies(ctx context.Context) ([]unstructured.Unstructured, error) {
+	all, err := c.request.networkPolicies(ctx)
+	var kept []unstructured.Unstructured
+	for i := range all {
+		if c.isolatesAnother(&all[i]) {
+			continue
+		}
+		all[i].SetGroupVersionKind(networkingv1.SchemeGroupVersion.WithKind("NetworkPolicy"))
+		content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&all[i])
+		if err != nil {
+			return kept, err
+		}
+		kept = append(kept, unstructured.Unstructured{Object: content})
+	}
+	return kept, err
+}
+
+// isolatesAnother says that a policy selects by the label of an isolation that the target
+// is not under.
+func (c *collection) isolatesAnother(policy *networkingv1.NetworkPolicy) bool {
+	for key, value := range policy.Spec.PodSelector.MatchLabels {
+		if isIsolationLabel(key) && c.object.GetLabels()[key] != value {
+			return true
+		}
+	}
+	return false
+}
+
+// owners follows the controllers of the target, to the top. It fails only with what is
+// worth another try.
+func (c *collection) owners(ctx context.Context) ([]unstructured.Unstructured, error) {
 	var found []unstructured.Unstructured
 	reference := metav1.GetControllerOf(c.object)
 	for reference != nil && len(found) < maxOwners {
@@ -49,17 +88,18 @@ func (c *collection) owners(ctx context.Context) []unstructured.Unstructured {
 		}
 		object, err := c.request.object(ctx, kind, key)
 		if err != nil {
-			c.miss("owner "+nameOf(reference.Kind, reference.Name), err, c.request.accessTo("get", kind, key.Namespace, key.Name))
-			return found
+			what := "owner " + nameOf(reference.Kind, reference.Name)
+			c.miss(what, err, c.request.accessTo("get", kind, key.Namespace, key.Name))
+			return found, c.again(what, err)
 		}
 		if object.GetUID() != reference.UID {
 			c.missed = append(c.missed, fmt.Sprintf("owner "+saysReplaced, nameOf(reference.Kind, reference.Name)))
-			return found
+			return found, nil
 		}
 		found = append(found, *object)
 		reference = metav1.GetControllerOf(object)
 	}
-	return found
+	return found, nil
 }
 
 // list lists objects, page by page.

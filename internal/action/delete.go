@@ -56,6 +56,9 @@ func (remove) Apply(ctx context.Context, r *Request) lifecycle.Result {
 	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 		return r.failure(err, r.targetAccess("delete"))
 	}
+	if err == nil && r.DryRun {
+		return done("%s would be deleted", r.targetName())
+	}
 	return r.deleted(ctx)
 }
 

@@ -7,10 +7,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -39,6 +40,18 @@ type isolateRecord struct {
 	Removed []isolation.Label `json:"removed,omitempty"`
 	// Owner is the pod's workload, to tell people.
 	Owner ownerName `json:"owner,omitzero"`
+	// Selector is what the policy selects by instead of Label, when a whole workload is isolated.
+	Selector *metav1.LabelSelector `json:"selector,omitempty"`
+	// ClusterPolicy is the name of the ClusterNetworkPolicy; empty when there is none.
+	ClusterPolicy string `json:"clusterPolicy,omitempty"`
+}
+
+// selector is what the policies select by.
+func (record *isolateRecord) selector() metav1.LabelSelector {
+	if record.Selector != nil {
+		return *record.Selector
+	}
+	return metav1.LabelSelector{MatchLabels: map[string]string{record.Label.Key: record.Label.Value}}
 }
 
 type ownerName struct {
@@ -62,7 +75,7 @@ func decodeIsolateRecord(text string) (*isolateRecord, error) {
 	if err := json.Unmarshal([]byte(text), record); err != nil {
 		return nil, fmt.Errorf("the record of what to undo cannot be read: %w", err)
 	}
-	if record.Policy == "" || !strings.HasPrefix(record.Label.Key, isolationPrefix) {
+	if record.Policy == "" || record.Selector == nil && !isIsolationLabel(record.Label.Key) {
 		return nil, errors.New("the record of what to undo names no NetworkPolicy and label of Firebreak")
 	}
 	return record, nil
@@ -78,18 +91,37 @@ func cutOf(step *v1alpha1.PlaybookStep) (isolation.Cut, error) {
 		Egress:   step.Isolate.Egress != v1alpha1.TrafficAllow,
 		AllowDNS: step.Isolate.DNS == v1alpha1.TrafficAllow,
 	}
+	for i := range step.Isolate.Allow.Ingress {
+		from, ports := openTraffic(&step.Isolate.Allow.Ingress[i])
+		cut.AllowIngress = append(cut.AllowIngress, networkingv1.NetworkPolicyIngressRule{From: from, Ports: ports})
+	}
+	for i := range step.Isolate.Allow.Egress {
+		to, ports := openTraffic(&step.Isolate.Allow.Egress[i])
+		cut.AllowEgress = append(cut.AllowEgress, networkingv1.NetworkPolicyEgressRule{To: to, Ports: ports})
+	}
 	if !cut.Ingress && !cut.Egress {
 		return cut, fmt.Errorf("step '%s' cuts nothing: `isolate.ingress` or `isolate.egress` must be 'Deny'", step.Name)
 	}
 	return cut, nil
 }
 
-// Plan finds out whether the pod can be isolated, and which labels that takes.
+// Plan finds out whether the target can be isolated, and which labels that takes.
 func (isolate) Plan(ctx context.Context, r *Request) lifecycle.Result {
 	cut, err := cutOf(r.Step)
 	if err != nil {
 		return refused("%v", err)
 	}
+	record := r.newIsolateRecord()
+	if problem := r.planClusterPolicy(ctx, record, &cut); problem != nil {
+		return *problem
+	}
+	if r.isGroup() {
+		return r.planGroup(ctx, record, cut)
+	}
+	return r.planPod(ctx, record, cut)
+}
+
+func (r *Request) planPod(ctx context.Context, record *isolateRecord, cut isolation.Cut) lifecycle.Result {
 	pod, problem := r.isolatable(ctx)
 	if problem != nil {
 		return *problem
@@ -102,7 +134,6 @@ func (isolate) Plan(ctx context.Context, r *Request) lifecycle.Result {
 	if err != nil {
 		return r.failure(err, r.policyAccess("list", ""))
 	}
-	record := r.newIsolateRecord()
 	record.Owner = owner.ownerName
 	_, others, err := r.divide(policies, record.Policy)
 	if err != nil {
@@ -115,16 +146,40 @@ func (isolate) Plan(ctx context.Context, r *Request) lifecycle.Result {
 	labels[record.Label.Key] = record.Label.Value
 	record.Removed, err = isolation.Compute(isolation.Input{Labels: labels, Policies: others, Cut: cut, Keep: record.mustStay, Workload: isWorkloadLabel})
 	if err != nil {
-		return refused("%s cannot be isolated: %v", r.targetName(), err)
+		return refused("%s cannot be isolated: %v", r.targetName(), inTheWay(err, others))
 	}
 	if err := record.carryOver(r.Target.Undo); err != nil {
 		return refused("%v", err)
 	}
+	return r.planned(record, record.describe("will be", cut)+fightWarning(pod))
+}
+
+// planned is the plan of an isolation whose record is complete.
+func (r *Request) planned(record *isolateRecord, message string) lifecycle.Result {
 	undo, err := json.Marshal(record)
 	if err != nil || len(undo) > maxUndo {
-		return refused("%s cannot be isolated: %d labels would have to be taken away, which is more than can be recorded to give them back", r.targetName(), len(record.Removed))
+		return refused("%s cannot be isolated: what undoing needs (%d labels and the selector) is more than can be recorded", r.targetName(), len(record.Removed))
 	}
-	return lifecycle.Result{State: v1alpha1.TargetActing, Undo: string(undo), Message: say("%s", record.describe("will be", cut))}
+	if r.Step.Isolate.ClusterNetworkPolicy == v1alpha1.ClusterPolicyUsed && record.ClusterPolicy == "" {
+		message += "; the cluster has no ClusterNetworkPolicies to use"
+	}
+	return lifecycle.Result{State: v1alpha1.TargetActing, Undo: string(undo), Message: say("%s", message)}
+}
+
+// inTheWay says of a policy in the way that is another incident's isolation what can be done.
+func inTheWay(err error, policies []networkingv1.NetworkPolicy) error {
+	var blocked *isolation.BlockedError
+	if !errors.As(err, &blocked) {
+		return err
+	}
+	for i := range policies {
+		policy := &policies[i]
+		if policy.Name == blocked.Policy && policy.Labels[LabelManagedBy] == ManagedBy {
+			return fmt.Errorf("incident '%s' has isolated it with NetworkPolicy '%s', which leaves open what this step would cut: both must leave the same open (`allow`, `dns`), or the other must be undone first",
+				policy.Labels[v1alpha1.LabelIncident], policy.Name)
+		}
+	}
+	return err
 }
 
 // carryOver keeps what an earlier try of this step may have taken away.
@@ -179,20 +234,25 @@ func (isolate) Apply(ctx context.Context, r *Request) lifecycle.Result {
 	if err != nil {
 		return refused("%v", err)
 	}
-	if err := r.applyPolicy(ctx, record, cut); apierrors.IsNotFound(err) {
-		return gone("namespace '%s' does not exist any more", r.Target.Namespace)
-	} else if err != nil {
-		return r.failure(err, r.policyAccess("patch", record.Policy))
+	if record.Selector != nil {
+		return r.applyGroup(ctx, record, cut)
+	}
+	if problem := r.applyPolicies(ctx, record, &cut); problem != nil {
+		return *problem
 	}
 	labels := map[string]any{record.Label.Key: record.Label.Value}
 	for _, label := range record.Removed {
 		labels[label.Key] = nil
 	}
 	pod, err := r.patchLabels(ctx, labels, "")
-	if err != nil {
+	switch {
+	case err != nil:
 		return r.applyFailed(ctx, record, err)
+	case r.DryRun:
+		return done("%s", record.describe("would be", cut))
+	default:
+		return r.endConnections(ctx, r.judge(ctx, pod, record, cut))
 	}
-	return r.judge(ctx, pod, record, cut)
 }
 
 // applyFailed says why the pod could not be labelled. A policy for a pod that is gone
@@ -202,10 +262,48 @@ func (r *Request) applyFailed(ctx context.Context, record *isolateRecord, err er
 	if problem == nil || problem.State != v1alpha1.TargetGone {
 		return r.failure(err, r.targetAccess("patch"))
 	}
-	if at, err := r.deletePolicy(ctx, record.Policy); err != nil {
-		return r.failure(err, at)
+	if failure := r.deletePolicies(ctx, record); failure != nil {
+		return *failure
+	}
+	if r.deletesPod() {
+		// It was there when this was planned: an earlier try before a crash has deleted it.
+		problem.State = v1alpha1.TargetSucceeded
 	}
 	return *problem
+}
+
+// applyPolicies makes the policies. They select nothing yet when they go by a label.
+func (r *Request) applyPolicies(ctx context.Context, record *isolateRecord, cut *isolation.Cut) *lifecycle.Result {
+	var problem lifecycle.Result
+	if err := r.applyPolicy(ctx, record, *cut); apierrors.IsNotFound(err) {
+		problem = gone("namespace '%s' does not exist any more", r.Target.Namespace)
+		return &problem
+	} else if err != nil {
+		problem = r.failure(err, r.policyAccess("patch", record.Policy))
+		return &problem
+	}
+	if record.ClusterPolicy == "" {
+		return nil
+	}
+	cut.DenyTier = true
+	if err := r.applyClusterPolicy(ctx, record, *cut); err != nil {
+		problem = r.failure(err, clusterPolicyAccess("patch", record.ClusterPolicy))
+		return &problem
+	}
+	return nil
+}
+
+// deletePolicies takes the policies away.
+func (r *Request) deletePolicies(ctx context.Context, record *isolateRecord) *lifecycle.Result {
+	at, err := r.deletePolicy(ctx, record.Policy)
+	if err == nil && record.ClusterPolicy != "" {
+		at, err = r.deleteClusterPolicy(ctx, record.ClusterPolicy)
+	}
+	if err != nil {
+		failure := r.failure(err, at)
+		return &failure
+	}
+	return nil
 }
 
 // patchLabels writes labels of the target pod, and of no other: a patch with another
@@ -225,18 +323,35 @@ func (r *Request) patchLabels(ctx context.Context, labels map[string]any, resour
 	return pod, r.Client.Patch(ctx, pod, client.RawPatch(types.MergePatchType, patch), client.FieldOwner(fieldOwner(r.Incident)))
 }
 
-// judge computes anew, from what is in the API now, whether the pod is isolated.
-func (r *Request) judge(ctx context.Context, pod *corev1.Pod, record *isolateRecord, cut isolation.Cut) lifecycle.Result {
+// standing looks whether the policies are as they were made, and gives the other
+// NetworkPolicies of the namespace.
+func (r *Request) standing(ctx context.Context, record *isolateRecord, cut *isolation.Cut) ([]networkingv1.NetworkPolicy, *lifecycle.Result) {
+	var problem lifecycle.Result
 	policies, err := r.networkPolicies(ctx)
 	if err != nil {
-		return r.failure(err, r.policyAccess("list", ""))
+		problem = r.failure(err, r.policyAccess("list", ""))
+		return nil, &problem
 	}
 	own, others, err := r.divide(policies, record.Policy)
 	if err == nil {
-		err = stands(own, record, cut)
+		err = stands(own, record, *cut)
 	}
 	if err != nil {
-		return failed("%v", err)
+		problem = failed("%v", err)
+		return nil, &problem
+	}
+	if record.ClusterPolicy == "" {
+		return others, nil
+	}
+	cut.DenyTier = true
+	return others, r.clusterPolicyStands(ctx, record, *cut)
+}
+
+// judge computes anew, from what is in the API now, whether the pod is isolated.
+func (r *Request) judge(ctx context.Context, pod *corev1.Pod, record *isolateRecord, cut isolation.Cut) lifecycle.Result {
+	others, problem := r.standing(ctx, record, &cut)
+	if problem != nil {
+		return *problem
 	}
 	if pod.Labels[record.Label.Key] != record.Label.Value {
 		return failed("label '%s' was taken off %s: NetworkPolicy '%s' does not select it", record.Label.Key, r.targetName(), record.Policy)
@@ -244,7 +359,7 @@ func (r *Request) judge(ctx context.Context, pod *corev1.Pod, record *isolateRec
 	further, err := isolation.Compute(isolation.Input{Labels: pod.Labels, Policies: others, Cut: cut, Keep: record.mustStay})
 	switch {
 	case err != nil:
-		return refused("%s is not isolated: %v", r.targetName(), err)
+		return refused("%s is not isolated: %v", r.targetName(), inTheWay(err, others))
 	case len(further) == 0:
 		result := done("%s", record.describe("is", cut))
 		result.Proof = v1alpha1.ProofComputed
@@ -264,6 +379,9 @@ func (record *isolateRecord) hasRemoved(label isolation.Label) bool {
 
 // Observe looks whether the isolation stands.
 func (isolate) Observe(ctx context.Context, r *Request) lifecycle.Result {
+	if r.DryRun {
+		return done("%s was not isolated: it was a dry run", r.targetName())
+	}
 	cut, err := cutOf(r.Step)
 	if err != nil {
 		return refused("%v", err)
@@ -271,6 +389,9 @@ func (isolate) Observe(ctx context.Context, r *Request) lifecycle.Result {
 	record, err := decodeIsolateRecord(r.Target.Undo)
 	if err != nil {
 		return refused("%v", err)
+	}
+	if record.Selector != nil {
+		return r.observeGroup(ctx, record, cut)
 	}
 	pod, problem := r.isolatable(ctx)
 	switch {
@@ -286,66 +407,3 @@ func (isolate) Observe(ctx context.Context, r *Request) lifecycle.Result {
 	}
 	return result
 }
-
-// describe says what the isolation is and what follows from it.
-func (record *isolateRecord) describe(verb string, cut isolation.Cut) string {
-	var text strings.Builder
-	_, _ = fmt.Fprintf(&text, "%s %s cut by NetworkPolicy '%s'", describeCut(cut), agree(verb, cut), record.Policy)
-	if len(record.Removed) == 0 {
-		return text.String()
-	}
-	_, _ = fmt.Fprintf(&text, "; %s taken off the pod, because other policies allow traffic by it", quoteKeys(record.Removed))
-	if !slices.ContainsFunc(record.Removed, func(label isolation.Label) bool { return label.Workload }) {
-		return text.String()
-	}
-	switch record.Owner.Kind {
-	case "StatefulSet":
-		_, _ = fmt.Fprintf(&text, "; StatefulSet '%s' loses the pod and cannot replace it until it is deleted", record.Owner.Name)
-	case "":
-	default:
-		_, _ = fmt.Fprintf(&text, "; %s '%s' loses the pod and starts a clean one", record.Owner.Kind, record.Owner.Name)
-	}
-	return text.String()
-}
-
-// agree makes the verb agree with what describeCut names.
-func agree(verb string, cut isolation.Cut) string {
-	if verb == "is" && cut.Ingress && cut.Egress {
-		return "are"
-	}
-	return verb
-}
-
-func describeCut(cut isolation.Cut) string {
-	text := "ingress and egress"
-	switch {
-	case !cut.Egress:
-		return "ingress"
-	case !cut.Ingress:
-		text = "egress"
-	}
-	if cut.AllowDNS {
-		text += " (but for name resolution)"
-	}
-	return text
-}
-
-func quoteKeys(labels []isolation.Label) string {
-	keys := make([]string, 0, len(labels))
-	for _, label := range labels {
-		keys = append(keys, "'"+label.Key+"'")
-	}
-	word := "label "
-	if len(keys) > 1 {
-		word = "labels "
-	}
-	return word + strings.Join(keys, ", ")
-}
-
-// mustStay says of a label that it cannot be taken away: the labels of other isolations,
-// and those that a StatefulSet puts back on its pods by itself.
-func (record *isolateRecord) mustStay(key string) bool {
-	return isIsolationLabel(key) || record.Owner.Kind == "StatefulSet" && slices.Contains(identityLabels, key)
-}
-
-func isIsolationLabel(key string) bool { return strings.HasPrefix(key, isolationPrefix) }

@@ -61,7 +61,7 @@ func (r *Request) divide(policies []networkingv1.NetworkPolicy, name string) (ow
 // applyPolicy makes the isolating policy. Whatever another has written into it is
 // replaced: the lists are given even when they are empty.
 func (r *Request) applyPolicy(ctx context.Context, record *isolateRecord, cut isolation.Cut) error {
-	spec := isolation.Policy(record.Label.Key, record.Label.Value, cut)
+	spec := isolation.Policy(record.selector(), cut)
 	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&spec)
 	if err != nil {
 		return fmt.Errorf("NetworkPolicy '%s': %w", record.Policy, err)
@@ -84,8 +84,9 @@ func stands(own *networkingv1.NetworkPolicy, record *isolateRecord, cut isolatio
 	if own == nil {
 		return fmt.Errorf("NetworkPolicy '%s' was deleted at the same time", record.Policy)
 	}
-	want := isolation.Policy(record.Label.Key, record.Label.Value, cut)
-	if !equality.Semantic.DeepEqual(own.Spec.PodSelector, want.PodSelector) || isolation.Allows(&own.Spec, cut) != "" || !covers(isolation.Types(&own.Spec), want.PolicyTypes) {
+	want := isolation.Policy(record.selector(), cut)
+	if !equality.Semantic.DeepEqual(own.Spec.PodSelector, want.PodSelector) || !covers(isolation.Types(&own.Spec), want.PolicyTypes) ||
+		!equality.Semantic.DeepEqual(own.Spec.Ingress, want.Ingress) || !equality.Semantic.DeepEqual(own.Spec.Egress, want.Egress) {
 		return fmt.Errorf("NetworkPolicy '%s' was changed at the same time", record.Policy)
 	}
 	return nil

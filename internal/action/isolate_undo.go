@@ -26,12 +26,15 @@ func (isolate) Undo(ctx context.Context, r *Request) lifecycle.Result {
 	if err != nil {
 		return refused("%v", err)
 	}
-	message, problem := r.releasePod(ctx, record)
-	if problem != nil {
-		return *problem
+	message := "the policy is removed: " + r.targetName() + " has its network back, as far as other policies let it"
+	if record.Selector == nil {
+		var problem *lifecycle.Result
+		if message, problem = r.releasePod(ctx, record); problem != nil {
+			return *problem
+		}
 	}
-	if at, err := r.deletePolicy(ctx, record.Policy); err != nil {
-		return r.failure(err, at)
+	if problem := r.deletePolicies(ctx, record); problem != nil {
+		return *problem
 	}
 	return reverted("%s", message)
 }

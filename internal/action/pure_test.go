@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -15,13 +16,21 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/lifecycle"
 )
 
 func TestNames(t *testing.T) {
-	if diff := cmp.Diff([]string{"collect", "delete", "isolate"}, Names()); diff != "" {
+	var want []string
+	for _, trait := range lifecycle.Actions {
+		if trait.Acts {
+			want = append(want, trait.Name)
+		}
+	}
+	slices.Sort(want)
+	if diff := cmp.Diff(want, Names()); diff != "" {
 		t.Errorf("Names() (-want +got):\n%s", diff)
 	}
-	if _, err := For("format"); err == nil || !strings.Contains(err.Error(), "must be one of [collect delete isolate]") {
+	if _, err := For("format"); err == nil || !strings.Contains(err.Error(), "must be one of [apply blockImage ") {
 		t.Errorf("For() = %v, want it to name the actions", err)
 	}
 }

@@ -18,6 +18,9 @@ import (
 // deniedVerb finds the verb in what the API server says when RBAC does not allow a request.
 var deniedVerb = regexp.MustCompile(`cannot ([a-z]+) resource`)
 
+// saysChanged says that a write came second.
+const saysChanged = "it was changed at the same time"
+
 // maxMessage is how many characters a message has at most.
 const maxMessage = 1024
 
@@ -87,7 +90,7 @@ func printable(text string) string {
 func (r *Request) failure(err error, at access) lifecycle.Result {
 	message, permanent := r.explain(err, at)
 	result := failed("%s", message)
-	result.Permanent = permanent
+	result.Permanent, result.Unknown = permanent, true
 	return result
 }
 
@@ -100,7 +103,7 @@ func (r *Request) explain(err error, at access) (message string, permanent bool)
 	case apierrors.IsNotFound(err):
 		return fmt.Sprintf("could not %s: there is no such object: %v", at, err), false
 	case apierrors.IsConflict(err):
-		return fmt.Sprintf("could not %s: it was changed at the same time", at), false
+		return fmt.Sprintf("could not %s: "+saysChanged, at), false
 	case meta.IsNoMatchError(err), apierrors.IsMethodNotSupported(err):
 		return fmt.Sprintf("could not %s: the API server does not serve that: %v", at, err), true
 	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):

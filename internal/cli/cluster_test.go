@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
@@ -131,6 +132,14 @@ func TestEveryDecision(t *testing.T) {
 		"resume": {[]string{"resume"}, "runs again", v1alpha1.DecisionSpec{Type: v1alpha1.DecisionResumeAutomation, Subject: onPlan}},
 		"severity": {[]string{"severity", "k7f2a", "critical", "--reason", "payment data"}, "is Critical now",
 			v1alpha1.DecisionSpec{Type: v1alpha1.DecisionSetSeverity, Subject: onIncident, Severity: v1alpha1.SeverityCritical, Reason: "payment data"}},
+		"use-playbook": {[]string{"use-playbook", "k7f2a", "contain-hard", "--reason", "it spreads"}, "is answered by playbook contain-hard",
+			v1alpha1.DecisionSpec{Type: v1alpha1.DecisionUsePlaybook, Subject: onIncident, PlaybookRef: v1alpha1.PlaybookReference{Name: "contain-hard"}, Reason: "it spreads"}},
+		"add-resource": {[]string{"add-resource", "k7f2a", "pod", "shop/cart-8a1", "--reason", "the same image"}, "is about Pod shop/cart-8a1 too",
+			v1alpha1.DecisionSpec{Type: v1alpha1.DecisionAddResource, Subject: onIncident, Reason: "the same image",
+				Resource: v1alpha1.ResourceReference{APIVersion: "v1", Kind: "Pod", Namespace: "shop", Name: "cart-8a1"}}},
+		"run": {[]string{"run", "k7f2a", "isolate", "--target", "pods", "--reason", "it spreads"}, "has the action as a step of its own",
+			v1alpha1.DecisionSpec{Type: v1alpha1.DecisionRunAction, Subject: onIncident, Reason: "it spreads",
+				Action: &runtime.RawExtension{Raw: []byte(`{"isolate":{},"target":"Pods"}`)}}},
 		"note": {[]string{"note", "k7f2a", "called", "the", "owner"}, "has your note", v1alpha1.DecisionSpec{Type: v1alpha1.DecisionNote, Subject: onIncident, Reason: "called the owner"}},
 		"close": {[]string{"close", "k7f2a", "--resolution", "falsepositive", "--reason", "a test"}, "closes as FalsePositive",
 			v1alpha1.DecisionSpec{Type: v1alpha1.DecisionClose, Subject: onIncident, Resolution: v1alpha1.ResolutionFalsePositive, Reason: "a test"}},

@@ -59,7 +59,7 @@ func newRootCommand(s *session) *cobra.Command {
 		groupLook:   {newListCommand(s), newShowCommand(s), newVerifyCommand(s)},
 		groupDecide: decidingCommands(s),
 		groupEvents: {newPromoteCommand(s), newDismissCommand(s)},
-		groupOther:  {newInitCommand(s), newVersionCommand(s)},
+		groupOther:  {newInitCommand(s), newRBACCommand(s), newVersionCommand(s)},
 	} {
 		for _, command := range commands {
 			command.GroupID = group
@@ -82,7 +82,7 @@ const (
 func decidingCommands(s *session) []*cobra.Command {
 	return []*cobra.Command{
 		newAcknowledgeCommand(s), newApproveCommand(s), newRejectCommand(s), newTaskCommand(s), newRetryCommand(s),
-		newSkipCommand(s), newStopCommand(s), newResumeCommand(s), newSeverityCommand(s), newNoteCommand(s), newCloseCommand(s),
+		newSkipCommand(s), newRunActionCommand(s), newAddResourceCommand(s), newUsePlaybookCommand(s), newStopCommand(s), newResumeCommand(s), newSeverityCommand(s), newNoteCommand(s), newCloseCommand(s),
 	}
 }
 

@@ -80,7 +80,11 @@ func (v *view) playbook() string {
 	status, spec := &v.incident.Status, &v.incident.Spec
 	switch {
 	case status.Playbook.Name != "":
-		return fmt.Sprintf("%s (generation %d), acting as %s", status.Playbook.Name, status.Playbook.Generation, status.Playbook.ServiceAccountName)
+		mode := ""
+		if status.Mode != "" && status.Mode != v1alpha1.ModeEnforce {
+			mode = ", mode " + string(status.Mode)
+		}
+		return fmt.Sprintf("%s (generation %d), acting as %s%s", status.Playbook.Name, status.Playbook.Generation, status.Playbook.ServiceAccountName, mode)
 	case spec.PlaybookRef.Name != "":
 		return spec.PlaybookRef.Name + " (not pinned)"
 	default:

@@ -58,13 +58,13 @@ func (run *incidentRun) execute(ctx context.Context, in lifecycle.Input, work []
 	identity, err := run.Identities.For(ctx, run.incident.Namespace, run.incident.Status.Playbook.ServiceAccountName)
 	if err != nil {
 		for i := range work {
-			results[i] = lifecycle.Result{Work: work[i], State: v1alpha1.TargetFailed, Message: err.Error()}
+			results[i] = lifecycle.Result{Work: work[i], State: v1alpha1.TargetFailed, Message: err.Error(), Unknown: true}
 		}
 		return results
 	}
 	var group errgroup.Group
 	group.SetLimit(parallelWork)
-	for _, i := range run.urgentFirst(work) {
+	for i := range work {
 		group.Go(func() error {
 			results[i] = run.executeOne(ctx, in, work[i], identity)
 			results[i].Work = work[i]
@@ -75,30 +75,52 @@ func (run *incidentRun) execute(ctx context.Context, in lifecycle.Input, work []
 	return results
 }
 
-// urgentFirst orders work: what stops an attack comes before what only reads, so that
-// slow collecting never keeps an isolation waiting.
-func (run *incidentRun) urgentFirst(work []lifecycle.Work) []int {
-	order := make([]int, len(work))
-	for i := range order {
-		order[i] = i
+// now gives what is to be done now: what stops an attack first, so that slow collecting
+// never keeps an isolation waiting; what only reads after it, when there is room.
+func (run *incidentRun) now(work []lifecycle.Work) []lifecycle.Work {
+	if urgent := run.urgent(work); len(urgent) > 0 {
+		return urgent
 	}
-	reads := func(i int) int {
-		if lifecycle.TraitOf(run.incident.Status.Steps[work[i].Step].Action).Reads {
-			return 1
+	if len(work) == 0 || !run.collecting.enter(client.ObjectKeyFromObject(run.incident)) {
+		return nil
+	}
+	return work
+}
+
+// plansNow gives the plans to be made now: those of what only reads come after the
+// effects of others.
+func (run *incidentRun) plansNow(out lifecycle.Output) []lifecycle.Work {
+	if len(run.urgent(out.Work)) > 0 {
+		return run.urgent(out.Plans)
+	}
+	return run.now(out.Plans)
+}
+
+// urgent leaves out what only reads.
+func (run *incidentRun) urgent(work []lifecycle.Work) []lifecycle.Work {
+	var urgent []lifecycle.Work
+	for _, one := range work {
+		if !lifecycle.TraitOf(run.incident.Status.Steps[one.Step].Action).Reads {
+			urgent = append(urgent, one)
 		}
-		return 0
 	}
-	slices.SortStableFunc(order, func(a, b int) int { return reads(a) - reads(b) })
-	return order
+	return urgent
 }
 
 // protectedNow holds a target whose namespace was protected since it was looked at.
 func (run *incidentRun) protectedNow(ctx context.Context, in lifecycle.Input, target *v1alpha1.StepTarget) *lifecycle.Result {
-	why, err := run.protection(ctx, target.Namespace)
+	if lifecycle.IsIncident(target, run.incident) || target.ApprovedBy != "" || target.Losses > 0 {
+		return nil
+	}
+	namespace := target.Namespace
+	if target.Kind == "Namespace" && target.APIVersion == "v1" {
+		namespace = target.Name
+	}
+	why, err := run.protection(ctx, namespace)
 	if err != nil {
 		return &lifecycle.Result{State: v1alpha1.TargetFailed, Message: err.Error()}
 	}
-	if why == "" || slices.Contains(in.Playbook.Limits.AllowProtected, v1alpha1.ProtectedNamespace(target.Namespace)) {
+	if why == "" || allowsProtected(in, namespace) {
 		return nil
 	}
 	for i := range run.incident.Status.Resources {
@@ -110,15 +132,33 @@ func (run *incidentRun) protectedNow(ctx context.Context, in lifecycle.Input, ta
 	return &lifecycle.Result{State: v1alpha1.TargetHeld, Message: why + ", and the playbook's `limits.allowProtected` does not name it"}
 }
 
+func allowsProtected(in lifecycle.Input, namespace string) bool {
+	return slices.Contains(in.Playbook.Limits.AllowProtected, v1alpha1.ProtectedNamespace(namespace))
+}
+
+// protected says why a step must not write in a namespace that is not its target's.
+func (run *incidentRun) protected(in lifecycle.Input) func(context.Context, string) (string, error) {
+	return func(ctx context.Context, namespace string) (string, error) {
+		if allowsProtected(in, namespace) {
+			return "", nil
+		}
+		return run.protection(ctx, namespace)
+	}
+}
+
 func (run *incidentRun) executeOne(ctx context.Context, in lifecycle.Input, work lifecycle.Work, identity *impersonation.Identity) lifecycle.Result {
 	step := &run.incident.Status.Steps[work.Step]
-	text := lifecycle.StepOf(in.Playbook, step.Name)
+	text := lifecycle.TextOf(in.Playbook, step)
 	if text == nil {
 		return lifecycle.Result{State: v1alpha1.TargetFailed, Permanent: true, Message: fmt.Sprintf("the pinned playbook has no step '%s'", step.Name)}
 	}
 	request := &action.Request{
 		Incident: run.incident, Step: text, Attempt: step.Attempts, Targets: step.Targets,
 		Client: identity.Client, Logs: identity, Evidence: run.Evidence, ActingAs: identity.User, Now: run.Clock.Now(),
+		Values: run.values.Values(in.Playbook), Protected: run.protected(in), Egress: run.Egress,
+	}
+	if lifecycle.DryRun(in) && !lifecycle.TraitOf(step.Action).Reads {
+		request.Client, request.DryRun = client.NewDryRunClient(identity.Client), true
 	}
 	limit := maxWork
 	if text.Timeout != nil {
@@ -126,7 +166,10 @@ func (run *incidentRun) executeOne(ctx context.Context, in lifecycle.Input, work
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	if work.Verb == lifecycle.VerbVerify {
+	switch work.Verb {
+	case lifecycle.VerbResolve:
+		return run.resolve(ctx, in, request)
+	case lifecycle.VerbVerify:
 		return action.Verify(ctx, request, run.Expressions)
 	}
 	does, err := action.For(step.Action)

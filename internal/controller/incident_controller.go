@@ -18,9 +18,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 	"github.com/firebreak-dev/firebreak/internal/action"
+	"github.com/firebreak-dev/firebreak/internal/expression"
 	"github.com/firebreak-dev/firebreak/internal/impersonation"
 	"github.com/firebreak-dev/firebreak/internal/lifecycle"
 )
@@ -61,6 +63,8 @@ type IncidentReconciler struct {
 	Journals Journals
 	// Expressions evaluates the expressions of playbooks.
 	Expressions Evaluator
+	// Egress sends requests out of the cluster. Nil means that none leaves.
+	Egress *action.Egress
 	// Manager is the manager's user name.
 	Manager string
 	// SystemNamespace is the manager's namespace: it is protected.
@@ -70,15 +74,21 @@ type IncidentReconciler struct {
 	// Concurrency is how many incidents are carried on at the same time.
 	Concurrency int
 
+	values    expression.Cache
 	revisions revisionCache
 	runs      runLedger
 	written   writtenVersions
+	looks     lookTimes
+	// collecting and publishing are for what can wait while others are attacked.
+	collecting, publishing *backstage
 }
 
 var _ reconcile.Reconciler = (*IncidentReconciler)(nil)
 
 // Reconcile carries one incident on as far as it goes now.
 func (r *IncidentReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	defer r.collecting.leave(request.NamespacedName)
+	defer r.publishing.leave(request.NamespacedName)
 	domain, err := isDomain(ctx, r.Client, request.Namespace)
 	if err != nil || !domain {
 		return ctrl.Result{}, err
@@ -101,6 +111,7 @@ func (r *IncidentReconciler) read(ctx context.Context, request ctrl.Request) (*v
 		if apierrors.IsNotFound(err) {
 			r.written.forget(request.NamespacedName)
 			r.revisions.forget(request.NamespacedName)
+			r.looks.forget(request.NamespacedName)
 			// The ledger forgets by itself, an hour later: deleting incidents gives no new turns.
 		}
 		return nil, err
@@ -110,6 +121,7 @@ func (r *IncidentReconciler) read(ctx context.Context, request ctrl.Request) (*v
 			return nil, err
 		}
 	}
+	r.looks.restore(request.NamespacedName, incident)
 	return incident, nil
 }
 
@@ -147,6 +159,8 @@ type incidentRun struct {
 	fresh bool
 	// unseen are the resources that could not be looked at in this run, and why.
 	unseen map[int]string
+	// pinning says when the text of a playbook that was just found is stored; nil when it is.
+	pinning chan error
 	// waiting is when to look again for a reason of the controller's own.
 	waiting time.Duration
 }
@@ -188,6 +202,7 @@ func (run *incidentRun) decide(ctx context.Context, in lifecycle.Input) (lifecyc
 		if err := run.take(out); err != nil {
 			return out, err
 		}
+		plans := run.plansNow(out)
 		switch {
 		case run.unsaved() > maxUnsaved:
 			// Written first, so that the timeline never grows beyond what can be sealed.
@@ -199,8 +214,8 @@ func (run *incidentRun) decide(ctx context.Context, in lifecycle.Input) (lifecyc
 			if err := run.take(lifecycle.Sight(in, sightings)); err != nil {
 				return out, err
 			}
-		case len(out.Plans) > 0:
-			results := run.execute(ctx, in, out.Plans)
+		case len(plans) > 0:
+			results := run.execute(ctx, in, plans)
 			in.Incident, in.Now = run.incident, run.Clock.Now()
 			if err := run.take(lifecycle.Record(in, results)); err != nil {
 				return out, err
@@ -224,21 +239,23 @@ func (run *incidentRun) act(ctx context.Context, in lifecycle.Input, out lifecyc
 	if out.DraftLesson {
 		return true, run.draftLesson(ctx)
 	}
-	if len(out.Work) == 0 {
+	work := run.now(out.Work)
+	if len(work) == 0 {
 		return false, nil
 	}
 	if err := run.confirm(ctx); err != nil {
 		return false, err
 	}
-	results := run.execute(ctx, in, out.Work)
+	results := run.execute(ctx, in, work)
 	in.Incident, in.Now = run.incident, run.Clock.Now()
 	return true, run.take(lifecycle.Record(in, results))
 }
 
 // rest publishes what was recorded, and says when to look again.
 func (run *incidentRun) rest(ctx context.Context, out lifecycle.Output) (ctrl.Result, error) {
+	run.looks.note(client.ObjectKeyFromObject(run.incident), run.incident)
 	after := run.waiting
-	if err := run.project(ctx); apierrors.IsConflict(err) {
+	if err := run.projectInTurn(ctx); apierrors.IsConflict(err) {
 		return ctrl.Result{}, err
 	} else if err != nil {
 		// Events are a projection: deadlines and retries must not wait for them.
@@ -261,8 +278,11 @@ func (r *IncidentReconciler) SetupWithManager(mgr ctrl.Manager) error {
 			return !r.written.isOwn(client.ObjectKeyFromObject(e.ObjectNew), e.ObjectNew.GetResourceVersion())
 		},
 	}
+	woken := make(chan event.GenericEvent, collectingRoom+publishingRoom)
+	r.collecting, r.publishing = newBackstage(collectingRoom, woken), newBackstage(publishingRoom, woken)
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("incident").
+		WatchesRawSource(source.Channel(woken, &handler.EnqueueRequestForObject{})).
 		For(&v1alpha1.Incident{}, builder.WithPredicates(changed)).
 		Watches(&v1alpha1.SecurityEvent{}, handler.EnqueueRequestsFromMapFunc(incidentOfEvent)).
 		Watches(&v1alpha1.Decision{}, handler.EnqueueRequestsFromMapFunc(r.incidentsOfDecision)).

@@ -3,6 +3,7 @@ package controller
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/impersonation"
 	"github.com/firebreak-dev/firebreak/internal/lifecycle"
 )
 
@@ -35,6 +37,9 @@ func (run *incidentRun) gather(ctx context.Context) (lifecycle.Input, error) {
 		return in, err
 	}
 	if err := run.gatherDecisions(ctx, &in); err != nil {
+		return in, err
+	}
+	if err := run.gatherOffers(ctx, &in); err != nil {
 		return in, err
 	}
 	lesson := &v1alpha1.LessonLearned{}
@@ -159,19 +164,21 @@ func (run *incidentRun) gatherPlaybook(ctx context.Context, in *lifecycle.Input)
 				"the pinned text of playbook '%s', ControllerRevision '%s', is gone or was changed: respond by hand, and close", incident.Status.Playbook.Name, incident.Status.Playbook.Revision)}
 			return nil
 		}
-		run.gatherIdentity(ctx, in, incident.Status.Playbook.ServiceAccountName)
+		if err := run.gatherIdentity(ctx, in, incident.Status.Playbook.ServiceAccountName); err != nil {
+			return err
+		}
 		return run.gatherRuns(ctx, in)
 	}
 	if incident.Spec.PlaybookRef.Name == "" || incident.Status.Resolution != "" {
 		return nil
 	}
-	playbook, problem, err := run.findPlaybook(ctx, incident)
+	playbook, problem, err := run.findPlaybook(ctx, incident, incident.Spec.PlaybookRef.Name)
 	if err != nil || problem != nil {
 		in.Problem = problem
 		return err
 	}
-	if run.gatherIdentity(ctx, in, playbook.Spec.ServiceAccountName); in.Problem != nil {
-		return nil
+	if err := run.gatherIdentity(ctx, in, playbook.Spec.ServiceAccountName); err != nil || in.Problem != nil {
+		return err
 	}
 	pin, err := run.pin(ctx, incident, playbook)
 	if err != nil {
@@ -181,12 +188,16 @@ func (run *incidentRun) gatherPlaybook(ctx context.Context, in *lifecycle.Input)
 	return run.gatherRuns(ctx, in)
 }
 
-// gatherIdentity finds out whether the namespace lets the manager act for the playbook.
-func (run *incidentRun) gatherIdentity(ctx context.Context, in *lifecycle.Input, serviceAccount string) {
-	if _, err := run.Identities.For(ctx, run.incident.Namespace, serviceAccount); err != nil {
+// gatherIdentity finds out whether the namespace lets the manager act for the playbook. That
+// it could not be found out is an error, and no person's to mend.
+func (run *incidentRun) gatherIdentity(ctx context.Context, in *lifecycle.Input, serviceAccount string) error {
+	_, err := run.Identities.For(ctx, run.incident.Namespace, serviceAccount)
+	if notAllowed := (*impersonation.NotAllowedError)(nil); errors.As(err, &notAllowed) {
 		in.Problem = &lifecycle.PlaybookProblem{Reason: v1alpha1.ReasonCannotImpersonate, Message: err.Error()}
 		run.waiting = identityRetry
+		return nil
 	}
+	return err
 }
 
 // identityRetry is how soon a missing right to impersonate is asked for again.
@@ -199,9 +210,13 @@ func (run *incidentRun) gatherRuns(ctx context.Context, in *lifecycle.Input) err
 	for i := range run.incident.Status.Resources {
 		unseen = unseen || run.incident.Status.Resources[i].State == ""
 	}
-	if !unseen && run.incident.Status.Phase != "" {
+	if !unseen && run.incident.Status.Phase != "" && run.incident.Status.Playbook.Revision != "" {
 		return nil
 	}
+	return run.countRuns(ctx, in)
+}
+
+func (run *incidentRun) countRuns(ctx context.Context, in *lifecycle.Input) error {
 	list := &v1alpha1.IncidentList{}
 	err := run.Client.List(ctx, list, client.InNamespace(run.incident.Namespace),
 		client.MatchingFields{indexIncidentRun: runKey(run.incident)})

@@ -22,9 +22,8 @@ import (
 	"github.com/firebreak-dev/firebreak/internal/lifecycle"
 )
 
-// findPlaybook finds the playbook that the incident names, or says why it cannot run.
-func (run *incidentRun) findPlaybook(ctx context.Context, incident *v1alpha1.Incident) (*v1alpha1.ResponsePlaybook, *lifecycle.PlaybookProblem, error) {
-	name := incident.Spec.PlaybookRef.Name
+// findPlaybook finds the playbook of that name, or says why it cannot run.
+func (run *incidentRun) findPlaybook(ctx context.Context, incident *v1alpha1.Incident, name string) (*v1alpha1.ResponsePlaybook, *lifecycle.PlaybookProblem, error) {
 	playbook := &v1alpha1.ResponsePlaybook{}
 	err := run.Client.Get(ctx, types.NamespacedName{Namespace: incident.Namespace, Name: name}, playbook)
 	if apierrors.IsNotFound(err) {
@@ -58,12 +57,33 @@ func (run *incidentRun) pin(ctx context.Context, incident *v1alpha1.Incident, pl
 	if err := controllerutil.SetControllerReference(incident, revision, run.Client.Scheme()); err != nil {
 		return nil, err
 	}
-	if err := run.Client.Create(ctx, revision); err != nil && !apierrors.IsAlreadyExists(err) {
-		return nil, fmt.Errorf("pinning playbook %s: %w", playbook.Name, err)
-	}
+	key, text, pinning := client.ObjectKeyFromObject(incident), playbook.Spec.DeepCopy(), make(chan error, 1)
+	go func() { pinning <- run.keep(ctx, key, revision, text) }()
+	run.pinning = pinning
 	return &v1alpha1.PinnedPlaybook{
 		Name: playbook.Name, Generation: playbook.Generation, Revision: revision.Name, ServiceAccountName: playbook.Spec.ServiceAccountName,
 	}, nil
+}
+
+// keep stores a pinned text.
+func (r *IncidentReconciler) keep(ctx context.Context, incident types.NamespacedName, revision *appsv1.ControllerRevision, text *v1alpha1.ResponsePlaybookSpec) error {
+	switch err := r.Client.Create(ctx, revision); {
+	case err == nil:
+		r.revisions.put(incident, revision.Name, text)
+	case !apierrors.IsAlreadyExists(err):
+		return fmt.Errorf("pinning a playbook as %s: %w", revision.Name, err)
+	}
+	return nil
+}
+
+// kept waits until the text that the status names is stored. Objects are looked at meanwhile.
+func (run *incidentRun) kept() error {
+	if run.pinning == nil {
+		return nil
+	}
+	err := <-run.pinning
+	run.pinning = nil
+	return err
 }
 
 // revisionName ends in a hash of the text, so that a changed text shows.
@@ -156,6 +176,8 @@ func playbookReady(playbook *v1alpha1.ResponsePlaybook) metav1.Condition {
 		if asReference(err, &reference) {
 			condition.Reason = v1alpha1.ReasonInvalidReference
 		}
+	} else if reason, err := checkOrder(&playbook.Spec); err != nil {
+		condition.Status, condition.Reason, condition.Message = metav1.ConditionFalse, reason, lifecycle.Cut(err.Error(), 1024)
 	}
 	return condition
 }

@@ -40,6 +40,9 @@ func (run *incidentRun) write(ctx context.Context) error {
 	if equality.Semantic.DeepEqual(worthWriting(run.base), worthWriting(run.incident)) {
 		return nil
 	}
+	if err := run.kept(); err != nil {
+		return err
+	}
 	if err := run.seal(ctx); err != nil {
 		if len(run.incident.Status.Timeline) > sealBy {
 			return err
@@ -123,6 +126,15 @@ func (run *incidentRun) publish(ctx context.Context, entries []v1alpha1.Timeline
 		audited.ProjectedSequence = entry.Sequence
 	}
 	return nil
+}
+
+// projectInTurn publishes what is on record as soon as there is room for it.
+func (run *incidentRun) projectInTurn(ctx context.Context) error {
+	audited := &run.incident.Status.Audit
+	if audited.ProjectedSequence == audited.Sequence || !run.publishing.enter(client.ObjectKeyFromObject(run.incident)) {
+		return run.write(ctx)
+	}
+	return run.project(ctx)
 }
 
 // project publishes what is on record, and notes how far it came.

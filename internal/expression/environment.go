@@ -2,6 +2,7 @@ package expression
 
 import (
 	"fmt"
+	"maps"
 	"sync"
 
 	"github.com/google/cel-go/cel"
@@ -66,6 +67,14 @@ func buildEnvironments() (map[Scope]*scopeEnvironment, error) {
 			return nil, fmt.Errorf("CEL environment %s: %w", scope, err)
 		}
 		result[scope] = &scopeEnvironment{env: env, schema: map[string]*spec.Schema{parts.variable: parts.schema}}
+	}
+	more, err := playbookScopes(incident)
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(result, more)
+	if result[Report], err = reportScope(); err != nil {
+		return nil, fmt.Errorf("CEL environment %s: %w", Report, err)
 	}
 	return result, nil
 }

@@ -35,6 +35,7 @@ const (
 type Program struct {
 	source  string
 	program cel.Program
+	uses    uses
 }
 
 // CompileBool compiles an expression that must yield true or false.
@@ -52,22 +53,34 @@ func compile(scope Scope, source string, want *types.Type) (*Program, error) {
 	if err != nil {
 		return nil, err
 	}
+	if want == types.DynType {
+		ast, err := compileMixed(environment.env, source)
+		if err != nil {
+			return nil, err
+		}
+		return programOf(environment.env, ast, source)
+	}
 	ast, issues := environment.env.Compile(source)
 	if issues.Err() != nil {
-		return nil, describe(issues)
+		return nil, describe(issues, 0)
 	}
 	if got := ast.OutputType(); !got.IsExactType(want) && !got.IsExactType(types.DynType) {
 		return nil, fmt.Errorf("1:1: must yield a %s, but yields a %s", want, got)
 	}
-	program, err := environment.env.Program(ast, cel.CostLimit(CostLimit), cel.InterruptCheckFrequency(checkEvery))
+	return programOf(environment.env, ast, source)
+}
+
+func programOf(env *cel.Env, ast *cel.Ast, source string) (*Program, error) {
+	program, err := env.Program(ast, cel.CostLimit(CostLimit), cel.InterruptCheckFrequency(checkEvery))
 	if err != nil {
 		return nil, fmt.Errorf("1:1: %w", err)
 	}
-	return &Program{source: source, program: program}, nil
+	return &Program{source: source, program: program, uses: usesOf(ast)}, nil
 }
 
 // describe says where and why an expression does not compile, as 'line:column: cause'.
-func describe(issues *cel.Issues) error {
+// shift is by how many columns the first line was moved.
+func describe(issues *cel.Issues, shift int) error {
 	problems := make([]string, 0, shownProblems)
 	for _, problem := range issues.Errors() {
 		if len(problems) == shownProblems {
@@ -75,7 +88,11 @@ func describe(issues *cel.Issues) error {
 			break
 		}
 		message := strings.TrimSuffix(problem.Message, " (in container '')")
-		problems = append(problems, fmt.Sprintf("%d:%d: %s", problem.Location.Line(), problem.Location.Column()+1, message))
+		line, column := problem.Location.Line(), problem.Location.Column()+1
+		if line == 1 {
+			column = max(column-shift, 1)
+		}
+		problems = append(problems, fmt.Sprintf("%d:%d: %s", line, column, message))
 	}
 	return fmt.Errorf("%s", strings.Join(problems, "; "))
 }

@@ -260,6 +260,16 @@ func TestCheckPlaybook(t *testing.T) {
 				"recovery step \"healthy\": `verify.expression` 1:1: undeclared reference to 'object'",
 			},
 		},
+		"approval in a group": {
+			playbook: v1alpha1.ResponsePlaybookSpec{Eradication: phase(
+				v1alpha1.PlaybookStep{Name: "ok", Parallel: "g", Approve: &v1alpha1.ApproveAction{}},
+				v1alpha1.PlaybookStep{Name: "delete", Parallel: "g", Target: v1alpha1.TargetPods, Delete: &v1alpha1.DeleteAction{}})},
+			want: []string{"eradication step \"ok\": `parallel` must not be set for 'approve': the steps beside it would not wait for it; put the approval before the group, as a step of its own"},
+		},
+		"reserved name": {
+			playbook: v1alpha1.ResponsePlaybookSpec{Recovery: phase(v1alpha1.PlaybookStep{Name: "adhoc-1", Wait: &v1alpha1.WaitAction{}})},
+			want:     []string{"recovery step \"adhoc-1\": `name` must not be 'adhoc-' and a number: what people run beside the playbook is named so"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := CheckPlaybook(&test.playbook)

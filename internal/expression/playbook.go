@@ -13,7 +13,7 @@ import (
 // before them. It names every problem, by phase and step; nil means that there is none.
 // A problem of names alone is a *ReferenceError.
 func CheckPlaybook(playbook *v1alpha1.ResponsePlaybookSpec) error {
-	var problems []error
+	problems := checkVariables(playbook.Variables)
 	seen := map[v1alpha1.StepName]*v1alpha1.PlaybookStep{}
 	for _, phase := range []struct {
 		name  string
@@ -25,7 +25,7 @@ func CheckPlaybook(playbook *v1alpha1.ResponsePlaybookSpec) error {
 	} {
 		for i := range phase.steps {
 			step := &phase.steps[i]
-			for _, problem := range checkStep(step, seen) {
+			for _, problem := range append(checkStep(step, seen), checkValues(step, playbook.Variables, seen)...) {
 				problems = append(problems, fmt.Errorf("%s step %q: %w", phase.name, step.Name, problem))
 			}
 			seen[v1alpha1.StepName(step.Name)] = step
@@ -44,6 +44,12 @@ func checkStep(step *v1alpha1.PlaybookStep, before map[v1alpha1.StepName]*v1alph
 	var problems []error
 	if _, taken := before[v1alpha1.StepName(step.Name)]; taken {
 		problems = append(problems, &ReferenceError{"`name` must be unique in the playbook, over all phases"})
+	}
+	if lifecycle.IsAdHoc(step.Name) {
+		problems = append(problems, &ReferenceError{"`name` must not be 'adhoc-' and a number: what people run beside the playbook is named so"})
+	}
+	if step.Approve != nil && step.Parallel != "" {
+		problems = append(problems, errors.New("`parallel` must not be set for 'approve': the steps beside it would not wait for it; put the approval before the group, as a step of its own"))
 	}
 	if step.When != "" {
 		if _, err := CompileBool(Incident, step.When); err != nil {

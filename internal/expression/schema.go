@@ -94,5 +94,8 @@ func incidentSchema() (*spec.Schema, error) {
 		}
 		result.Properties[name] = field
 	}
+	for name, maxLength := range map[string]int64{"name": 253, "namespace": 63} {
+		result.Properties[name] = *spec.StringProperty().WithMaxLength(maxLength)
+	}
 	return &result, nil
 }

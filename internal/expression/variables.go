@@ -35,6 +35,7 @@ func EventVariables(event *v1alpha1.SecurityEvent, workload string) (Variables, 
 func IncidentVariables(incident *v1alpha1.Incident) (Variables, error) {
 	content := map[string]any{}
 	for name, value := range map[string]string{
+		"name": incident.Name, "namespace": incident.Namespace,
 		"title":    incident.Spec.Title,
 		"severity": first(string(incident.Status.Severity), string(incident.Spec.Severity)),
 		"category": first(string(incident.Status.Category), string(incident.Spec.Category)),

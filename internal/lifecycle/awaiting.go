@@ -26,6 +26,18 @@ func (m *machine) await() {
 			Message: stuckMessage(step) + " (undo it by hand or retry; skip the step to leave it in place)",
 		})
 	}
+	if m.dryRun && m.status.Resolution == v1alpha1.ResolutionFalsePositive && m.left() > 0 {
+		m.add(v1alpha1.Awaiting{
+			Type: v1alpha1.AwaitingResume, Message: countOf(m.left(), "effect") + " made before the dry run began must be undone: set the plan's `response` to 'Enforce'",
+			Command: fmt.Sprintf("kubectl edit responseplan %s -n %s", v1alpha1.ResponsePlanName, m.incident.Namespace),
+		})
+	}
+	for _, step := range m.driftedSteps() {
+		m.add(v1alpha1.Awaiting{
+			Type: v1alpha1.AwaitingFailure, Step: step.Name, Command: m.command("retry", step.Name),
+			Message: driftOf(step) + " (retry the step when that is done; skip it to hold it no longer)",
+		})
+	}
 	if m.status.Resolution == "" {
 		for i := range m.status.Steps {
 			m.awaitStep(&m.status.Steps[i])
@@ -37,6 +49,7 @@ func (m *machine) await() {
 	}
 	for i := range m.status.Awaiting {
 		m.keepSince(&m.status.Awaiting[i], before)
+		m.expect(&m.status.Awaiting[i])
 	}
 }
 
@@ -47,7 +60,7 @@ func (m *machine) keepSince(awaiting *v1alpha1.Awaiting, before []v1alpha1.Await
 	awaiting.Command = Cut(awaiting.Command, 512)
 	for i := range before {
 		if before[i].Type == awaiting.Type && before[i].Step == awaiting.Step && before[i].Digest == awaiting.Digest {
-			awaiting.SinceTime = before[i].SinceTime
+			awaiting.SinceTime, awaiting.OverdueTime = before[i].SinceTime, before[i].OverdueTime
 			return
 		}
 	}
@@ -125,13 +138,15 @@ func (m *machine) awaitIncident() {
 			Type: v1alpha1.AwaitingClose, Message: "everything is done: fill in LessonLearned " + LessonName(m.incident.Name) + ", then close",
 			Command: m.command("close", `--resolution Resolved --reason "WHY"`),
 		})
+	case m.overduePhase() && m.Problem == nil:
+		m.add(v1alpha1.Awaiting{Type: v1alpha1.AwaitingFailure, Message: phaseIsLate(m.deadline()) + ": see what holds it up", Command: m.command("show", "")})
 	case m.Problem != nil:
 		m.add(v1alpha1.Awaiting{
 			Type: v1alpha1.AwaitingPlaybook, Message: m.Problem.Message, Command: m.command("show", ""),
 		})
 	case m.status.Playbook.Revision == "" && m.incident.Spec.PlaybookRef.Name == "":
 		m.add(v1alpha1.Awaiting{
-			Type: v1alpha1.AwaitingPlaybook, Message: "no playbook answers: contain, eradicate and recover by hand, then close",
+			Type: v1alpha1.AwaitingPlaybook, Message: "no playbook answers: contain, eradicate and recover by hand, then close; or use one, with 'use-playbook'",
 			Command: m.command("close", `--resolution Resolved --reason "WHY"`),
 		})
 	}

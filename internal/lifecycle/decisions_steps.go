@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 )
@@ -38,7 +39,7 @@ func (m *machine) approve(decision *v1alpha1.Decision) answer {
 	if count > 1 && slices.Contains(m.Promoters, decision.Spec.By) {
 		return refuse(v1alpha1.ReasonSamePerson, "%s has promoted the event: %d other people must approve", decision.Spec.By, count)
 	}
-	if count > 1 && m.retried(step, decision.Spec.By) {
+	if count > 1 && retried(step, decision.Spec.By) {
 		return refuse(v1alpha1.ReasonSamePerson, "%s has retried the step: %d other people must approve", decision.Spec.By, count)
 	}
 	step.Approvers = append(step.Approvers, v1alpha1.Approver{By: decision.Spec.By, DecisionRef: v1alpha1.DecisionReference{Name: decision.Name}, Time: m.now})
@@ -48,20 +49,39 @@ func (m *machine) approve(decision *v1alpha1.Decision) answer {
 	return accept("approved")
 }
 
-// retried says whether a person has begun the step anew, as far as the timeline goes back.
-func (m *machine) retried(step *v1alpha1.IncidentStep, by string) bool {
-	return slices.ContainsFunc(slices.Concat(m.status.Timeline, m.out.Entries), func(entry v1alpha1.TimelineEntry) bool {
-		return entry.Action == string(v1alpha1.DecisionRetryStep) && entry.Outcome == accepted && entry.Step == step.Name && entry.Actor == by
-	})
+// maxRetriedBy is how many people are kept who have begun a step anew.
+const maxRetriedBy = 16
+
+// retried says whether a person has begun the step anew.
+func retried(step *v1alpha1.IncidentStep, by string) bool {
+	return slices.Contains(step.RetriedBy, by)
 }
 
 // release lets the steps act on targets in spite of a limit or protection.
 func (m *machine) release(step *v1alpha1.IncidentStep, decision *v1alpha1.Decision) answer {
-	released := map[v1alpha1.ObjectUID]bool{}
+	if step.Action == "revert" {
+		step.Approvers = []v1alpha1.Approver{{By: decision.Spec.By, DecisionRef: v1alpha1.DecisionReference{Name: decision.Name}, Time: m.now}}
+		step.State, step.Digest, step.Message = v1alpha1.StepRunning, "", ""
+		m.startClock(step)
+		return accept("approved")
+	}
+	released, confirmed := map[v1alpha1.ObjectUID]bool{}, 0
 	for i := range step.Targets {
-		if step.Targets[i].State == v1alpha1.TargetHeld {
-			released[step.Targets[i].UID] = true
+		target := &step.Targets[i]
+		if target.State != v1alpha1.TargetHeld {
+			continue
 		}
+		confirmed++
+		if m.confirms(step) {
+			target.ConfirmedBy = decision.Spec.By
+		}
+		if !strings.HasPrefix(target.Message, confirmSays) {
+			released[target.UID] = true
+			continue
+		}
+		letGo(target)
+		step.State, step.Digest, step.Message = v1alpha1.StepRunning, "", ""
+		m.startClock(step)
 	}
 	for i := range m.status.Resources {
 		resource := &m.status.Resources[i]
@@ -74,8 +94,9 @@ func (m *machine) release(step *v1alpha1.IncidentStep, decision *v1alpha1.Decisi
 		freed := false
 		for j := range other.Targets {
 			target := &other.Targets[j]
-			if target.State == v1alpha1.TargetHeld && m.freed(target, released) {
-				target.State, target.Message = v1alpha1.TargetPending, ""
+			if target.State == v1alpha1.TargetHeld && !strings.HasPrefix(target.Message, confirmSays) && m.freed(target, released) {
+				letGo(target)
+				target.ApprovedBy = decision.Spec.By
 				freed = true
 			}
 		}
@@ -84,7 +105,7 @@ func (m *machine) release(step *v1alpha1.IncidentStep, decision *v1alpha1.Decisi
 			m.startClock(other)
 		}
 	}
-	return accept(fmt.Sprintf("%d held targets may be acted on", len(released)))
+	return accept(fmt.Sprintf("%d held targets may be acted on", confirmed))
 }
 
 // freed says whether no hold is left on a target: it is one of those released, or the
@@ -118,6 +139,10 @@ func (m *machine) reject(decision *v1alpha1.Decision) answer {
 		}
 		m.end(step, v1alpha1.StepFailed, "rejected by "+decision.Spec.By)
 		return accept("nothing that the step guards is done; skip or retry steps, or close the incident")
+	}
+	if text.Revert != nil {
+		m.skip(step, decision)
+		return accept("nothing is undone; the playbook goes on without it")
 	}
 	for i := range step.Targets {
 		if step.Targets[i].State == v1alpha1.TargetHeld {
@@ -162,7 +187,8 @@ func (m *machine) skipStep(decision *v1alpha1.Decision) answer {
 	if m.status.Resolution == v1alpha1.ResolutionFalsePositive {
 		return m.leaveInPlace(step, decision)
 	}
-	if stepDone(step) {
+	drifting := slices.Contains(m.driftedSteps(), step)
+	if stepDone(step) && !drifting {
 		return refuse(v1alpha1.ReasonAlreadyDecided, "step '%s' is over: it is %s", step.Name, step.State)
 	}
 	if text := m.textOf(step); text != nil && text.Task != nil {
@@ -189,7 +215,9 @@ func (m *machine) skipStep(decision *v1alpha1.Decision) answer {
 func (m *machine) skip(step *v1alpha1.IncidentStep, decision *v1alpha1.Decision) {
 	if text := m.textOf(step); text != nil {
 		// What is known now is waived, also of a step that has not begun.
-		step.Targets = mergeTargets(step.Targets, m.targetsOf(text))
+		if !Resolves(text) {
+			step.Targets = mergeTargets(step.Targets, m.targetsOf(text))
+		}
 	}
 	for i := range step.Targets {
 		switch target := &step.Targets[i]; target.State {
@@ -215,19 +243,29 @@ func (m *machine) retryStep(decision *v1alpha1.Decision) answer {
 	if refused != nil {
 		return *refused
 	}
-	failed := step.State == v1alpha1.StepFailed || step.State == v1alpha1.StepAwaitingTask && text.Task == nil
+	if slices.Contains(m.driftedSteps(), step) {
+		countAnew(step)
+		if stepDone(step) {
+			return accept("what was taken away is made again, and counted anew")
+		}
+	}
+	failed := dry(step) && !m.dryRun || step.State == v1alpha1.StepFailed || step.State == v1alpha1.StepAwaitingTask && text.Task == nil
 	if !failed {
 		return refuse(v1alpha1.ReasonNotAwaited, "step '%s' has not failed: it is %s", step.Name, step.State)
 	}
 	for i := range step.Targets {
 		if target := &step.Targets[i]; target.State == v1alpha1.TargetFailed || target.State == v1alpha1.TargetGone {
-			target.State, target.Attempts, target.NextTime, target.Message = v1alpha1.TargetPending, 0, nil, ""
+			target.State, target.Attempts, target.NextTime, target.Message, target.ConfirmedBy = v1alpha1.TargetPending, 0, nil, "", ""
 			if target.Undo != "" {
 				// It may have taken effect: planned anew, the record of how it was would be lost.
 				target.State = v1alpha1.TargetActing
 			}
 		}
 	}
+	if step.RetriedBy = append(slices.DeleteFunc(step.RetriedBy, func(by string) bool { return by == decision.Spec.By }), decision.Spec.By); len(step.RetriedBy) > maxRetriedBy {
+		step.RetriedBy = step.RetriedBy[1:]
+	}
+	m.retryDry(step)
 	m.lookAgain()
 	if text.Revert != nil {
 		m.retryUndo(step, text.Revert.Steps)
@@ -243,8 +281,11 @@ func (m *machine) retryUndo(revert *v1alpha1.IncidentStep, names []v1alpha1.Step
 	for _, index := range m.undoOrder(at, names) {
 		targets := m.status.Steps[index].Targets
 		for i := range targets {
-			if targets[i].State == v1alpha1.TargetFailed && targets[i].Undo != "" {
-				targets[i].Message = ""
+			switch target := &targets[i]; {
+			case target.State == v1alpha1.TargetFailed && target.Undo != "":
+				target.Message = ""
+			case target.State == v1alpha1.TargetReverting:
+				target.Attempts, target.NextTime = 0, nil
 			}
 		}
 	}

@@ -38,7 +38,7 @@ func TestProtectedIsHeld(t *testing.T) {
 			s.wantNotDone("Plan isolate b", "Apply isolate b")
 			s.wantAwaited("Approval isolate")
 			s.wantCondition(v1alpha1.ConditionContained, "False InProgress")
-			want := "isolate of Pod shop/b waits for an approval: namespace shop is protected by its label firebreak.dev/protected, and the playbook's `limits.allowProtected` does not name it"
+			want := "isolate of Pod shop/b waits for an approval: namespace shop is protected by its label firebreak.dev/protected, and the playbook's `limits.allowProtected` does not name it; an approval counts for every step that acts on them"
 			if got := s.stored.Status.Awaiting[0].Message; got != want {
 				t.Errorf("message is %q, want %q", got, want)
 			}

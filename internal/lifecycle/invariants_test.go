@@ -70,7 +70,13 @@ func (s *sim) check(in Input, out Output) {
 		}
 	}
 	for _, one := range out.Plans {
-		s.wantTarget(status, one, v1alpha1.TargetPending)
+		switch one.Verb {
+		case VerbResolve:
+		case VerbObserve: // a look whether an effect still stands
+			s.wantTarget(status, one, v1alpha1.TargetSucceeded)
+		default:
+			s.wantTarget(status, one, v1alpha1.TargetPending)
+		}
 	}
 	if in.Automation.Stopped || status.PausedBy != "" {
 		if len(out.Look)+len(out.Plans)+len(out.Work) > 0 {
@@ -101,10 +107,24 @@ func (s *sim) checked(in Input, out Output) Output {
 			s.t.Fatalf("first-entry time %d moved from %v to %v\n%s", i, was, now[i], s)
 		}
 	}
+	s.checkTargets(before, after)
+	return out
+}
+
+// checkTargets checks that no record of how to undo is lost.
+func (s *sim) checkTargets(before, after *v1alpha1.IncidentStatus) {
+	s.t.Helper()
+	replaced := before.Playbook.Revision != "" && before.Playbook.Revision != after.Playbook.Revision
 	for i := range before.Steps {
 		for j := range before.Steps[i].Targets {
+			if replaced && before.Steps[i].Targets[j].Undo == "" {
+				continue
+			}
+			if replaced {
+				s.t.Fatalf("a playbook that has acted was replaced\n%s", s)
+			}
 			was, is := &before.Steps[i].Targets[j], &after.Steps[i].Targets[j]
-			if was.UID != is.UID || was.Undo != "" && is.Undo == "" {
+			if was.UID != is.UID || was.Undo != "" && is.Undo == "" && was.Mode == "" {
 				s.t.Fatalf("the undo record or the target was lost: %+v became %+v\n%s", was, is, s)
 			}
 			if was.Undo != "" && was.State == v1alpha1.TargetReverted && is.State != v1alpha1.TargetReverted {
@@ -112,7 +132,6 @@ func (s *sim) checked(in Input, out Output) Output {
 			}
 		}
 	}
-	return out
 }
 
 // checkEntry holds an entry to the bounds of the API, before package audit chains it.
@@ -185,8 +204,8 @@ func (s *sim) guarded(step *v1alpha1.IncidentStep, target *v1alpha1.StepTarget) 
 		if before.Name == step.Name {
 			return
 		}
-		text := StepOf(s.pinned, before.Name)
-		if before.Phase != step.Phase || text.Approve == nil || text.Parallel != "" || target.Kind != "Pod" {
+		text := TextOf(s.pinned, before)
+		if step.Definition != "" || before.Phase != step.Phase || text.Approve == nil || text.Parallel != "" || target.Kind != "Pod" {
 			continue
 		}
 		if !stepDone(before) {

@@ -60,6 +60,10 @@ type Input struct {
 	// Decisions are the Decisions about the incident that have no answer yet, in the
 	// order in which they count.
 	Decisions []v1alpha1.Decision
+	// Offers are the playbooks that UsePlaybook Decisions name, by the Decision's UID.
+	Offers map[string]Offer
+	// Actions are what RunAction Decisions ask for, by the Decision's UID.
+	Actions map[string]AdHoc
 	// Unguarded says why the Decisions cannot be trusted; empty when they can.
 	Unguarded string
 	// Promoters are the people who promoted the incident's events by hand.
@@ -103,8 +107,12 @@ type machine struct {
 	status   *v1alpha1.IncidentStatus
 	now      metav1.Time
 	paused   bool
-	omitted  map[string]bool
-	unseen   bool
+	// dryRun says that nothing may take effect.
+	dryRun  bool
+	omitted map[string]bool
+	unseen  bool
+	// repinned says that another playbook was pinned: all else waits for the next decision.
+	repinned bool
 	// ran are the indexes of the steps whose turn it was.
 	ran map[int]bool
 	// recount is when further events are counted; zero when all are.
@@ -129,6 +137,7 @@ func newMachine(in Input) *machine {
 		status:   &incident.Status,
 		omitted:  map[string]bool{},
 		ran:      map[int]bool{},
+		dryRun:   DryRun(in),
 		now:      metav1.NewTime(in.Now.UTC().Truncate(time.Second)),
 	}
 }
@@ -142,10 +151,17 @@ func Advance(in Input) Output {
 	m.forgetAnswers()
 	m.decide()
 	m.pause()
-	if !m.closed() {
+	m.mode()
+	switch {
+	case m.closed():
+	case m.repinned:
+		m.wake(m.Now)
+	default:
 		m.lookAtResources()
 		m.syncTargets()
 		m.runSteps()
+		m.resolveFurther()
+		m.holdEffects()
 		m.conclude()
 	}
 	if !m.closed() {

@@ -60,6 +60,9 @@ func (m *machine) pin() {
 		return
 	}
 	m.status.Playbook = *m.Pin
+	if runs := m.allowance(m.limits().MaxRunsPerHour); m.RecentRuns >= runs {
+		m.status.Playbook.Hold = Cut(m.tooManyRuns(m.incident.Spec.SubmittedBy, m.incident.Spec.Rule, runs), 512)
+	}
 	for _, phase := range phasesOf(m.Playbook) {
 		for i := range phase.steps {
 			step := &phase.steps[i]

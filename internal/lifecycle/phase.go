@@ -61,7 +61,9 @@ func (m *machine) conclude() {
 		}
 	}
 	m.review()
+	m.drift()
 	m.finish()
+	m.watchPhase()
 	m.stall()
 }
 
@@ -74,12 +76,21 @@ func (m *machine) defaultConditions() {
 	}
 }
 
+// condition is what a condition says now; empty when it is not set.
+func (m *machine) condition(kind string) metav1.Condition {
+	if found := findCondition(m.status.Conditions, kind); found != nil {
+		return *found
+	}
+	return metav1.Condition{}
+}
+
 // enter goes on to a phase. A phase never goes back.
 func (m *machine) enter(phase v1alpha1.Phase) {
 	if phase.Rank() <= m.status.Phase.Rank() {
 		return
 	}
 	m.status.Phase = phase
+	m.setDeadline(phase)
 	m.log(v1alpha1.TimelineEntry{Action: "PhaseEntered", Outcome: string(phase)})
 }
 
@@ -101,6 +112,11 @@ func (m *machine) concludePhase(goal goal, before bool) bool {
 			}
 		default:
 			open = append(open, step.Name)
+		}
+	}
+	for _, step := range steps {
+		if text := m.textOf(step); text != nil && m.behind(step, text) && !slices.Contains(open, step.Name) {
+			open = append(open, "look for further objects of "+step.Name)
 		}
 	}
 	if goal.phase == v1alpha1.PhaseContainment && len(m.unlooked()) > 0 {
@@ -127,11 +143,16 @@ func (m *machine) concludePhase(goal goal, before bool) bool {
 
 // reach takes down that a phase is over, and whether its goal was reached.
 func (m *machine) reach(goal goal, steps []*v1alpha1.IncidentStep, passed []string, effects int) {
-	was := findCondition(m.status.Conditions, goal.condition)
+	was := m.condition(goal.condition)
 	status, reason, message := metav1.ConditionTrue, v1alpha1.ReasonStepsDone, ""
+	lost := m.lostOf(steps)
 	switch {
+	case len(lost) > 0:
+		status, reason, message = metav1.ConditionFalse, v1alpha1.ReasonDrifted, "taken away, and made again: "+strings.Join(lost, "; ")
 	case len(steps) == 0:
 		status, reason, message = metav1.ConditionFalse, v1alpha1.ReasonNoSteps, "the playbook has no steps for it"
+	case slices.ContainsFunc(steps, dry):
+		status, reason, message = metav1.ConditionFalse, v1alpha1.ReasonDryRun, "its steps were only tried"
 	case len(passed) > 0:
 		status, reason, message = metav1.ConditionFalse, v1alpha1.ReasonStepSkipped, strings.Join(passed, "; ")
 	case goal.phase == v1alpha1.PhaseContainment && m.status.OmittedResources > 0:
@@ -142,10 +163,13 @@ func (m *machine) reach(goal goal, steps []*v1alpha1.IncidentStep, passed []stri
 	case len(goal.shown) > 0 && effects == 0:
 		status, reason, message = metav1.ConditionFalse, v1alpha1.ReasonNotVerified, "no verify step and no task has shown it"
 	}
-	if was != nil && was.Status == status && was.Reason == reason {
+	if was.Status == status && was.Reason == reason {
 		return
 	}
 	m.setCondition(goal.condition, status, reason, message)
+	if reason == v1alpha1.ReasonDrifted || was.Reason == v1alpha1.ReasonDrifted {
+		return // the losses are on the timeline
+	}
 	if status == metav1.ConditionTrue {
 		m.once(goal.time(&m.status.Times))
 		m.log(v1alpha1.TimelineEntry{Action: goal.reached, Outcome: "Succeeded"})
@@ -199,7 +223,14 @@ func (m *machine) effects(goal goal, step *v1alpha1.IncidentStep) int {
 	}
 	count := 0
 	for i := range step.Targets {
-		switch target := &step.Targets[i]; target.State {
+		target := &step.Targets[i]
+		if target.Mode == v1alpha1.ResponseDryRun {
+			continue
+		}
+		if goal.contains && IsIncident(target, m.incident) && m.hasObjects(goal) {
+			continue // a ticket is no containment where there are objects to contain
+		}
+		switch target.State {
 		case v1alpha1.TargetSucceeded, v1alpha1.TargetReverting, v1alpha1.TargetReverted:
 			count++
 		case v1alpha1.TargetFailed:
@@ -271,6 +302,17 @@ func (m *machine) whyStalled() (reason, message string) {
 	if steps := m.stuckSteps(); len(steps) > 0 {
 		return v1alpha1.ReasonStepFailed, joinWords("step "+steps[0].Name+" cannot be undone", stuckMessage(steps[0]))
 	}
+	if reason, message := m.whyStepsStall(); reason != "" {
+		return reason, message
+	}
+	if m.overduePhase() && m.status.Resolution == "" {
+		return v1alpha1.ReasonOverdue, phaseIsLate(m.deadline())
+	}
+	return "", ""
+}
+
+// whyStepsStall says which step waits for a person who does not come by itself.
+func (m *machine) whyStepsStall() (reason, message string) {
 	for i := range m.status.Steps {
 		step := &m.status.Steps[i]
 		text := m.textOf(step)

@@ -15,7 +15,7 @@ import (
 // genStep draws a step of a playbook. What it reverts are steps before it.
 func genStep(t *rapid.T, name string, before []v1alpha1.StepName) v1alpha1.PlaybookStep {
 	var step v1alpha1.PlaybookStep
-	switch rapid.IntRange(0, 9).Draw(t, name) {
+	switch rapid.IntRange(0, 13).Draw(t, name) {
 	case 0:
 		step = collectStep(name)
 	case 1, 2:
@@ -36,6 +36,12 @@ func genStep(t *rapid.T, name string, before []v1alpha1.StepName) v1alpha1.Playb
 		step = quietStep(name, time.Minute, time.Hour)
 	case 8:
 		step = waitStep(name, time.Duration(rapid.IntRange(1, 600).Draw(t, "wait"))*time.Second)
+	case 10, 11:
+		step = cordonStep(name)
+	case 12:
+		step = httpStep(name)
+	case 13:
+		step = applyStep(name)
 	default:
 		step = revertStep(name, before...)
 		if rapid.Bool().Draw(t, "all") {
@@ -57,7 +63,7 @@ func genPlaybook(t *rapid.T) *v1alpha1.ResponsePlaybookSpec {
 		var all []v1alpha1.PlaybookStep
 		for i := range rapid.IntRange(least, 4).Draw(t, prefix) {
 			step := genStep(t, fmt.Sprintf("%s%d", prefix, i), slices.Clone(before))
-			if step.Isolate != nil {
+			if TraitOf(ActionOf(&step)).Undoable {
 				before = append(before, v1alpha1.StepName(step.Name))
 			}
 			all = append(all, step)
@@ -65,6 +71,11 @@ func genPlaybook(t *rapid.T) *v1alpha1.ResponsePlaybookSpec {
 		return all
 	}
 	playbook := playbookOf(phase("c", 1), phase("e", 0), phase("r", 0))
+	playbook.Mode = rapid.SampledFrom([]v1alpha1.PlaybookMode{"", "", v1alpha1.PlaybookEnforce, v1alpha1.PlaybookConfirm, v1alpha1.PlaybookDryRun}).Draw(t, "mode")
+	for _, phase := range []*v1alpha1.PlaybookPhase{&playbook.Containment, &playbook.Eradication, &playbook.Recovery} {
+		phase.Within = duration(time.Duration(rapid.IntRange(0, 600).Draw(t, "within")) * time.Second)
+	}
+	playbook.AdHoc = rapid.SampledFrom([][]v1alpha1.ActionName{nil, {"collect", "isolate", "cordon", "http", "delete", "revert"}}).Draw(t, "adHoc")
 	playbook.Limits.MaxTargets = rapid.Int32Range(0, 3).Draw(t, "maxTargets")
 	return playbook
 }
@@ -72,7 +83,8 @@ func genPlaybook(t *rapid.T) *v1alpha1.ResponsePlaybookSpec {
 // genResult draws what becomes of work, with failures and nonsense.
 func genResult(t *rapid.T, verb Verb) Result {
 	states := map[Verb][]v1alpha1.TargetState{
-		VerbPlan:    {"", "", "", v1alpha1.TargetFailed, v1alpha1.TargetGone, v1alpha1.TargetSucceeded},
+		VerbResolve: {"", "", "", v1alpha1.TargetFailed, v1alpha1.TargetGone},
+		VerbPlan:    {"", "", "", v1alpha1.TargetHeld, v1alpha1.TargetFailed, v1alpha1.TargetGone, v1alpha1.TargetSucceeded},
 		VerbApply:   {"", "", "", v1alpha1.TargetApplied, v1alpha1.TargetFailed, v1alpha1.TargetGone, v1alpha1.TargetPending, v1alpha1.TargetReverted},
 		VerbObserve: {"", "", v1alpha1.TargetApplied, v1alpha1.TargetFailed},
 		VerbVerify:  {"", v1alpha1.TargetApplied, v1alpha1.TargetFailed},
@@ -92,6 +104,7 @@ func (s *sim) genDecision(t *rapid.T) v1alpha1.DecisionSpec {
 		v1alpha1.DecisionApprove, v1alpha1.DecisionApprove, v1alpha1.DecisionReject, v1alpha1.DecisionCompleteTask, v1alpha1.DecisionSkipStep,
 		v1alpha1.DecisionRetryStep, v1alpha1.DecisionRetryStep, v1alpha1.DecisionPause, v1alpha1.DecisionResume, v1alpha1.DecisionResume,
 		v1alpha1.DecisionAcknowledge, v1alpha1.DecisionNote, v1alpha1.DecisionSetSeverity, v1alpha1.DecisionClose,
+		v1alpha1.DecisionRunAction, v1alpha1.DecisionRunAction, v1alpha1.DecisionAddResource, v1alpha1.DecisionUsePlaybook,
 	}
 	decision := by(rapid.SampledFrom(kinds).Draw(t, "type"), "", rapid.SampledFrom([]string{"jane", "kim", "lee"}).Draw(t, "by"))
 	switch decision.Type {
@@ -103,6 +116,12 @@ func (s *sim) genDecision(t *rapid.T) v1alpha1.DecisionSpec {
 		if decision.Type == v1alpha1.DecisionApprove && rapid.IntRange(0, 4).Draw(t, "stale") == 0 {
 			decision.Digest = "sha256:" + noHash
 		}
+	case v1alpha1.DecisionRunAction:
+		return runAction(decision.By, genStep(t, "mine", nil))
+	case v1alpha1.DecisionAddResource:
+		return addResource(decision.By, fmt.Sprintf("pod-%d", rapid.IntRange(0, 5).Draw(t, "pod")))
+	case v1alpha1.DecisionUsePlaybook:
+		return usePlaybook(decision.By, rapid.SampledFrom([]string{"other", "nope"}).Draw(t, "playbook"))
 	case v1alpha1.DecisionSetSeverity:
 		decision.Severity = rapid.SampledFrom([]v1alpha1.Severity{v1alpha1.SeverityLow, v1alpha1.SeverityCritical}).Draw(t, "severity")
 	case v1alpha1.DecisionClose:
@@ -113,7 +132,7 @@ func (s *sim) genDecision(t *rapid.T) v1alpha1.DecisionSpec {
 
 // disturb does one thing that can happen to an incident.
 func (s *sim) disturb(t *rapid.T, turn int) {
-	switch rapid.IntRange(0, 10).Draw(t, "what happens") {
+	switch rapid.IntRange(0, 11).Draw(t, "what happens") {
 	case 0, 1, 2:
 		s.now = s.now.Add(time.Duration(rapid.IntRange(1, 600_000).Draw(t, "milliseconds")) * time.Millisecond)
 	case 3, 4, 5:
@@ -128,6 +147,8 @@ func (s *sim) disturb(t *rapid.T, turn int) {
 		s.problem = rapid.SampledFrom([]*PlaybookProblem{nil, nil, {Reason: v1alpha1.ReasonCannotImpersonate, Message: "not bound"}}).Draw(t, "problem")
 	case 9:
 		s.unseen = map[string]bool{fmt.Sprintf("pod-%d", rapid.IntRange(0, 5).Draw(t, "unseen")): true}
+	case 10:
+		s.plan = rapid.SampledFrom([]*v1alpha1.ResponsePlan{nil, nil, planOf(v1alpha1.ResponseEnforce), planOf(v1alpha1.ResponseDryRun)}).Draw(t, "plan")
 	default:
 		s.answers = rapid.Bool().Draw(t, "decisions are told")
 	}
@@ -136,7 +157,7 @@ func (s *sim) disturb(t *rapid.T, turn int) {
 
 // heal lets everything succeed and people answer what they are asked, until it is closed.
 func (s *sim) heal(t *rapid.T) {
-	s.script, s.automation, s.problem, s.answers, s.unseen = nil, Automation{}, nil, true, nil
+	s.script, s.automation, s.problem, s.plan, s.answers, s.unseen = nil, Automation{}, nil, nil, true, nil
 	for name := range s.sightings {
 		s.sightings[name] = Sighting{}
 	}
@@ -180,7 +201,8 @@ func (s *sim) heal(t *rapid.T) {
 func TestProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := newSim(t, genPlaybook(t), "pod-0", "pod-1")
-		s.boundsEvery = 7
+		s.boundsEvery, s.lookEvery = 7, 10*time.Minute
+		s.offered = map[string]*v1alpha1.ResponsePlaybookSpec{"other": genPlaybook(t)}
 		s.event("event", "pod-0")
 		s.script = func(work Work, _ *v1alpha1.IncidentStep, _ *v1alpha1.StepTarget) Result {
 			return genResult(t, work.Verb)
@@ -193,7 +215,7 @@ func TestProperties(t *testing.T) {
 		s.heal(t)
 		if s.stored.Status.Resolution == v1alpha1.ResolutionFalsePositive && !closed {
 			for effect := range s.effects {
-				if step, _, _ := strings.Cut(effect, " "); s.step(step).Action == "isolate" && s.logged("ContainmentLeft") == 0 {
+				if step, _, _ := strings.Cut(effect, " "); TraitOf(s.step(step).Action).Undoable && s.logged("ContainmentLeft") == 0 {
 					t.Fatalf("a false positive has left %s\n%s", effect, s)
 				}
 			}
@@ -245,7 +267,7 @@ func TestAnything(t *testing.T) {
 			t.Fatalf("%d entries", len(out.Entries))
 		}
 		in.Incident.Status = out.Status
-		verbs := []Verb{VerbPlan, VerbApply, VerbObserve, VerbVerify, VerbUndo, "Nonsense"}
+		verbs := []Verb{VerbResolve, VerbPlan, VerbApply, VerbObserve, VerbVerify, VerbUndo, "Nonsense"}
 		result := Result{Work: Work{rapid.SampledFrom(verbs).Draw(t, "verb"), rapid.IntRange(-2, 12).Draw(t, "at"), rapid.IntRange(-2, 3).Draw(t, "of")},
 			State: rapid.SampledFrom(states).Draw(t, "state")}
 		Record(in, []Result{result})

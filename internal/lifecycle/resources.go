@@ -140,8 +140,7 @@ func (m *machine) holdFor(sighting Sighting) string {
 		return sighting.Protection + ", and the playbook's `limits.allowProtected` does not name it"
 	}
 	if runs := m.allowance(limits.MaxRunsPerHour); m.RecentRuns >= runs {
-		return fmt.Sprintf("playbook %s ran for %d incidents of %s by rule %s within the hour; its `limits.maxRunsPerHour` allows %d",
-			m.status.Playbook.Name, m.RecentRuns, whom(resource.SubmittedBy), whom(resource.Rule), runs)
+		return m.tooManyRuns(resource.SubmittedBy, resource.Rule, runs)
 	}
 	var used int32
 	for i := range m.status.Resources {
@@ -156,6 +155,11 @@ func (m *machine) holdFor(sighting Sighting) string {
 			whom(resource.SubmittedBy), whom(resource.Rule), used, m.status.Playbook.Name, targets)
 	}
 	return ""
+}
+
+func (m *machine) tooManyRuns(submitter, rule string, runs int32) string {
+	return fmt.Sprintf("playbook %s ran for %d incidents of %s by rule %s within the hour; its `limits.maxRunsPerHour` allows %d",
+		m.status.Playbook.Name, m.RecentRuns, whom(submitter), whom(rule), runs)
 }
 
 func whom(name string) string {

@@ -54,8 +54,10 @@ type sim struct {
 	now    time.Time
 	stored *v1alpha1.Incident
 	// playbook is what can be pinned; pinned is the text that is.
-	playbook   *v1alpha1.ResponsePlaybookSpec
-	pinned     *v1alpha1.ResponsePlaybookSpec
+	playbook *v1alpha1.ResponsePlaybookSpec
+	pinned   *v1alpha1.ResponsePlaybookSpec
+	// offered are the playbooks that UsePlaybook can name.
+	offered    map[string]*v1alpha1.ResponsePlaybookSpec
 	problem    *PlaybookProblem
 	plan       *v1alpha1.ResponsePlan
 	automation Automation
@@ -70,6 +72,10 @@ type sim struct {
 	script func(work Work, step *v1alpha1.IncidentStep, target *v1alpha1.StepTarget) Result
 	// sightings gives what is found, by the name of the object; nothing means that it is there.
 	sightings map[string]Sighting
+
+	// lookEvery is how often effects that must stand are looked at; zero means as often as
+	// without a wish of the action.
+	lookEvery time.Duration
 
 	// unseen are objects that cannot be looked at just now.
 	unseen map[string]bool
@@ -139,16 +145,39 @@ func (s *sim) input(incident *v1alpha1.Incident) Input {
 		} else {
 			in.Decisions = append(in.Decisions, *decision.DeepCopy())
 		}
+		s.offer(&in, &decision)
 	}
 	SortDecisions(in.Decisions)
 	switch {
 	case incident.Status.Playbook.Revision != "":
+		if text := s.offered[incident.Status.Playbook.Name]; text != nil {
+			s.pinned = text
+		}
 		in.Playbook = s.pinned
 	case s.playbook != nil && s.problem == nil && incident.Status.Resolution == "":
 		in.Pin = &v1alpha1.PinnedPlaybook{Name: "contain", Generation: 3, Revision: "inc-20261121-k7f2a-1", ServiceAccountName: "contain"}
 		in.Playbook, s.pinned = s.playbook, s.playbook
 	}
 	return in
+}
+
+// offer gives what a Decision refers to.
+func (s *sim) offer(in *Input, decision *v1alpha1.Decision) {
+	if in.Offers == nil {
+		in.Offers, in.Actions = map[string]Offer{}, map[string]AdHoc{}
+	}
+	switch name := decision.Spec.PlaybookRef.Name; {
+	case decision.Spec.Type == v1alpha1.DecisionUsePlaybook && s.offered[name] != nil:
+		in.Offers[string(decision.UID)] = Offer{Playbook: s.offered[name],
+			Pin: &v1alpha1.PinnedPlaybook{Name: name, Generation: 1, Revision: "revision-" + name, ServiceAccountName: "contain"}}
+	case decision.Spec.Type == v1alpha1.DecisionRunAction && decision.Spec.Action != nil:
+		step := &v1alpha1.PlaybookStep{}
+		if err := json.Unmarshal(decision.Spec.Action.Raw, step); err != nil {
+			in.Actions[string(decision.UID)] = AdHoc{Problem: err.Error()}
+			return
+		}
+		in.Actions[string(decision.UID)] = AdHoc{Step: step}
+	}
 }
 
 // run carries the incident on until nothing is left to do now.
@@ -325,17 +354,31 @@ func (s *sim) execute(incident *v1alpha1.Incident, work []Work) []Result {
 		if result.State == "" {
 			result = success(one, step)
 		}
+		if one.Verb == VerbResolve && result.State == v1alpha1.TargetSucceeded && result.Targets == nil {
+			result.Targets = nodesOf(incident)
+		}
 		result.Work = one
 		s.done = append(s.done, string(one.Verb)+" "+name)
 		switch one.Verb {
 		case VerbApply:
 			s.guarded(step, target)
+			if in := s.input(incident); DryRun(in) && !TraitOf(step.Action).Reads {
+				break
+			} else if in.Playbook.Mode == v1alpha1.PlaybookConfirm && !TraitOf(step.Action).Reads && target.ConfirmedBy == "" {
+				s.t.Fatalf("%s of %s, which nobody has confirmed\n%s", step.Action, target.Name, s)
+			}
 			// Even what has failed may have taken effect.
 			s.effects[name] = true
 		case VerbUndo:
+			if DryRun(s.input(incident)) {
+				s.t.Fatalf("undone in a dry run: %s\n%s", name, s)
+			}
 			if result.State == v1alpha1.TargetReverted {
 				delete(s.effects, name)
 			}
+		}
+		if one.Verb == VerbObserve && result.After == 0 {
+			result.After = s.lookEvery
 		}
 		results = append(results, result)
 		kill()
@@ -343,12 +386,27 @@ func (s *sim) execute(incident *v1alpha1.Incident, work []Work) []Result {
 	return results
 }
 
+// nodesOf are the nodes that the incident's pods run on: each on its own.
+func nodesOf(incident *v1alpha1.Incident) []v1alpha1.StepTarget {
+	targets := []v1alpha1.StepTarget{}
+	for _, resource := range incident.Status.Resources {
+		if resource.State == v1alpha1.ResourcePresent {
+			targets = append(targets, nodeTarget("node-"+Cut(resource.Name, 20)))
+		}
+	}
+	return targets
+}
+
+func nodeTarget(name string) v1alpha1.StepTarget {
+	return v1alpha1.StepTarget{APIVersion: "v1", Kind: "Node", Name: name, UID: v1alpha1.ObjectUID("uid-" + name)}
+}
+
 func success(work Work, step *v1alpha1.IncidentStep) Result {
 	result := Result{Work: work, State: v1alpha1.TargetSucceeded, Message: strings.ToLower(string(work.Verb)) + " done"}
 	switch work.Verb {
 	case VerbPlan:
 		result.State = v1alpha1.TargetActing
-		if step.Action == "isolate" {
+		if TraitOf(step.Action).Undoable {
 			result.Undo = `{"policy":"firebreak"}`
 		}
 	case VerbUndo:

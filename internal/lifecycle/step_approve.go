@@ -44,13 +44,16 @@ func (m *machine) shownFor(step *v1alpha1.IncidentStep) shown {
 	for _, guarded := range m.guardedBy(step) {
 		s.Guarded = append(s.Guarded, guardedShown{guarded.Name, guarded.Action})
 	}
-	if len(step.Targets) > 0 {
+	switch {
+	case step.Action == "revert":
+		s.Targets = m.undoable(step)
+	case len(step.Targets) > 0:
 		for i := range step.Targets {
 			if step.Targets[i].State == v1alpha1.TargetHeld {
 				s.Targets = append(s.Targets, string(step.Targets[i].UID))
 			}
 		}
-	} else {
+	default:
 		for i := range m.status.Resources {
 			if m.status.Resources[i].State == v1alpha1.ResourcePresent {
 				s.Targets = append(s.Targets, string(m.status.Resources[i].UID))
@@ -74,7 +77,7 @@ func (m *machine) guardedBy(step *v1alpha1.IncidentStep) []*v1alpha1.IncidentSte
 		switch {
 		case other.Name == step.Name:
 			after = true
-		case !after || other.Phase != step.Phase:
+		case !after || other.Phase != step.Phase || other.Definition != "":
 		case other.Action == "approve":
 			return guarded
 		default:
@@ -194,6 +197,7 @@ func (m *machine) approvalMessage(step *v1alpha1.IncidentStep, text *v1alpha1.Pl
 // awaitRelease waits for an approval of targets that a limit or protection holds.
 func (m *machine) awaitRelease(step *v1alpha1.IncidentStep) {
 	if step.State == v1alpha1.StepAwaitingApproval {
+		m.showHeld(step)
 		if m.late(step) && !strings.HasPrefix(step.Message, "overdue") {
 			step.Message = Cut("overdue: "+step.Message, 1024)
 			m.log(v1alpha1.TimelineEntry{Action: "Overdue", Outcome: "Escalated", Step: step.Name, Message: "nobody has decided about the targets that are held"})
@@ -220,6 +224,9 @@ func (m *machine) showHeld(step *v1alpha1.IncidentStep) {
 }
 
 func (m *machine) heldMessage(step *v1alpha1.IncidentStep) string {
+	if step.Action == "revert" {
+		return fmt.Sprintf("revert of %s waits for an approval: %s", countOf(len(m.undoable(step)), "effect"), confirmSays)
+	}
 	var names, why []string
 	held, failed := 0, 0
 	for i := range step.Targets {
@@ -240,6 +247,13 @@ func (m *machine) heldMessage(step *v1alpha1.IncidentStep) string {
 	message := ""
 	if failed > 0 {
 		message = fmt.Sprintf("%d others failed already; ", failed)
+	}
+	for _, reason := range why {
+		if reason != confirmSays {
+			// A hold is about the object: whether it may be acted on at all.
+			why = append(why, "an approval counts for every step that acts on them")
+			break
+		}
 	}
 	return message + fmt.Sprintf("%s of %s waits for an approval: %s", step.Action,
 		strings.Join(names, ", ")+andMore(held-len(names)), strings.Join(why, "; "))

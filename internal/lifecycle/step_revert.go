@@ -8,14 +8,22 @@ import (
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 )
 
-// reversible says that a target has an effect that can be undone and was not.
+// reversible says that a target has an effect that can be undone and was not. What was
+// only tried is none.
 func reversible(target *v1alpha1.StepTarget) bool {
-	return target.Undo != "" && target.State != v1alpha1.TargetReverted
+	return target.Undo != "" && target.Mode == "" && target.State != v1alpha1.TargetReverted
 }
 
 // runRevert undoes the effects of the steps that it names.
 func (m *machine) runRevert(index int, text *v1alpha1.PlaybookStep) {
 	step := &m.status.Steps[index]
+	if m.dryRun || m.onlyDry(index, text) {
+		m.revertDry(index, text)
+		return
+	}
+	if m.confirmRevert(step) {
+		return
+	}
 	next := m.out.Next
 	open, undone, failures := m.undo(m.undoOrder(index, text.Revert.Steps))
 	switch {
@@ -39,17 +47,21 @@ func (m *machine) undo(order []int) (open, undone int, failures []string) {
 		if other.State == v1alpha1.StepRunning && m.ran[index] {
 			return open + 1, undone, failures // it is waited for
 		}
-		before := open
+		first := 0
 		for i := range other.Targets {
 			target := &other.Targets[i]
 			switch {
 			case underWay(other, target):
+			case m.dryRun && reversible(target), target.State == v1alpha1.TargetHeld && !stepDone(other) && reversible(target):
+				open++ // it is waited for
 			case target.State == v1alpha1.TargetReverted:
 				undone++
 			case target.State == v1alpha1.TargetReverting:
 				open++
 				m.queue(&m.out.Work, Work{VerbUndo, index, i}, target)
-				if target.NextTime != nil {
+				if target.Attempts == 0 {
+					first++
+				} else {
 					failures = append(failures, target.Message)
 				}
 			case waived(target):
@@ -57,13 +69,15 @@ func (m *machine) undo(order []int) (open, undone int, failures []string) {
 				failures = append(failures, joinWords(objectName(target.Kind, target.Namespace, target.Name), target.Message))
 			case reversible(target):
 				open++
-				target.State, target.NextTime, target.Attempts = v1alpha1.TargetReverting, nil, 0
+				first++
+				target.State, target.NextTime, target.Attempts, target.Losses, target.LossTime = v1alpha1.TargetReverting, nil, 0, 0, nil
 				m.out.Work = append(m.out.Work, Work{VerbUndo, index, i})
 			}
 		}
 		m.markReverted(other)
-		if open > before {
-			// The steps are undone one after the other, in their order.
+		if first > 0 {
+			// The steps are undone one after the other, in their order. What has failed and
+			// is tried again holds up no other.
 			return open, undone, failures
 		}
 	}
@@ -73,7 +87,7 @@ func (m *machine) undo(order []int) (open, undone int, failures []string) {
 // underWay says that an effect was being made when its step had to wait: undoing it now
 // could leave it standing. It is undone when the step is over.
 func underWay(step *v1alpha1.IncidentStep, target *v1alpha1.StepTarget) bool {
-	return step.State == v1alpha1.StepRunning && (target.State == v1alpha1.TargetActing || target.State == v1alpha1.TargetApplied)
+	return step.State == v1alpha1.StepRunning && !lost(target) && (target.State == v1alpha1.TargetActing || target.State == v1alpha1.TargetApplied)
 }
 
 // undoFailed begins the message of a target that could not be undone for good.
@@ -85,8 +99,10 @@ const undoFailed = "not undone"
 func (m *machine) undoOrder(before int, names []v1alpha1.StepName) []int {
 	var order []int
 	if len(names) == 0 {
-		for i := range before {
-			order = append(order, i)
+		for i := range m.status.Steps {
+			if i < before || m.status.Steps[i].Definition != "" && i != before {
+				order = append(order, i)
+			}
 		}
 		slices.Reverse(order)
 	}

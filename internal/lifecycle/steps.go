@@ -76,11 +76,11 @@ func (m *machine) park() {
 
 // runPhase says whether the phase is over.
 func (m *machine) runPhase(phase v1alpha1.Phase) bool {
-	over := true
+	over := m.runAdHoc(phase)
 	group := ""
 	for i := range m.status.Steps {
 		step := &m.status.Steps[i]
-		if step.Phase != phase || stepDone(step) || continued(step, m.textOf(step)) {
+		if step.Phase != phase || step.Definition != "" || stepDone(step) || continued(step, m.textOf(step)) {
 			continue
 		}
 		text := m.textOf(step)
@@ -107,7 +107,7 @@ func (m *machine) runPhase(phase v1alpha1.Phase) bool {
 }
 
 func (m *machine) textOf(step *v1alpha1.IncidentStep) *v1alpha1.PlaybookStep {
-	return StepOf(m.Playbook, step.Name)
+	return TextOf(m.Playbook, step)
 }
 
 // continued says that the step failed and the playbook goes on without it.
@@ -120,8 +120,14 @@ func continued(step *v1alpha1.IncidentStep, text *v1alpha1.PlaybookStep) bool {
 func onlyHeldRemain(step *v1alpha1.IncidentStep) bool {
 	held := false
 	for i := range step.Targets {
+		if lost(&step.Targets[i]) {
+			continue
+		}
 		switch step.Targets[i].State {
 		case v1alpha1.TargetHeld:
+			if strings.HasPrefix(step.Targets[i].Message, confirmSays) {
+				return false // what comes after it waits, as after an approve step
+			}
 			held = true
 		case v1alpha1.TargetPending, v1alpha1.TargetActing, v1alpha1.TargetApplied:
 			return false
@@ -143,6 +149,8 @@ func (m *machine) runStep(index int, text *v1alpha1.PlaybookStep) {
 	switch {
 	case step.State == v1alpha1.StepFailed, step.State == v1alpha1.StepAwaitingTask && text.Task == nil:
 		return
+	case step.State == v1alpha1.StepRunning && Resolves(text) && step.ResolvedResources == nil:
+		m.runResolve(index, text)
 	case text.Approve != nil:
 		m.runApprove(step, text)
 	case text.Task != nil:
@@ -175,20 +183,18 @@ func (m *machine) begin(step *v1alpha1.IncidentStep, text *v1alpha1.PlaybookStep
 	step.State = v1alpha1.StepRunning
 	step.Message, step.EndTime, step.HoldingTime, step.NextTime = "", nil, nil, nil
 	m.startClock(step)
-	if text.Target == "" {
-		return true
+	switch {
+	case onIncident(text):
+		step.Targets = mergeTargets(step.Targets, []v1alpha1.StepTarget{m.incidentTarget()})
+	case Resolves(text):
+		step.ResolvedResources = nil
+	case text.Target != "":
+		if step.Targets = mergeTargets(step.Targets, m.targetsOf(text)); len(step.Targets) == 0 {
+			m.nothingToActOn(step, text)
+			return false
+		}
 	}
-	step.Targets = mergeTargets(step.Targets, m.targetsOf(text))
-	if len(step.Targets) > 0 {
-		return true
-	}
-	message := "there is nothing to act on: " + m.whyNoTargets(text)
-	if text.OnNoTargets == v1alpha1.OnNoTargetsSkip {
-		m.end(step, v1alpha1.StepSkipped, message)
-	} else {
-		m.fail(step, text, message)
-	}
-	return false
+	return true
 }
 
 // when says whether a step is to be done.
@@ -197,22 +203,6 @@ func (m *machine) when(expression v1alpha1.Expression) (bool, error) {
 		return false, errors.New("nothing is there to evaluate it")
 	}
 	return m.Conditions.When(string(expression), m.incident)
-}
-
-func (m *machine) whyNoTargets(text *v1alpha1.PlaybookStep) string {
-	var found []string
-	for i := range m.status.Resources {
-		resource := &m.status.Resources[i]
-		word := string(resource.State)
-		if resource.Message != "" {
-			word += " (" + resource.Message + ")"
-		}
-		found = append(found, resourceName(&resource.ResourceReference)+": "+word)
-	}
-	if len(found) == 0 {
-		return "the incident names no object of the cluster"
-	}
-	return fmt.Sprintf("no %s among %s", text.Target, strings.Join(found, "; "))
 }
 
 // mergeTargets adds targets that the step does not have.

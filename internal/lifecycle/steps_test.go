@@ -435,3 +435,32 @@ func TestManySteps(t *testing.T) {
 	}
 	s.wantCondition(v1alpha1.ConditionContained, "False NoTargets")
 }
+
+// TestRevertGoesOn undoes what it can although something cannot be undone.
+func TestRevertGoesOn(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		result Result
+	}{
+		{"tried again", failure("no answer")},
+		{"in vain", permanent("grant it 'patch'")},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newSim(t, playbookOf(steps(isolateStep("one"), isolateStep("two")), nil, steps(revertStep("release"))), "a", "b")
+			s.script = func(work Work, step *v1alpha1.IncidentStep, target *v1alpha1.StepTarget) Result {
+				if work.Verb == VerbUndo && step.Name == "two" && target.Name == "a" {
+					return test.result
+				}
+				return Result{}
+			}
+			s.run()
+			s.pass(3 * time.Second)
+			s.wantDone("Undo two b", "Undo one a", "Undo one b")
+			s.pass(6 * time.Minute)
+			s.want(v1alpha1.PhaseRecovery, "release=AwaitingTask", "one=Reverted")
+			s.script = nil
+			s.must(by(v1alpha1.DecisionRetryStep, "release", "jane"))
+			s.want(v1alpha1.PhaseReview, "release=Succeeded", "two=Reverted")
+		})
+	}
+}

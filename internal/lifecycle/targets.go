@@ -7,8 +7,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 )
 
@@ -31,7 +29,10 @@ func (m *machine) syncTargets() {
 	for i := range m.status.Steps {
 		step := &m.status.Steps[i]
 		text := m.textOf(step)
-		if text == nil || text.Target == "" || step.State == v1alpha1.StepPending || step.StartTime == nil || waivedForAll(step) {
+		if text == nil || step.State == v1alpha1.StepPending || step.StartTime == nil || waivedForAll(step) {
+			continue
+		}
+		if text.Target == "" || Resolves(text) {
 			continue
 		}
 		before := len(step.Targets)
@@ -67,12 +68,13 @@ func (m *machine) reopen(step *v1alpha1.IncidentStep) {
 }
 
 // reopenUntargeted asks again for approvals, waits and reverts: what was approved or
-// undone was for other targets. Tasks of people stay done.
+// undone was for other targets. Tasks of people stay done, and so does what acts on the
+// incident as a whole: no job runs and no request is sent again.
 func (m *machine) reopenUntargeted() {
 	for i := range m.status.Steps {
 		step := &m.status.Steps[i]
 		text := m.textOf(step)
-		if text == nil || !stepDone(step) || step.StartTime == nil || text.Target != "" || text.Task != nil {
+		if text == nil || !stepDone(step) || step.StartTime == nil || text.Target != "" || text.Targets != "" || text.Task != nil || onIncident(text) || step.Definition != "" {
 			continue
 		}
 		m.putBack(step)
@@ -92,6 +94,11 @@ func (m *machine) runTargets(index int, text *v1alpha1.PlaybookStep) {
 	open, held := 0, 0
 	for i := range step.Targets {
 		target := &step.Targets[i]
+		if lost(target) {
+			continue // it was made: it is made again, whatever becomes of the step
+		}
+		m.turn(step, target)
+		m.confirm(step, target)
 		if late && (target.State == v1alpha1.TargetPending || target.State == v1alpha1.TargetActing || target.State == v1alpha1.TargetApplied) {
 			target.Message = Cut(joinWords(fmt.Sprintf("not done within %s", limitOf(text)), target.Message), 1024)
 			target.State = v1alpha1.TargetFailed
@@ -137,6 +144,10 @@ func (m *machine) endTargets(step *v1alpha1.IncidentStep, text *v1alpha1.Playboo
 	var failures, gone []string
 	for i := range step.Targets {
 		target := &step.Targets[i]
+		if lost(target) {
+			count[v1alpha1.TargetSucceeded]++
+			continue
+		}
 		count[target.State]++
 		name := objectName(target.Kind, target.Namespace, target.Name)
 		switch target.State {
@@ -184,7 +195,7 @@ func (m *machine) record(results []Result) {
 			text = &v1alpha1.PlaybookStep{}
 		}
 		if result.Target == WholeStep {
-			m.recordVerify(step, text, result)
+			m.recordWhole(step, text, result)
 			continue
 		}
 		if result.Target < 0 || result.Target >= len(step.Targets) {
@@ -194,12 +205,22 @@ func (m *machine) record(results []Result) {
 	}
 }
 
+// recordWhole takes down the result of work that is about all targets of a step.
+func (m *machine) recordWhole(step *v1alpha1.IncidentStep, text *v1alpha1.PlaybookStep, result Result) {
+	switch result.Verb {
+	case VerbResolve:
+		m.recordResolve(step, text, result)
+	case VerbVerify:
+		m.recordVerify(step, text, result)
+	}
+}
+
 // outcomes are the states that the verbs begin with and may end in.
 var outcomes = map[Verb]struct {
 	from v1alpha1.TargetState
 	to   []v1alpha1.TargetState
 }{
-	VerbPlan:    {v1alpha1.TargetPending, []v1alpha1.TargetState{v1alpha1.TargetActing, v1alpha1.TargetGone, v1alpha1.TargetFailed, v1alpha1.TargetSucceeded}},
+	VerbPlan:    {v1alpha1.TargetPending, []v1alpha1.TargetState{v1alpha1.TargetActing, v1alpha1.TargetHeld, v1alpha1.TargetGone, v1alpha1.TargetFailed, v1alpha1.TargetSucceeded}},
 	VerbApply:   {v1alpha1.TargetActing, []v1alpha1.TargetState{v1alpha1.TargetSucceeded, v1alpha1.TargetApplied, v1alpha1.TargetGone, v1alpha1.TargetFailed, v1alpha1.TargetPending}},
 	VerbObserve: {v1alpha1.TargetApplied, []v1alpha1.TargetState{v1alpha1.TargetSucceeded, v1alpha1.TargetApplied, v1alpha1.TargetFailed}},
 	VerbUndo:    {v1alpha1.TargetReverting, []v1alpha1.TargetState{v1alpha1.TargetReverted, v1alpha1.TargetFailed}},
@@ -221,34 +242,90 @@ func sane(result Result) Result {
 
 func (m *machine) recordTarget(step *v1alpha1.IncidentStep, text *v1alpha1.PlaybookStep, result Result, verbose bool) {
 	target := &step.Targets[result.Target]
+	if target.State == v1alpha1.TargetSucceeded && result.Verb == VerbObserve {
+		m.recordLook(step, target, result)
+		return
+	}
 	if target.State != outcomes[result.Verb].from {
 		return // it was decided otherwise since
 	}
-	result = sane(result)
+	if lost(target) {
+		m.recordAgain(step, target, result)
+		return
+	}
+	result = sane(m.tried(step, target, result))
 	target.NextTime = nil
 	target.Message = Cut(result.Message, 1024)
 	if result.Proof != "" {
 		target.Proof = result.Proof
 	}
-	switch {
-	case result.State == v1alpha1.TargetFailed && m.retry(target, text, result):
+	if result.State == v1alpha1.TargetFailed && m.retry(target, text, result) {
 		return
-	case result.State == v1alpha1.TargetFailed && result.Verb == VerbUndo:
-		target.Message = Cut(joinWords(undoFailed, result.Message), 1024)
-	case result.State == v1alpha1.TargetActing && result.Undo != "":
-		target.Undo = result.Undo
-	case result.State == v1alpha1.TargetPending:
+	}
+	if result.State == v1alpha1.TargetPending {
 		if target.Attempts = min(target.Attempts+1, maxAttempts); target.Attempts >= attemptsOf(text) {
 			result.State = v1alpha1.TargetFailed
 		}
-	case result.State == v1alpha1.TargetApplied:
-		after := metav1.NewTime(m.Now.Add(orDefault(result.After, defaultLook)))
-		target.NextTime = &after
-	case result.State == v1alpha1.TargetGone || result.State == v1alpha1.TargetSucceeded && step.Action == "delete":
-		m.markGone(target)
 	}
 	target.State = result.State
+	m.keep(step, target, result)
 	m.logTarget(step, target, result, verbose)
+}
+
+// keep takes down what follows from the state that a target has reached.
+func (m *machine) keep(step *v1alpha1.IncidentStep, target *v1alpha1.StepTarget, result Result) {
+	switch result.State {
+	case v1alpha1.TargetFailed:
+		if result.Verb == VerbUndo {
+			target.Message = Cut(joinWords(undoFailed, result.Message), 1024)
+		}
+	case v1alpha1.TargetActing:
+		if m.tries(step) {
+			target.Undo, target.Mode = result.Undo, v1alpha1.ResponseDryRun
+		} else if result.Undo != "" {
+			target.Undo = result.Undo
+		}
+	case v1alpha1.TargetApplied:
+		m.lookAfter(target, orDefault(result.After, defaultLook))
+	case v1alpha1.TargetGone:
+		m.markGone(target)
+	case v1alpha1.TargetSucceeded:
+		m.keepSuccess(step, target, result)
+	}
+}
+
+func (m *machine) keepSuccess(step *v1alpha1.IncidentStep, target *v1alpha1.StepTarget, result Result) {
+	switch {
+	case target.Mode == v1alpha1.ResponseDryRun:
+		target.Undo = ""
+	case step.Action == "delete" || step.Action == "evict":
+		m.markGone(target)
+	case TraitOf(step.Action).Held && target.Undo != "":
+		m.lookAfter(target, heldLook)
+	}
+	keepOutputs(step, result.Outputs)
+}
+
+const (
+	maxOutputs     = 16
+	maxOutputValue = 1024
+)
+
+// keepOutputs keeps what a step has yielded; of one name the last.
+func keepOutputs(step *v1alpha1.IncidentStep, outputs []v1alpha1.StepOutput) {
+	for _, output := range outputs {
+		if output.Value != nil {
+			value := Cut(*output.Value, maxOutputValue)
+			output.Value = &value
+		}
+		at := slices.IndexFunc(step.Outputs, func(known v1alpha1.StepOutput) bool { return known.Name == output.Name })
+		switch {
+		case at >= 0:
+			step.Outputs[at] = output
+		case output.Name != "" && len(step.Outputs) < maxOutputs:
+			step.Outputs = append(step.Outputs, output)
+		}
+	}
 }
 
 // retry keeps a target for another try, when there is one left.
@@ -262,12 +339,7 @@ func (m *machine) retry(target *v1alpha1.StepTarget, text *v1alpha1.PlaybookStep
 	if result.Permanent || target.Attempts >= attempts {
 		return false
 	}
-	backoff := durationOr(text.Retry.Backoff, defaultBackoff)
-	for i := int32(1); i < target.Attempts && backoff < maxBackoff; i++ {
-		backoff *= 2
-	}
-	next := metav1.NewTime(m.Now.Add(min(backoff, maxBackoff)))
-	target.NextTime = &next
+	m.lookAfter(target, backoffOf(durationOr(text.Retry.Backoff, defaultBackoff), target.Attempts))
 	return true
 }
 

@@ -45,10 +45,14 @@ type Result struct {
 
 	// State is the target's state from here on. By verb:
 	//   Resolve: Succeeded (with Targets), Failed.
-	//   Plan:    Acting (go on), Gone, Failed, Succeeded (the effect is not needed).
+	//   Plan:    Acting (go on), Held (a person must approve first), Gone, Failed,
+	//            Succeeded (the effect is not needed).
 	//   Apply:   Succeeded, Applied (look again), Gone, Failed, Pending (undoing needs a
 	//            further record first: plan again; it counts as an attempt).
-	//   Observe: Succeeded, Applied (look again), Failed.
+	//   Observe: Succeeded, Applied (look again), Failed. Of an effect that is held and had
+	//            succeeded: Succeeded (it stands), Applied (look again), Gone (there is
+	//            nothing left to hold), Failed (it is lost; with Unknown or Permanent it
+	//            could not be found out).
 	//   Verify:  Succeeded (holds now), Applied (does not hold now), Failed (cannot be evaluated).
 	//   Undo:    Reverted, Failed.
 	State v1alpha1.TargetState
@@ -58,12 +62,16 @@ type Result struct {
 	Message string
 	// Undo is the record to keep before the effect is made; only of Plan.
 	Undo string
-	// Targets are the objects that were found; only of Resolve. Their State is not read.
+	// Targets are the objects that were found; only of Resolve. Of their State only Held
+	// counts: a protection holds the object, and Message says which.
 	Targets []v1alpha1.StepTarget
 	// Outputs are values for later steps; only of Apply and Observe that end Succeeded.
 	Outputs []v1alpha1.StepOutput
 	// Permanent says that trying again cannot help.
 	Permanent bool
+	// Unknown says that it could not be found out how things are, because the API server
+	// gave no answer: an effect is not taken for lost by that.
+	Unknown bool
 	// After is when to look again at an Applied target. Zero means one second.
 	After time.Duration
 }

@@ -78,7 +78,7 @@ func (c *Cluster) Bind(t testing.TB, namespace, clusterRole string, subject rbac
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: clusterRole},
 		Subjects:   []rbacv1.Subject{subject},
 	})
-	c.waitAllowed(t, namespace, subject, role.Rules)
+	c.WaitAllowed(t, namespace, subject, role.Rules)
 }
 
 // Allow gives a subject rights in a namespace and waits until they count.
@@ -91,7 +91,7 @@ func (c *Cluster) Allow(t testing.TB, namespace string, subject rbacv1.Subject, 
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: role.Name},
 		Subjects:   []rbacv1.Subject{subject},
 	})
-	c.waitAllowed(t, namespace, subject, rules)
+	c.WaitAllowed(t, namespace, subject, rules)
 }
 
 // Rule is a right on resources of one API group.
@@ -106,8 +106,8 @@ func (c *Cluster) create(t testing.TB, object client.Object) {
 	}
 }
 
-// waitAllowed waits until the authorizer has taken up what was granted.
-func (c *Cluster) waitAllowed(t testing.TB, namespace string, subject rbacv1.Subject, rules []rbacv1.PolicyRule) {
+// WaitAllowed waits until the authorizer has taken up what was granted.
+func (c *Cluster) WaitAllowed(t testing.TB, namespace string, subject rbacv1.Subject, rules []rbacv1.PolicyRule) {
 	t.Helper()
 	for _, rule := range rules {
 		for _, attributes := range attributesOf(namespace, rule) {
@@ -184,8 +184,13 @@ func (c *Cluster) UserKubeconfig(t testing.TB, user string, groups ...string) st
 
 func (c *Cluster) kubeconfig(t testing.TB, name string, user *clientcmdapi.AuthInfo) string {
 	t.Helper()
+	return writeKubeconfig(t, name, &clientcmdapi.Cluster{Server: "https://" + hostOf(c.Config), CertificateAuthorityData: c.Config.CAData}, user)
+}
+
+func writeKubeconfig(t testing.TB, name string, cluster *clientcmdapi.Cluster, user *clientcmdapi.AuthInfo) string {
+	t.Helper()
 	config := clientcmdapi.NewConfig()
-	config.Clusters["test"] = &clientcmdapi.Cluster{Server: "https://" + hostOf(c.Config), CertificateAuthorityData: c.Config.CAData}
+	config.Clusters["test"] = cluster
 	config.AuthInfos[name] = user
 	config.Contexts["test"] = &clientcmdapi.Context{Cluster: "test", AuthInfo: name}
 	config.CurrentContext = "test"

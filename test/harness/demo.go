@@ -57,6 +57,11 @@ func (d *Domain) moveHere(t testing.TB, sample *unstructured.Unstructured) {
 	t.Helper()
 	namespaces := map[string]string{"security": d.Namespace, "falco": d.Namespace, "shop": d.Target}
 	sample.SetNamespace(namespaces[sample.GetNamespace()])
+	if sample.GetKind() == "ResponsePlaybook" {
+		if err := unstructured.SetNestedStringSlice(sample.Object, []string{d.Target}, "spec", "scope", "namespaces"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	subjects, ok, err := unstructured.NestedSlice(sample.Object, "subjects")
 	if err != nil {
 		t.Fatalf("the sample %s %s: %v", sample.GetKind(), sample.GetName(), err)

@@ -43,7 +43,7 @@ func (c *Cluster) NewDomain(t testing.TB) *Domain {
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: v1alpha1.ImpersonatorClusterRole},
 		Subjects:   []rbacv1.Subject{manager},
 	})
-	c.waitAllowed(t, d.Namespace, manager, []rbacv1.PolicyRule{Rule("", []string{"serviceaccounts"}, []string{"impersonate"})})
+	c.WaitAllowed(t, d.Namespace, manager, []rbacv1.PolicyRule{Rule("", []string{"serviceaccounts"}, []string{"impersonate"})})
 	return d
 }
 

@@ -52,6 +52,10 @@ type Cluster struct {
 
 	work     string
 	binaries binaries
+	// environment is the control plane as it was started, and apiServer the API server that
+	// was started in place of its own.
+	environment *envtest.Environment
+	apiServer   *Process
 }
 
 var shared *Cluster
@@ -88,7 +92,12 @@ func run(m *testing.M, options []func(*envtest.Environment)) (code int, err erro
 	defer os.RemoveAll(work)
 
 	environment := &envtest.Environment{}
-	environment.ControlPlane.GetAPIServer()
+	// Its certificates are kept, so that it can be started again.
+	certificates := filepath.Join(work, "apiserver")
+	if err := os.Mkdir(certificates, 0o700); err != nil {
+		return 1, err
+	}
+	environment.ControlPlane.GetAPIServer().CertDir = certificates
 	environment.ControlPlane.Etcd = &envtest.Etcd{}
 	// Nothing here must survive the machine.
 	environment.ControlPlane.Etcd.Configure().Append("unsafe-no-fsync", "true")
@@ -111,6 +120,8 @@ func run(m *testing.M, options []func(*envtest.Environment)) (code int, err erro
 	if err != nil {
 		return 1, err
 	}
+	shared.environment = environment
+	defer shared.endAPIServer()
 	return m.Run(), nil
 }
 

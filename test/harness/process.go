@@ -65,7 +65,9 @@ type Process struct {
 	path  string
 	args  []string
 	ready string
-	log   string
+	// asks asks whether it is ready; nil means without any certificate.
+	asks *http.Client
+	log  string
 
 	command *exec.Cmd
 	exited  chan struct{}
@@ -140,7 +142,11 @@ func (p *Process) WaitReady(t testing.TB) {
 		if err != nil {
 			return err
 		}
-		response, err := http.DefaultClient.Do(request)
+		asks := http.DefaultClient
+		if p.asks != nil {
+			asks = p.asks
+		}
+		response, err := asks.Do(request)
 		if err != nil {
 			return err
 		}
@@ -172,12 +178,22 @@ func (p *Process) Kill(t testing.TB) {
 // Stop ends the process as a rolling update would, and waits for its end.
 func (p *Process) Stop(t testing.TB) {
 	t.Helper()
+	if !p.Terminate(t, stopTimeout) {
+		t.Errorf("%s did not stop within %s", p.Name, stopTimeout)
+	}
+}
+
+// Terminate asks the process to end and kills it when it has not after a grace period, as
+// a kubelet does. It says whether it has ended by itself.
+func (p *Process) Terminate(t testing.TB, grace time.Duration) bool {
+	t.Helper()
 	p.Signal(t, syscall.SIGTERM)
 	select {
 	case <-p.exited:
-	case <-time.After(stopTimeout):
+		return true
+	case <-time.After(grace):
 		p.Kill(t)
-		t.Errorf("%s did not stop within %s", p.Name, stopTimeout)
+		return false
 	}
 }
 

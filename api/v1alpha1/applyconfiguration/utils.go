@@ -30,6 +30,10 @@ import (
 func ForKind(kind schema.GroupVersionKind) interface{} {
 	switch kind {
 	// Group=firebreak.dev, Version=v1alpha1
+	case v1alpha1.SchemeGroupVersion.WithKind("AllowedPort"):
+		return &apiv1alpha1.AllowedPortApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("AllowedTraffic"):
+		return &apiv1alpha1.AllowedTrafficApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ApplyAction"):
 		return &apiv1alpha1.ApplyActionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ApproveAction"):
@@ -120,6 +124,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.IncidentTimesApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("IsolateAction"):
 		return &apiv1alpha1.IsolateActionApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("IsolateAllow"):
+		return &apiv1alpha1.IsolateAllowApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("JobAction"):
 		return &apiv1alpha1.JobActionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("JournalRange"):
@@ -136,6 +142,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.NamedExpressionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PatchAction"):
 		return &apiv1alpha1.PatchActionApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("PhaseDeadline"):
+		return &apiv1alpha1.PhaseDeadlineApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PinnedPlaybook"):
 		return &apiv1alpha1.PinnedPlaybookApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PlanLessons"):
@@ -150,6 +158,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.PlaybookPhaseApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PlaybookReference"):
 		return &apiv1alpha1.PlaybookReferenceApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("PlaybookScope"):
+		return &apiv1alpha1.PlaybookScopeApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PlaybookStep"):
 		return &apiv1alpha1.PlaybookStepApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PolicyGeneration"):

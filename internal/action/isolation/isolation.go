@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
@@ -26,6 +27,13 @@ type Cut struct {
 	Egress bool
 	// AllowDNS leaves name resolution open when Egress is cut: UDP and TCP port 53.
 	AllowDNS bool
+	// AllowIngress and AllowEgress stay open, such as for a forensic workstation.
+	AllowIngress []networkingv1.NetworkPolicyIngressRule
+	AllowEgress  []networkingv1.NetworkPolicyEgressRule
+	// DenyTier says that a ClusterNetworkPolicy, which comes before all NetworkPolicies,
+	// denies what is cut: all egress, and ingress from pods. It cannot deny ingress from
+	// elsewhere.
+	DenyTier bool
 }
 
 // Label is a label that must be taken off the pod.
@@ -86,12 +94,13 @@ func Types(spec *networkingv1.NetworkPolicySpec) []networkingv1.PolicyType {
 // rule only denies. A rule counts even if nothing matches its peers today.
 func Allows(spec *networkingv1.NetworkPolicySpec, cut Cut) string {
 	types := Types(spec)
-	ingress := cut.Ingress && len(spec.Ingress) > 0 && slices.Contains(types, networkingv1.PolicyTypeIngress)
+	ingress := cut.Ingress && slices.Contains(types, networkingv1.PolicyTypeIngress) &&
+		slices.ContainsFunc(spec.Ingress, func(rule networkingv1.NetworkPolicyIngressRule) bool { return cut.opensIngress(&rule) })
 	egress, onlyDNS := false, true
-	if cut.Egress && slices.Contains(types, networkingv1.PolicyTypeEgress) {
+	if cut.Egress && !cut.DenyTier && slices.Contains(types, networkingv1.PolicyTypeEgress) {
 		for i := range spec.Egress {
 			dns := isDNS(&spec.Egress[i])
-			if dns && cut.AllowDNS {
+			if dns && cut.AllowDNS || cut.leavesEgress(&spec.Egress[i]) {
 				continue
 			}
 			egress = true
@@ -131,24 +140,25 @@ func isDNS(rule *networkingv1.NetworkPolicyEgressRule) bool {
 	return true
 }
 
-// Policy gives the spec that isolates the pods with the label: it allows nothing in the
-// directions that are cut, but name resolution where that is left open.
-func Policy(key, value string, cut Cut) networkingv1.NetworkPolicySpec {
-	spec := networkingv1.NetworkPolicySpec{}
-	spec.PodSelector.MatchLabels = map[string]string{key: value}
+// Policy gives the spec that isolates the pods that the selector selects: it allows
+// nothing in the directions that are cut, but what is left open.
+func Policy(selector metav1.LabelSelector, cut Cut) networkingv1.NetworkPolicySpec {
+	spec := networkingv1.NetworkPolicySpec{PodSelector: selector}
 	if cut.Ingress {
 		spec.PolicyTypes = append(spec.PolicyTypes, networkingv1.PolicyTypeIngress)
+		spec.Ingress = slices.Clone(cut.AllowIngress)
 	}
 	if !cut.Egress {
 		return spec
 	}
 	spec.PolicyTypes = append(spec.PolicyTypes, networkingv1.PolicyTypeEgress)
+	spec.Egress = slices.Clone(cut.AllowEgress)
 	if cut.AllowDNS {
 		port := intstr.FromInt32(dnsPort)
 		udp, tcp := corev1.ProtocolUDP, corev1.ProtocolTCP
-		spec.Egress = []networkingv1.NetworkPolicyEgressRule{{
+		spec.Egress = append(spec.Egress, networkingv1.NetworkPolicyEgressRule{
 			Ports: []networkingv1.NetworkPolicyPort{{Protocol: &udp, Port: &port}, {Protocol: &tcp, Port: &port}},
-		}}
+		})
 	}
 	return spec
 }

@@ -211,7 +211,7 @@ func TestPolicy(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			got := Policy(own, "x", test.cut)
+			got := Policy(selector, test.cut)
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("Policy() (-want +got):\n%s", diff)
 			}

@@ -37,6 +37,38 @@ func Parser() *typed.Parser {
 var parserOnce sync.Once
 var parser *typed.Parser
 var schemaYAML = typed.YAMLObject(`types:
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.ActionName
+  scalar: string
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.AllowedPort
+  map:
+    fields:
+    - name: endPort
+      type:
+        scalar: numeric
+    - name: port
+      type:
+        scalar: numeric
+    - name: protocol
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.AllowedProtocol
+      default: TCP
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.AllowedProtocol
+  scalar: string
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.AllowedTraffic
+  map:
+    fields:
+    - name: cidrs
+      type:
+        list:
+          elementType:
+            namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.CIDR
+          elementRelationship: associative
+    - name: ports
+      type:
+        list:
+          elementType:
+            namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.AllowedPort
+          elementRelationship: atomic
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.ApplyAction
   map:
     fields:
@@ -151,6 +183,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: message
       type:
         scalar: string
+    - name: overdueTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
     - name: role
       type:
         scalar: string
@@ -172,6 +207,8 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.ImageMatch
       default: Reference
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.CIDR
+  scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.Category
   scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.ChecklistItem
@@ -240,6 +277,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: outcome
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.RuleOutcome
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.ClusterPolicyUse
+  scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.CollectAction
   map:
     fields:
@@ -339,6 +378,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.DecisionSpec
   map:
     fields:
+    - name: action
+      type:
+        namedType: __untyped_atomic_
     - name: by
       type:
         scalar: string
@@ -363,6 +405,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: resolution
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Resolution
+    - name: resource
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.ResourceReference
     - name: role
       type:
         scalar: string
@@ -428,6 +473,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: lastObservedTime
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: sequence
+      type:
+        scalar: numeric
     - name: spool
       type:
         scalar: string
@@ -476,6 +524,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: status
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.EvidenceStatus
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.EvidenceLossPolicy
+  scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.EvidenceOrigin
   map:
     fields:
@@ -672,6 +722,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: sequence
       type:
         scalar: numeric
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.IncidentMode
+  scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.IncidentReference
   map:
     fields:
@@ -825,6 +877,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: lastEventTime
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: mode
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.IncidentMode
     - name: observedGeneration
       type:
         scalar: numeric
@@ -837,6 +892,14 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: phase
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Phase
+    - name: phaseDeadlines
+      type:
+        list:
+          elementType:
+            namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.PhaseDeadline
+          elementRelationship: associative
+          keys:
+          - phase
     - name: playbook
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.PinnedPlaybook
@@ -888,6 +951,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: deadlineTime
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: definition
+      type:
+        scalar: string
     - name: digest
       type:
         scalar: string
@@ -917,6 +983,15 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: phase
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Phase
+    - name: resolvedResources
+      type:
+        scalar: numeric
+    - name: retriedBy
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: associative
     - name: startTime
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
@@ -989,6 +1064,13 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.IsolateAction
   map:
     fields:
+    - name: allow
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.IsolateAllow
+    - name: clusterNetworkPolicy
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.ClusterPolicyUse
+      default: Ignore
     - name: dns
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.TrafficVerdict
@@ -1005,6 +1087,25 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.TrafficVerdict
       default: Deny
+    - name: survivingConnections
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.SurvivingConnections
+      default: Report
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.IsolateAllow
+  map:
+    fields:
+    - name: egress
+      type:
+        list:
+          elementType:
+            namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.AllowedTraffic
+          elementRelationship: atomic
+    - name: ingress
+      type:
+        list:
+          elementType:
+            namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.AllowedTraffic
+          elementRelationship: atomic
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.JobAction
   map:
     fields:
@@ -1160,12 +1261,27 @@ var schemaYAML = typed.YAMLObject(`types:
         namedType: __untyped_atomic_
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.Phase
   scalar: string
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.PhaseDeadline
+  map:
+    fields:
+    - name: dueTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: overdueTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: phase
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Phase
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.PinnedPlaybook
   map:
     fields:
     - name: generation
       type:
         scalar: numeric
+    - name: hold
+      type:
+        scalar: string
     - name: name
       type:
         scalar: string
@@ -1220,6 +1336,8 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: numeric
       default: 10
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.PlaybookMode
+  scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.PlaybookPhase
   map:
     fields:
@@ -1231,12 +1349,24 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: associative
           keys:
           - name
+    - name: within
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.PlaybookReference
   map:
     fields:
     - name: name
       type:
         scalar: string
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.PlaybookScope
+  map:
+    fields:
+    - name: namespaces
+      type:
+        list:
+          elementType:
+            namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.ScopeNamespace
+          elementRelationship: associative
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.PlaybookStep
   map:
     fields:
@@ -1472,6 +1602,12 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.ResponsePlaybookSpec
   map:
     fields:
+    - name: adHoc
+      type:
+        list:
+          elementType:
+            namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.ActionName
+          elementRelationship: associative
     - name: containment
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.PlaybookPhase
@@ -1481,19 +1617,38 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: eradication
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.PlaybookPhase
+    - name: evidenceLoss
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.EvidenceLossPolicy
+      default: Deny
     - name: limits
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.PlaybookLimits
       default: {}
+    - name: mode
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.PlaybookMode
+      default: Enforce
     - name: recovery
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.PlaybookPhase
     - name: runbookURL
       type:
         scalar: string
+    - name: scope
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.PlaybookScope
     - name: serviceAccountName
       type:
         scalar: string
+    - name: variables
+      type:
+        list:
+          elementType:
+            namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.NamedExpression
+          elementRelationship: associative
+          keys:
+          - name
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.ResponsePlaybookStatus
   map:
     fields:
@@ -1580,6 +1735,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: replicas
       type:
         scalar: numeric
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.ScopeNamespace
+  scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.SecretKeyReference
   map:
     fields:
@@ -1717,15 +1874,30 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: apiVersion
       type:
         scalar: string
+    - name: approvedBy
+      type:
+        scalar: string
     - name: attempts
       type:
         scalar: numeric
+    - name: confirmedBy
+      type:
+        scalar: string
     - name: kind
       type:
         scalar: string
+    - name: lossTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: losses
+      type:
+        scalar: numeric
     - name: message
       type:
         scalar: string
+    - name: mode
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.ResponseMode
     - name: name
       type:
         scalar: string
@@ -1748,6 +1920,8 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.SubjectKind
+  scalar: string
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.SurvivingConnections
   scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.SuspendAction
   map:

@@ -34,6 +34,8 @@ type AwaitingApplyConfiguration struct {
 	SinceTime *v1.Time `json:"sinceTime,omitempty"`
 	// dueTime is when it is late. Empty means that nothing happens by itself.
 	DueTime *v1.Time `json:"dueTime,omitempty"`
+	// overdueTime is when it was found to be late. Empty while it is not.
+	OverdueTime *v1.Time `json:"overdueTime,omitempty"`
 	// message says what must be done, and shows what would happen.
 	Message *string `json:"message,omitempty"`
 	// role is the role of the plan the person must hold. Empty means that the RBAC verb is enough.
@@ -79,6 +81,14 @@ func (b *AwaitingApplyConfiguration) WithSinceTime(value v1.Time) *AwaitingApply
 // If called multiple times, the DueTime field is set to the value of the last call.
 func (b *AwaitingApplyConfiguration) WithDueTime(value v1.Time) *AwaitingApplyConfiguration {
 	b.DueTime = &value
+	return b
+}
+
+// WithOverdueTime sets the OverdueTime field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the OverdueTime field is set to the value of the last call.
+func (b *AwaitingApplyConfiguration) WithOverdueTime(value v1.Time) *AwaitingApplyConfiguration {
+	b.OverdueTime = &value
 	return b
 }
 

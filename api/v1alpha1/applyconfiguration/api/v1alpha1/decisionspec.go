@@ -18,6 +18,7 @@ package v1alpha1
 
 import (
 	apiv1alpha1 "github.com/firebreak-dev/firebreak/api/v1alpha1"
+	runtime "k8s.io/apimachinery/pkg/runtime"
 )
 
 // DecisionSpecApplyConfiguration represents a declarative configuration of the DecisionSpec type for use
@@ -47,9 +48,15 @@ type DecisionSpecApplyConfiguration struct {
 	Severity *apiv1alpha1.Severity `json:"severity,omitempty"`
 	// category is the category of the incident that a Promote opens. Empty means 'Other'.
 	Category *apiv1alpha1.Category `json:"category,omitempty"`
-	// playbookRef is the playbook of the incident that a Promote opens. Empty means
-	// that people answer by hand.
+	// playbookRef is the playbook of the incident that a Promote opens; empty means that
+	// people answer by hand. For a UsePlaybook it is the playbook to use from now on.
 	PlaybookRef *PlaybookReferenceApplyConfiguration `json:"playbookRef,omitempty"`
+	// resource is the object that an AddResource makes one of the incident's.
+	Resource *ResourceReferenceApplyConfiguration `json:"resource,omitempty"`
+	// action is what a RunAction does: a step as in a playbook, with exactly one action,
+	// such as {"target": "Pods", "collect": {}}. Its name is given by Firebreak. What must
+	// not be is refused when it is looked at.
+	Action *runtime.RawExtension `json:"action,omitempty"`
 	// resolution is how the incident ended.
 	Resolution *apiv1alpha1.Resolution `json:"resolution,omitempty"`
 }
@@ -147,6 +154,22 @@ func (b *DecisionSpecApplyConfiguration) WithCategory(value apiv1alpha1.Category
 // If called multiple times, the PlaybookRef field is set to the value of the last call.
 func (b *DecisionSpecApplyConfiguration) WithPlaybookRef(value *PlaybookReferenceApplyConfiguration) *DecisionSpecApplyConfiguration {
 	b.PlaybookRef = value
+	return b
+}
+
+// WithResource sets the Resource field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Resource field is set to the value of the last call.
+func (b *DecisionSpecApplyConfiguration) WithResource(value *ResourceReferenceApplyConfiguration) *DecisionSpecApplyConfiguration {
+	b.Resource = value
+	return b
+}
+
+// WithAction sets the Action field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Action field is set to the value of the last call.
+func (b *DecisionSpecApplyConfiguration) WithAction(value runtime.RawExtension) *DecisionSpecApplyConfiguration {
+	b.Action = &value
 	return b
 }
 

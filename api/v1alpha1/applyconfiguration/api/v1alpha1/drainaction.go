@@ -23,7 +23,9 @@ import (
 // DrainActionApplyConfiguration represents a declarative configuration of the DrainAction type for use
 // with apply.
 //
-// DrainAction cordons a node and evicts its pods. Pods of DaemonSets and static pods stay.
+// DrainAction cordons a node and evicts its pods, and waits until they have ended. Pods of
+// DaemonSets and static pods stay. So do pods of protected namespaces that the playbook's
+// limits do not name: the step then fails and names them.
 type DrainActionApplyConfiguration struct {
 	// gracePeriodSeconds is how long each pod may take to end. Empty means the pod's own.
 	GracePeriodSeconds *int64 `json:"gracePeriodSeconds,omitempty"`

@@ -32,6 +32,10 @@ type EventCounterApplyConfiguration struct {
 	Count *int64 `json:"count,omitempty"`
 	// lastObservedTime is when the last of them was seen, by the reporter's clock.
 	LastObservedTime *v1.Time `json:"lastObservedTime,omitempty"`
+	// sequence is the highest of the numbers, which the receiver gives the reports it takes,
+	// that is in count. By it a receiver that was killed knows what it has counted. It never
+	// falls. Empty means that none was numbered.
+	Sequence *int64 `json:"sequence,omitempty"`
 }
 
 // EventCounterApplyConfiguration constructs a declarative configuration of the EventCounter type for use with
@@ -61,5 +65,13 @@ func (b *EventCounterApplyConfiguration) WithCount(value int64) *EventCounterApp
 // If called multiple times, the LastObservedTime field is set to the value of the last call.
 func (b *EventCounterApplyConfiguration) WithLastObservedTime(value v1.Time) *EventCounterApplyConfiguration {
 	b.LastObservedTime = &value
+	return b
+}
+
+// WithSequence sets the Sequence field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Sequence field is set to the value of the last call.
+func (b *EventCounterApplyConfiguration) WithSequence(value int64) *EventCounterApplyConfiguration {
+	b.Sequence = &value
 	return b
 }

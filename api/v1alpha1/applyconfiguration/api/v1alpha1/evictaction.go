@@ -19,7 +19,8 @@ package v1alpha1
 // EvictActionApplyConfiguration represents a declarative configuration of the EvictAction type for use
 // with apply.
 //
-// EvictAction deletes a pod as far as its PodDisruptionBudgets allow.
+// EvictAction deletes a pod as far as its PodDisruptionBudgets allow; what they do not
+// allow yet is tried again until the step's timeout.
 type EvictActionApplyConfiguration struct {
 	// gracePeriodSeconds is how long a pod may take to end. Empty means the pod's own.
 	GracePeriodSeconds *int64 `json:"gracePeriodSeconds,omitempty"`

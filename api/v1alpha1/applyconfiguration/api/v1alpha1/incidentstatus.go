@@ -47,9 +47,16 @@ type IncidentStatusApplyConfiguration struct {
 	Times *IncidentTimesApplyConfiguration `json:"times,omitempty"`
 	// playbook is the exact text that runs. Empty until it is pinned.
 	Playbook *PinnedPlaybookApplyConfiguration `json:"playbook,omitempty"`
+	// mode is how the playbook runs now, by its own mode, the plan's `response` and what
+	// people have stopped. Empty until one is pinned.
+	Mode *apiv1alpha1.IncidentMode `json:"mode,omitempty"`
 	// pausedBy says who has paused this incident's automation. Empty means that nobody has.
 	PausedBy *string `json:"pausedBy,omitempty"`
-	// steps are the steps of the playbook, in its order.
+	// phaseDeadlines are by when the phases that were entered should be over, where the
+	// playbook says so.
+	PhaseDeadlines []PhaseDeadlineApplyConfiguration `json:"phaseDeadlines,omitempty"`
+	// steps are the steps of the playbook, in its order; after them what people have run
+	// beside it.
 	Steps []IncidentStepApplyConfiguration `json:"steps,omitempty"`
 	// awaiting is what a person must do now, the most pressing first.
 	Awaiting []AwaitingApplyConfiguration `json:"awaiting,omitempty"`
@@ -161,11 +168,32 @@ func (b *IncidentStatusApplyConfiguration) WithPlaybook(value *PinnedPlaybookApp
 	return b
 }
 
+// WithMode sets the Mode field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Mode field is set to the value of the last call.
+func (b *IncidentStatusApplyConfiguration) WithMode(value apiv1alpha1.IncidentMode) *IncidentStatusApplyConfiguration {
+	b.Mode = &value
+	return b
+}
+
 // WithPausedBy sets the PausedBy field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the PausedBy field is set to the value of the last call.
 func (b *IncidentStatusApplyConfiguration) WithPausedBy(value string) *IncidentStatusApplyConfiguration {
 	b.PausedBy = &value
+	return b
+}
+
+// WithPhaseDeadlines adds the given value to the PhaseDeadlines field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the PhaseDeadlines field.
+func (b *IncidentStatusApplyConfiguration) WithPhaseDeadlines(values ...*PhaseDeadlineApplyConfiguration) *IncidentStatusApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithPhaseDeadlines")
+		}
+		b.PhaseDeadlines = append(b.PhaseDeadlines, *values[i])
+	}
 	return b
 }
 

@@ -54,10 +54,21 @@ type IncidentStepApplyConfiguration struct {
 	Digest *string `json:"digest,omitempty"`
 	// approvers are who has approved the current attempt.
 	Approvers []ApproverApplyConfiguration `json:"approvers,omitempty"`
+	// definition is the step's text, as JSON, when it is not in the playbook: a person has
+	// run it by RunAction. Empty otherwise.
+	Definition *string `json:"definition,omitempty"`
+	// retriedBy are the last people who have begun the step anew: they do not count among
+	// several who must approve it.
+	RetriedBy []string `json:"retriedBy,omitempty"`
 	// outputs are what the step has yielded, for expressions of later steps:
 	// `steps.<name>.outputs.<output>`.
 	Outputs []StepOutputApplyConfiguration `json:"outputs,omitempty"`
-	// targets are the objects the step acts on.
+	// resolvedResources is for how many of the incident's resources the targets were
+	// looked up, when the step looks for them beyond these. Empty means not yet, or that
+	// it does not.
+	ResolvedResources *int32 `json:"resolvedResources,omitempty"`
+	// targets are the objects the step acts on. An action that acts on no object has the
+	// incident itself.
 	Targets []StepTargetApplyConfiguration `json:"targets,omitempty"`
 }
 
@@ -176,6 +187,24 @@ func (b *IncidentStepApplyConfiguration) WithApprovers(values ...*ApproverApplyC
 	return b
 }
 
+// WithDefinition sets the Definition field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Definition field is set to the value of the last call.
+func (b *IncidentStepApplyConfiguration) WithDefinition(value string) *IncidentStepApplyConfiguration {
+	b.Definition = &value
+	return b
+}
+
+// WithRetriedBy adds the given value to the RetriedBy field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the RetriedBy field.
+func (b *IncidentStepApplyConfiguration) WithRetriedBy(values ...string) *IncidentStepApplyConfiguration {
+	for i := range values {
+		b.RetriedBy = append(b.RetriedBy, values[i])
+	}
+	return b
+}
+
 // WithOutputs adds the given value to the Outputs field in the declarative configuration
 // and returns the receiver, so that objects can be build by chaining "With" function invocations.
 // If called multiple times, values provided by each call will be appended to the Outputs field.
@@ -186,6 +215,14 @@ func (b *IncidentStepApplyConfiguration) WithOutputs(values ...*StepOutputApplyC
 		}
 		b.Outputs = append(b.Outputs, *values[i])
 	}
+	return b
+}
+
+// WithResolvedResources sets the ResolvedResources field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ResolvedResources field is set to the value of the last call.
+func (b *IncidentStepApplyConfiguration) WithResolvedResources(value int32) *IncidentStepApplyConfiguration {
+	b.ResolvedResources = &value
 	return b
 }
 

@@ -23,7 +23,7 @@ import (
 // IsolateActionApplyConfiguration represents a declarative configuration of the IsolateAction type for use
 // with apply.
 //
-// IsolateAction cuts the network of a pod.
+// IsolateAction cuts the network of a pod, or of all pods of a workload.
 type IsolateActionApplyConfiguration struct {
 	// ingress says whether connections to the pod are cut. Empty means 'Deny'.
 	Ingress *apiv1alpha1.TrafficVerdict `json:"ingress,omitempty"`
@@ -31,6 +31,19 @@ type IsolateActionApplyConfiguration struct {
 	Egress *apiv1alpha1.TrafficVerdict `json:"egress,omitempty"`
 	// dns says whether name resolution is cut too: DNS is a way out. Empty means 'Deny'.
 	DNS *apiv1alpha1.TrafficVerdict `json:"dns,omitempty"`
+	// allow keeps traffic open that would be cut, such as that of a forensic workstation.
+	// Empty means none.
+	Allow *IsolateAllowApplyConfiguration `json:"allow,omitempty"`
+	// clusterNetworkPolicy says whether a ClusterNetworkPolicy (policy.networking.k8s.io)
+	// of the Admin tier, which comes before every NetworkPolicy, denies the traffic too, where
+	// the cluster has that API. Fewer labels need to be taken away then. It denies all
+	// egress, and ingress from pods; ingress from elsewhere it cannot deny. Empty means 'Ignore'.
+	ClusterNetworkPolicy *apiv1alpha1.ClusterPolicyUse `json:"clusterNetworkPolicy,omitempty"`
+	// survivingConnections says what is done about connections that are open when the pod
+	// is cut: some network plugins let them go on. 'Report' says so; 'Delete' deletes the
+	// pod once it is isolated, and what was not collected of it is lost. Only for pods.
+	// Empty means 'Report'.
+	SurvivingConnections *apiv1alpha1.SurvivingConnections `json:"survivingConnections,omitempty"`
 	// readopt says whether undoing gives the pod back the labels its workload selects
 	// by. With 'Allow' the workload takes the pod back, and a clean replica is deleted
 	// in its place. Empty means 'Deny'.
@@ -64,6 +77,30 @@ func (b *IsolateActionApplyConfiguration) WithEgress(value apiv1alpha1.TrafficVe
 // If called multiple times, the DNS field is set to the value of the last call.
 func (b *IsolateActionApplyConfiguration) WithDNS(value apiv1alpha1.TrafficVerdict) *IsolateActionApplyConfiguration {
 	b.DNS = &value
+	return b
+}
+
+// WithAllow sets the Allow field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Allow field is set to the value of the last call.
+func (b *IsolateActionApplyConfiguration) WithAllow(value *IsolateAllowApplyConfiguration) *IsolateActionApplyConfiguration {
+	b.Allow = value
+	return b
+}
+
+// WithClusterNetworkPolicy sets the ClusterNetworkPolicy field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ClusterNetworkPolicy field is set to the value of the last call.
+func (b *IsolateActionApplyConfiguration) WithClusterNetworkPolicy(value apiv1alpha1.ClusterPolicyUse) *IsolateActionApplyConfiguration {
+	b.ClusterNetworkPolicy = &value
+	return b
+}
+
+// WithSurvivingConnections sets the SurvivingConnections field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the SurvivingConnections field is set to the value of the last call.
+func (b *IsolateActionApplyConfiguration) WithSurvivingConnections(value apiv1alpha1.SurvivingConnections) *IsolateActionApplyConfiguration {
+	b.SurvivingConnections = &value
 	return b
 }
 

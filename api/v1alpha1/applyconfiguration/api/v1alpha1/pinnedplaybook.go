@@ -29,6 +29,9 @@ type PinnedPlaybookApplyConfiguration struct {
 	Revision *string `json:"revision,omitempty"`
 	// serviceAccountName is the ServiceAccount under which its actions run.
 	ServiceAccountName *string `json:"serviceAccountName,omitempty"`
+	// hold says why everything it does waits for an approval: `limits.maxRunsPerHour` was
+	// reached when it was pinned. Empty means that it was not.
+	Hold *string `json:"hold,omitempty"`
 }
 
 // PinnedPlaybookApplyConfiguration constructs a declarative configuration of the PinnedPlaybook type for use with
@@ -66,5 +69,13 @@ func (b *PinnedPlaybookApplyConfiguration) WithRevision(value string) *PinnedPla
 // If called multiple times, the ServiceAccountName field is set to the value of the last call.
 func (b *PinnedPlaybookApplyConfiguration) WithServiceAccountName(value string) *PinnedPlaybookApplyConfiguration {
 	b.ServiceAccountName = &value
+	return b
+}
+
+// WithHold sets the Hold field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Hold field is set to the value of the last call.
+func (b *PinnedPlaybookApplyConfiguration) WithHold(value string) *PinnedPlaybookApplyConfiguration {
+	b.Hold = &value
 	return b
 }

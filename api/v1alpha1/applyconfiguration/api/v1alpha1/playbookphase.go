@@ -16,11 +16,19 @@
 
 package v1alpha1
 
+import (
+	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
 // PlaybookPhaseApplyConfiguration represents a declarative configuration of the PlaybookPhase type for use
 // with apply.
 //
 // PlaybookPhase holds the steps of one phase.
 type PlaybookPhaseApplyConfiguration struct {
+	// within is how long the phase may take, from when it is entered. Passing it is said
+	// on the timeline and in the incident's 'Stalled' condition; nothing is stopped by it.
+	// Empty means as long as its steps do.
+	Within *v1.Duration `json:"within,omitempty"`
 	// steps are done in order; neighbours of one parallel group at the same time.
 	Steps []PlaybookStepApplyConfiguration `json:"steps,omitempty"`
 }
@@ -29,6 +37,14 @@ type PlaybookPhaseApplyConfiguration struct {
 // apply.
 func PlaybookPhase() *PlaybookPhaseApplyConfiguration {
 	return &PlaybookPhaseApplyConfiguration{}
+}
+
+// WithWithin sets the Within field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Within field is set to the value of the last call.
+func (b *PlaybookPhaseApplyConfiguration) WithWithin(value v1.Duration) *PlaybookPhaseApplyConfiguration {
+	b.Within = &value
+	return b
 }
 
 // WithSteps adds the given value to the Steps field in the declarative configuration

@@ -57,15 +57,17 @@ type PlaybookStepApplyConfiguration struct {
 	// collect preserves evidence of the targets. Rights: get on pods, their owners and
 	// pods/log; list on events and networkpolicies.
 	Collect *CollectActionApplyConfiguration `json:"collect,omitempty"`
-	// isolate cuts the network of the target pods. It can be undone. Rights: get and
-	// patch pods; get, list, create, patch and delete networkpolicies; get the pods' owners.
+	// isolate cuts the network of the target pods, or of all pods of the target workloads.
+	// It can be undone. Rights: get and patch pods; get, list, create, patch and delete
+	// networkpolicies; get the pods' owners; for workloads list pods.
 	Isolate *IsolateActionApplyConfiguration `json:"isolate,omitempty"`
 	// quarantine takes the target pods out of their workloads and Services by their labels:
 	// a clean replica starts, and this one stays for forensics. It can be undone, but for
 	// the labels of the workload. Rights: get and patch pods; list services; get the pods' owners.
 	Quarantine *QuarantineActionApplyConfiguration `json:"quarantine,omitempty"`
 	// scale sets the replicas of the target workloads. It can be undone. Rights: get the
-	// workloads, get and patch their `scale`.
+	// workloads, get and patch their `scale`; for more than 0 replicas list
+	// horizontalpodautoscalers.
 	Scale *ScaleActionApplyConfiguration `json:"scale,omitempty"`
 	// suspend stops a CronJob, a Job, a Flux Kustomization or HelmRelease, or an Argo CD
 	// Application from acting. It can be undone. Rights: get and patch on them.
@@ -73,14 +75,14 @@ type PlaybookStepApplyConfiguration struct {
 	// cordon keeps new pods off the target nodes. It can be undone. Rights: get and patch nodes.
 	Cordon *apiv1alpha1.CordonAction `json:"cordon,omitempty"`
 	// drain cordons the target nodes and evicts their pods. The cordon can be undone, the
-	// evictions cannot. Rights: get and patch nodes; get and list pods; create pods/eviction;
-	// get daemonsets.
+	// evictions cannot. Rights: get and patch nodes; list pods, create pods/eviction and
+	// get daemonsets in the whole cluster.
 	Drain *DrainActionApplyConfiguration `json:"drain,omitempty"`
 	// taint puts a taint on the target nodes. It can be undone. Rights: get and patch nodes.
 	Taint *TaintActionApplyConfiguration `json:"taint,omitempty"`
 	// revokeAccess takes a subject out of the RoleBindings and ClusterRoleBindings that name
-	// it. It can be undone. Rights: list and update on both, and `bind` on the roles to give
-	// them back: let a ServiceAccount of its own hold them.
+	// it. It can be undone. Rights: get, list and update on both in the whole cluster, and
+	// `bind` on the roles: let a ServiceAccount of its own hold them.
 	RevokeAccess *RevokeAccessActionApplyConfiguration `json:"revokeAccess,omitempty"`
 	// blockImage has the API server refuse pods that run the target images, by a
 	// ValidatingAdmissionPolicy. It can be undone. Rights: get, create, patch and delete on
@@ -104,8 +106,8 @@ type PlaybookStepApplyConfiguration struct {
 	// undo` does. It can be undone. Rights: get and patch on them; list replicasets or
 	// controllerrevisions.
 	Rollback *RollbackActionApplyConfiguration `json:"rollback,omitempty"`
-	// job runs a Job in the domain's namespace once, and keeps its output. Rights: get, create
-	// and delete jobs; list pods; get pods/log.
+	// job runs a Job in the domain's namespace once, and keeps its output. Rights, all there:
+	// get and create jobs; list pods; get pods/log; get on what its pods refer to.
 	Job *JobActionApplyConfiguration `json:"job,omitempty"`
 	// http sends one signed HTTPS request. Rights: get on the Secrets it names.
 	HTTP *HTTPActionApplyConfiguration `json:"http,omitempty"`

@@ -23,7 +23,8 @@ import (
 // QuarantineActionApplyConfiguration represents a declarative configuration of the QuarantineAction type for use
 // with apply.
 //
-// QuarantineAction takes a pod out of its workload and its Services.
+// QuarantineAction takes a pod out of its workload and its Services. A pod of a StatefulSet
+// is refused: no clean one can start while it is there under its name.
 type QuarantineActionApplyConfiguration struct {
 	// readopt says whether undoing gives the pod back the labels its workload selects
 	// by. With 'Allow' the workload takes the pod back, and a clean replica is deleted

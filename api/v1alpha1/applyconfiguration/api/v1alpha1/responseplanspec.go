@@ -31,7 +31,9 @@ type ResponsePlanSpecApplyConfiguration struct {
 	// verb 'impersonate' on it. Empty means that owners are not looked up, and
 	// `event.workload` is the resource's own name.
 	ServiceAccountName *string `json:"serviceAccountName,omitempty"`
-	// response says whether playbooks run. Empty means 'Enforce'.
+	// response says whether playbooks run, also those that run already. 'DryRun' only
+	// tries: what was done before stays, and is neither undone nor made again. Empty means
+	// 'Enforce'.
 	Response *apiv1alpha1.ResponseMode `json:"response,omitempty"`
 	// roles are who does what.
 	Roles []PlanRoleApplyConfiguration `json:"roles,omitempty"`

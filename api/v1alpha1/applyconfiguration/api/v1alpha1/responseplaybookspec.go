@@ -16,6 +16,10 @@
 
 package v1alpha1
 
+import (
+	apiv1alpha1 "github.com/firebreak-dev/firebreak/api/v1alpha1"
+)
+
 // ResponsePlaybookSpecApplyConfiguration represents a declarative configuration of the ResponsePlaybookSpec type for use
 // with apply.
 //
@@ -30,6 +34,24 @@ type ResponsePlaybookSpecApplyConfiguration struct {
 	// action runs: the playbook can do what that account can, and nothing else. Who
 	// sets it must hold the verb 'impersonate' on it.
 	ServiceAccountName *string `json:"serviceAccountName,omitempty"`
+	// variables are values for the expressions of all steps, as `variables.<name>`: CEL
+	// expressions over `incident`, `resources` and the variables before them. They are
+	// evaluated each time they are needed.
+	Variables []NamedExpressionApplyConfiguration `json:"variables,omitempty"`
+	// scope says where the playbook is meant to act.
+	Scope *PlaybookScopeApplyConfiguration `json:"scope,omitempty"`
+	// evidenceLoss says whether the playbook may destroy what it has not collected
+	// before. With 'Deny' such a playbook is not Ready. Empty means 'Deny'.
+	EvidenceLoss *apiv1alpha1.EvidenceLossPolicy `json:"evidenceLoss,omitempty"`
+	// mode says how the playbook writes. 'Confirm' waits before each step that writes until
+	// a person has approved it; 'DryRun' only tries: every write is a server-side dry run,
+	// `http` and `job` are rendered and not sent, and what would follow from the effects is
+	// skipped. Empty means 'Enforce'.
+	Mode *apiv1alpha1.PlaybookMode `json:"mode,omitempty"`
+	// adHoc are the actions that a person may run beside the steps, by a RunAction Decision:
+	// under the same ServiceAccount and limits, undone and recorded like a step. Empty
+	// means none.
+	AdHoc []apiv1alpha1.ActionName `json:"adHoc,omitempty"`
 	// limits bound what the playbook does without a person.
 	Limits *PlaybookLimitsApplyConfiguration `json:"limits,omitempty"`
 	// containment stops it from spreading.
@@ -67,6 +89,53 @@ func (b *ResponsePlaybookSpecApplyConfiguration) WithRunbookURL(value string) *R
 // If called multiple times, the ServiceAccountName field is set to the value of the last call.
 func (b *ResponsePlaybookSpecApplyConfiguration) WithServiceAccountName(value string) *ResponsePlaybookSpecApplyConfiguration {
 	b.ServiceAccountName = &value
+	return b
+}
+
+// WithVariables adds the given value to the Variables field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Variables field.
+func (b *ResponsePlaybookSpecApplyConfiguration) WithVariables(values ...*NamedExpressionApplyConfiguration) *ResponsePlaybookSpecApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithVariables")
+		}
+		b.Variables = append(b.Variables, *values[i])
+	}
+	return b
+}
+
+// WithScope sets the Scope field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Scope field is set to the value of the last call.
+func (b *ResponsePlaybookSpecApplyConfiguration) WithScope(value *PlaybookScopeApplyConfiguration) *ResponsePlaybookSpecApplyConfiguration {
+	b.Scope = value
+	return b
+}
+
+// WithEvidenceLoss sets the EvidenceLoss field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the EvidenceLoss field is set to the value of the last call.
+func (b *ResponsePlaybookSpecApplyConfiguration) WithEvidenceLoss(value apiv1alpha1.EvidenceLossPolicy) *ResponsePlaybookSpecApplyConfiguration {
+	b.EvidenceLoss = &value
+	return b
+}
+
+// WithMode sets the Mode field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Mode field is set to the value of the last call.
+func (b *ResponsePlaybookSpecApplyConfiguration) WithMode(value apiv1alpha1.PlaybookMode) *ResponsePlaybookSpecApplyConfiguration {
+	b.Mode = &value
+	return b
+}
+
+// WithAdHoc adds the given value to the AdHoc field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the AdHoc field.
+func (b *ResponsePlaybookSpecApplyConfiguration) WithAdHoc(values ...apiv1alpha1.ActionName) *ResponsePlaybookSpecApplyConfiguration {
+	for i := range values {
+		b.AdHoc = append(b.AdHoc, values[i])
+	}
 	return b
 }
 

@@ -25,7 +25,8 @@ import (
 //
 // ResponsePlaybookStatus says whether the playbook can be run.
 type ResponsePlaybookStatusApplyConfiguration struct {
-	// conditions are Ready: every expression compiles and every step it names exists.
+	// conditions are Ready: it can be run; Authorized: its ServiceAccount holds the rights
+	// its steps need (a warning); and Reversible: it undoes what it does (a warning).
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// observedGeneration is the generation of the spec that this status speaks of.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`

@@ -25,7 +25,7 @@ import (
 //
 // RevokeAccessAction takes a subject out of role bindings.
 type RevokeAccessActionApplyConfiguration struct {
-	// subject is a CEL expression over `incident`, `variables` and `steps` that yields whom
+	// subject is a CEL expression over `incident`, `resources`, `variables` and `steps` that yields whom
 	// to take out: an object with `kind` ('User', 'Group' or 'ServiceAccount'), `name` and,
 	// for ServiceAccounts, `namespace`. Empty means the target ServiceAccounts.
 	Subject *apiv1alpha1.Expression `json:"subject,omitempty"`

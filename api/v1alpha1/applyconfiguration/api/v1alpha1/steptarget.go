@@ -38,10 +38,23 @@ type StepTargetApplyConfiguration struct {
 	UID *apiv1alpha1.ObjectUID `json:"uid,omitempty"`
 	// state is where the step stands for this target.
 	State *apiv1alpha1.TargetState `json:"state,omitempty"`
+	// approvedBy is who has approved actions on it although a limit or a protection held
+	// it. It counts for every step of the incident. Empty means nobody.
+	ApprovedBy *string `json:"approvedBy,omitempty"`
+	// confirmedBy is who has confirmed the step for this target, where the playbook's mode
+	// is 'Confirm'. Empty means nobody.
+	ConfirmedBy *string `json:"confirmedBy,omitempty"`
+	// mode is 'DryRun' when the effect is only tried. Empty means that it is made.
+	Mode *apiv1alpha1.ResponseMode `json:"mode,omitempty"`
 	// attempts is how often the effect was begun, at most 100.
 	Attempts *int32 `json:"attempts,omitempty"`
 	// nextTime is when it is tried or looked at again. Empty means at once.
 	NextTime *v1.Time `json:"nextTime,omitempty"`
+	// losses is how often something took the effect away although it must stand; each
+	// time it is made again. A person's RetryStep begins to count anew. At most 10000.
+	Losses *int32 `json:"losses,omitempty"`
+	// lossTime is when it was found to be taken away the last time.
+	LossTime *v1.Time `json:"lossTime,omitempty"`
 	// proof says how sure it is that the effect works. Empty where nothing is to prove.
 	Proof *apiv1alpha1.Proof `json:"proof,omitempty"`
 	// message says what was done, or why not.
@@ -105,6 +118,30 @@ func (b *StepTargetApplyConfiguration) WithState(value apiv1alpha1.TargetState) 
 	return b
 }
 
+// WithApprovedBy sets the ApprovedBy field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ApprovedBy field is set to the value of the last call.
+func (b *StepTargetApplyConfiguration) WithApprovedBy(value string) *StepTargetApplyConfiguration {
+	b.ApprovedBy = &value
+	return b
+}
+
+// WithConfirmedBy sets the ConfirmedBy field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ConfirmedBy field is set to the value of the last call.
+func (b *StepTargetApplyConfiguration) WithConfirmedBy(value string) *StepTargetApplyConfiguration {
+	b.ConfirmedBy = &value
+	return b
+}
+
+// WithMode sets the Mode field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Mode field is set to the value of the last call.
+func (b *StepTargetApplyConfiguration) WithMode(value apiv1alpha1.ResponseMode) *StepTargetApplyConfiguration {
+	b.Mode = &value
+	return b
+}
+
 // WithAttempts sets the Attempts field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Attempts field is set to the value of the last call.
@@ -118,6 +155,22 @@ func (b *StepTargetApplyConfiguration) WithAttempts(value int32) *StepTargetAppl
 // If called multiple times, the NextTime field is set to the value of the last call.
 func (b *StepTargetApplyConfiguration) WithNextTime(value v1.Time) *StepTargetApplyConfiguration {
 	b.NextTime = &value
+	return b
+}
+
+// WithLosses sets the Losses field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Losses field is set to the value of the last call.
+func (b *StepTargetApplyConfiguration) WithLosses(value int32) *StepTargetApplyConfiguration {
+	b.Losses = &value
+	return b
+}
+
+// WithLossTime sets the LossTime field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the LossTime field is set to the value of the last call.
+func (b *StepTargetApplyConfiguration) WithLossTime(value v1.Time) *StepTargetApplyConfiguration {
+	b.LossTime = &value
 	return b
 }
 

@@ -23,7 +23,8 @@ import (
 // TaintActionApplyConfiguration represents a declarative configuration of the TaintAction type for use
 // with apply.
 //
-// TaintAction puts a taint on a node.
+// TaintAction puts a taint on a node. A taint of the same key and effect that is there
+// gets the value of this one, and its own back when it is undone.
 type TaintActionApplyConfiguration struct {
 	// key of the taint. Empty means 'firebreak.dev/incident'.
 	Key *string `json:"key,omitempty"`

@@ -1,0 +1,200 @@
+package action
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/firebreak-dev/firebreak/internal/lifecycle"
+)
+
+// undo puts the fields back, each for itself: what somebody has changed since stays.
+func (c *change) undo(ctx context.Context, recorded []setField) lifecycle.Result {
+	var last error
+	for range patchTries {
+		live, err := c.request.object(ctx, kindOf(&c.target), targetKey(&c.target))
+		switch {
+		case apierrors.IsNotFound(err):
+			return reverted(saysGone, c.name())
+		case err != nil:
+			return c.request.failure(err, c.access("get"))
+		case string(live.GetUID()) != string(c.target.UID):
+			return reverted(saysReplaced, c.name())
+		}
+		restored, err := c.restored(live, recorded)
+		if err != nil {
+			return refused("%s: %v", c.name(), err)
+		}
+		last = c.write(ctx, live, restored.object)
+		if last == nil {
+			return reverted("%s: %s", c.name(), restored.message())
+		}
+		if !apierrors.IsConflict(last) && !apierrors.IsNotFound(last) {
+			break
+		}
+	}
+	return c.request.failure(last, c.access("patch"))
+}
+
+// restored is an object with its fields put back.
+type restored struct {
+	object                                 *unstructured.Unstructured
+	back, changed, shared, unknown, failed []string
+}
+
+func (c *change) restored(live *unstructured.Unstructured, recorded []setField) (*restored, error) {
+	owner := c.request.stepOwner()
+	result := &restored{object: live.DeepCopy()}
+	others, err := otherResponses(live, owner)
+	if err != nil {
+		return nil, err
+	}
+	var handOver []setField
+	// The last first: an element of a list that was not there goes after what is in it.
+	for i := len(recorded) - 1; i >= 0; i-- {
+		field := recorded[i]
+		path, err := field.path()
+		if err != nil {
+			return nil, err
+		}
+		now, ok, _ := find(live.Object, path)
+		field = takeOver(live, field)
+		switch {
+		case others.Has(path):
+			result.shared = append(result.shared, field.name())
+			handOver = append(handOver, field)
+		case ok == (field.Before != nil) && (!ok || hashValue(now) == hashValue(field.Before)) && !field.Shared:
+			result.back = append(result.back, field.name())
+		case hashValue(now) != field.After:
+			result.changed = append(result.changed, field.name())
+		case field.Shared:
+			result.unknown = append(result.unknown, field.name())
+		default:
+			if err := field.restore(result.object.Object); err != nil {
+				result.failed = append(result.failed, fmt.Sprintf("%s (%v)", field.name(), err))
+				continue
+			}
+			result.back = append(result.back, field.name())
+		}
+	}
+	result.leave(owner, handOver)
+	return result, nil
+}
+
+// takeOver looks whether the response that had set what the field was before was undone
+// since, and has left what it was before that.
+func takeOver(live *unstructured.Unstructured, field setField) setField {
+	var left []setField
+	for key, text := range live.GetAnnotations() {
+		var some []setField
+		if strings.HasPrefix(key, handoverPrefix) && json.Unmarshal([]byte(text), &some) == nil {
+			left = append(left, some...)
+		}
+	}
+	// Each leaves what it was before itself; no more of them can follow on each other than there are.
+	for range left {
+		for _, one := range left {
+			if field.Before != nil && slices.Equal(one.Path, field.Path) && one.After == hashValue(field.Before) && !one.Shared {
+				field.Before, field.Stood, field.Shared = one.Before, one.Stood, false
+				break
+			}
+		}
+	}
+	return field
+}
+
+// leave takes this response out of the object, and leaves to others what they need. What
+// was handed over goes when no other response needs it.
+func (s *restored) leave(owner string, handOver []setField) {
+	entries := slices.DeleteFunc(s.object.GetManagedFields(), func(entry metav1.ManagedFieldsEntry) bool { return isEntryOf(entry, owner) })
+	s.object.SetManagedFields(entries)
+	annotations := s.object.GetAnnotations()
+	if !slices.ContainsFunc(entries, func(entry metav1.ManagedFieldsEntry) bool {
+		return strings.HasPrefix(entry.Manager, ownerPrefix) && entry.Manager != owner
+	}) {
+		for key := range annotations {
+			if strings.HasPrefix(key, handoverPrefix) {
+				delete(annotations, key)
+			}
+		}
+	}
+	if len(handOver) > 0 {
+		if raw, err := json.Marshal(handOver); err == nil {
+			if annotations == nil {
+				annotations = map[string]string{}
+			}
+			annotations[handoverPrefix+ShortHash(shortHashDigits, owner)] = string(raw)
+		}
+	}
+	if annotations != nil {
+		s.object.SetAnnotations(annotations)
+	}
+}
+
+func (s *restored) message() string {
+	var parts []string
+	own := func(name string) bool { return strings.Contains(name, changePrefix) }
+	for _, part := range []struct {
+		says  string
+		names []string
+	}{
+		{"put back", s.back},
+		{"left as somebody has set it since", s.changed},
+		{"left, because another response needs it", s.shared},
+		{"left, because what it was before is not known", s.unknown},
+		{"could not be put back", s.failed},
+	} {
+		if part.names = slices.DeleteFunc(part.names, own); len(part.names) > 0 {
+			slices.Sort(part.names)
+			parts = append(parts, part.says+": "+strings.Join(part.names, ", "))
+		}
+	}
+	if len(parts) == 0 {
+		return "nothing was set"
+	}
+	return strings.Join(parts, "; ")
+}
+
+// write makes the difference between two states of an object, and of no other object.
+func (c *change) write(ctx context.Context, live, want *unstructured.Unstructured) error {
+	before, err := json.Marshal(live.Object)
+	if err != nil {
+		return err
+	}
+	after, err := json.Marshal(want.Object)
+	if err != nil {
+		return err
+	}
+	patch, err := jsonpatch.CreateMergePatch(before, after)
+	if err != nil {
+		return err
+	}
+	if string(patch) == "{}" {
+		return nil
+	}
+	content := map[string]any{}
+	if err := utiljson.Unmarshal(patch, &content); err != nil {
+		return err
+	}
+	for field, text := range map[string]string{"uid": string(live.GetUID()), "resourceVersion": live.GetResourceVersion()} {
+		if err := unstructured.SetNestedField(content, text, "metadata", field); err != nil {
+			return err
+		}
+	}
+	if patch, err = json.Marshal(content); err != nil {
+		return err
+	}
+	// Not the step's own name: what it gives back is not its own.
+	object := live.DeepCopy()
+	return c.request.Client.Patch(ctx, object, client.RawPatch(types.MergePatchType, patch), client.FieldOwner("firebreak"))
+}

@@ -1,0 +1,233 @@
+package action
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/net/http/httpguts"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/lifecycle"
+)
+
+// The headers that Firebreak sets.
+const (
+	// HeaderIdempotencyKey is the same for every try of one step, attempt and target.
+	HeaderIdempotencyKey = "Idempotency-Key"
+	// HeaderTimestamp is when the request was signed, in seconds since 1970.
+	HeaderTimestamp = "Firebreak-Timestamp"
+	// HeaderSignature is the HMAC-SHA256 over the timestamp, a full stop and the body, in
+	// hexadecimal digits.
+	HeaderSignature = "Firebreak-Signature"
+)
+
+// ownHeaders cannot be set by a playbook.
+var ownHeaders = []string{
+	HeaderIdempotencyKey, HeaderTimestamp, HeaderSignature,
+	"Host", "Content-Length", "Transfer-Encoding", "Connection", "Upgrade", "Te", "Trailer", "Expect", "Proxy-Authorization", "Proxy-Connection", "Keep-Alive",
+}
+
+// shortestSecret is from how many bytes on a secret is looked for in what is said.
+const shortestSecret = 4
+
+// renderedRequest is a request that is ready to be sent.
+type renderedRequest struct {
+	method string
+	url    string
+	// host is how the message names where it goes; it gives away no secret.
+	host    string
+	header  http.Header
+	body    []byte
+	secrets []string
+}
+
+// hide takes the secrets of a request out of a text.
+func (q *renderedRequest) hide(text string) string {
+	for _, secret := range q.secrets {
+		if len(secret) >= shortestSecret {
+			text = strings.ReplaceAll(text, secret, "(hidden)")
+		}
+	}
+	return text
+}
+
+// renderHTTP makes the request of the step.
+func (r *Request) renderHTTP(ctx context.Context) (*renderedRequest, *lifecycle.Result) {
+	if r.Step.HTTP == nil {
+		problem := refused("step '%s' has no `http`", r.Step.Name)
+		return nil, &problem
+	}
+	if r.Egress == nil || len(r.Egress.rules) == 0 {
+		problem := refused("no request leaves the cluster: the manager's `--egress-allow` names no host")
+		return nil, &problem
+	}
+	rendered := &renderedRequest{method: string(r.Step.HTTP.Method), header: http.Header{}}
+	if rendered.method == "" {
+		rendered.method = http.MethodPost
+	}
+	for _, part := range []func(context.Context, *renderedRequest) *lifecycle.Result{r.renderURL, r.renderBody, r.renderHeaders, r.sign} {
+		if problem := part(ctx, rendered); problem != nil {
+			return nil, problem
+		}
+	}
+	return rendered, nil
+}
+
+// renderURL finds where the request goes. Of a URL in a Secret nothing is ever said.
+func (r *Request) renderURL(ctx context.Context, rendered *renderedRequest) *lifecycle.Result {
+	rendered.url = r.Step.HTTP.URL
+	field, secret := "`http.url`", r.Step.HTTP.URLFrom //nolint:gosec // the name of a field
+	if secret != nil {
+		value, problem := r.secretValue(ctx, secret)
+		if problem != nil {
+			return problem
+		}
+		rendered.url = value
+		rendered.secrets = append(rendered.secrets, value)
+		field = fmt.Sprintf("the URL in key '%s' of Secret '%s'", secret.Key, secret.Name)
+	}
+	target, err := url.Parse(rendered.url)
+	if err != nil || target.Host == "" {
+		problem := refused("%s must be a URL, such as 'https://hooks.example.com/x'", field)
+		return &problem
+	}
+	if secret != nil {
+		rendered.host = field
+		rendered.secrets = append(rendered.secrets, target.RequestURI())
+	} else {
+		rendered.host = "'" + target.Host + "'"
+	}
+	if err := r.Egress.Allows(target); err != nil {
+		problem := refused("%s: %v", field, err)
+		return &problem
+	}
+	return nil
+}
+
+// renderBody makes the body.
+func (r *Request) renderBody(ctx context.Context, rendered *renderedRequest) *lifecycle.Result {
+	action := r.Step.HTTP
+	content := any(map[string]any{
+		"incident": r.Incident.Name, "namespace": r.Incident.Namespace, "title": r.Incident.Spec.Title,
+		"severity": firstText(string(r.Incident.Status.Severity), string(r.Incident.Spec.Severity)),
+		"category": firstText(string(r.Incident.Status.Category), string(r.Incident.Spec.Category)),
+		"step":     r.Step.Name,
+	})
+	if action.Body == "" && (rendered.method == http.MethodGet || rendered.method == http.MethodDelete) {
+		return nil
+	}
+	if action.Body != "" {
+		object, problem := r.seenTarget(ctx, true)
+		if problem != nil {
+			return problem
+		}
+		value, err := r.Values.Value(ctx, r.Incident, action.Body, object)
+		if err != nil {
+			failure := refused("`http.body` %v", err)
+			return &failure
+		}
+		content = value
+	}
+	raw, err := json.Marshal(content)
+	if err != nil {
+		failure := refused("`http.body` %v", err)
+		return &failure
+	}
+	rendered.body = raw
+	rendered.header.Set("Content-Type", "application/json")
+	return nil
+}
+
+func firstText(texts ...string) string {
+	for _, text := range texts {
+		if text != "" {
+			return text
+		}
+	}
+	return ""
+}
+
+// renderHeaders sets the headers.
+func (r *Request) renderHeaders(ctx context.Context, rendered *renderedRequest) *lifecycle.Result {
+	rendered.header.Set("User-Agent", "firebreak")
+	rendered.header.Set("Accept", "application/json, */*;q=0.1")
+	for i := range r.Step.HTTP.Headers {
+		header := &r.Step.HTTP.Headers[i]
+		name := http.CanonicalHeaderKey(header.Name)
+		if slices.Contains(ownHeaders, name) {
+			problem := refused("`http.headers[%s]` must not be set: Firebreak sets it", header.Name)
+			return &problem
+		}
+		value := header.Value
+		if header.ValueFrom != nil {
+			secret, problem := r.secretValue(ctx, header.ValueFrom)
+			if problem != nil {
+				return problem
+			}
+			value = secret
+			rendered.secrets = append(rendered.secrets, secret)
+			if _, token, found := strings.Cut(secret, " "); found {
+				rendered.secrets = append(rendered.secrets, token)
+			}
+		}
+		if !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) {
+			problem := refused("`http.headers[%s]` has a value that no header can have: it must be one line of text", header.Name)
+			return &problem
+		}
+		rendered.header.Set(name, value)
+	}
+	rendered.header.Set(HeaderIdempotencyKey, ShortHash(32, string(r.Incident.UID), r.Step.Name, strconv.Itoa(int(r.Attempt)), string(r.Target.UID)))
+	return nil
+}
+
+// sign signs the body, with the time, so that a request cannot be sent again much later.
+func (r *Request) sign(ctx context.Context, rendered *renderedRequest) *lifecycle.Result {
+	timestamp := strconv.FormatInt(r.Now.Unix(), 10)
+	rendered.header.Set(HeaderTimestamp, timestamp)
+	if r.Step.HTTP.SignatureFrom == nil {
+		return nil
+	}
+	key, problem := r.secretValue(ctx, r.Step.HTTP.SignatureFrom)
+	if problem != nil {
+		return problem
+	}
+	rendered.secrets = append(rendered.secrets, key)
+	rendered.header.Set(HeaderSignature, Signature(key, timestamp, rendered.body))
+	return nil
+}
+
+// Signature is what HeaderSignature holds.
+func Signature(key, timestamp string, body []byte) string {
+	mac := hmac.New(sha256.New, []byte(key))
+	_, _ = mac.Write([]byte(timestamp + ".")) // a hash never fails
+	_, _ = mac.Write(body)
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+// secretValue reads one value of a Secret of the domain's namespace, as the playbook's
+// ServiceAccount. A line end at its end is not part of it.
+func (r *Request) secretValue(ctx context.Context, reference *v1alpha1.SecretKeyReference) (string, *lifecycle.Result) {
+	secret := &corev1.Secret{}
+	err := r.Client.Get(ctx, client.ObjectKey{Namespace: r.Incident.Namespace, Name: reference.Name}, secret)
+	if err != nil {
+		problem := r.failure(err, access{verb: "get", resource: "secrets", namespace: r.Incident.Namespace, name: reference.Name})
+		return "", &problem
+	}
+	value := strings.TrimRight(string(secret.Data[reference.Key]), "\r\n")
+	if value == "" {
+		problem := refused("Secret '%s' has nothing in key '%s'", reference.Name, reference.Key)
+		return "", &problem
+	}
+	return value, nil
+}

@@ -1,0 +1,151 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+	rbacv1ac "k8s.io/client-go/applyconfigurations/rbac/v1"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/action"
+)
+
+// grant is what gives a playbook its rights.
+type grant struct {
+	objects []any
+	// remarks are what a person should know before applying them.
+	remarks []string
+}
+
+// rolesFor gives the Roles of a playbook, one for each namespace, and a ClusterRole for
+// what is in no namespace, each with its binding.
+func rolesFor(playbook *v1alpha1.ResponsePlaybook) grant {
+	collected := map[string]rightSet{}
+	result := grant{}
+	for _, step := range action.PlaybookRights(&playbook.Spec) {
+		for _, right := range step.Rights {
+			if right.Unknown != "" {
+				result.remarks = append(result.remarks, fmt.Sprintf("%s: grant by hand %s", playbook.Name, right.String()))
+				continue
+			}
+			for _, namespace := range placesOf(playbook, right) {
+				if collected[namespace] == nil {
+					collected[namespace] = rightSet{}
+				}
+				collected[namespace].add(right)
+			}
+		}
+	}
+	for _, namespace := range slices.Sorted(maps.Keys(collected)) {
+		result.objects = append(result.objects, roleAndBinding(playbook, namespace, collected[namespace].rules())...)
+	}
+	if _, everywhere := collected[""]; everywhere && len(playbook.Spec.Scope.Namespaces) == 0 {
+		result.remarks = append(result.remarks, fmt.Sprintf(
+			"%s: these rights are in the whole cluster. Name in spec.scope.namespaces where it is meant to act, and they are only there", playbook.Name))
+	}
+	return result
+}
+
+// placesOf are the namespaces of a right; empty is the cluster.
+func placesOf(playbook *v1alpha1.ResponsePlaybook, right action.Right) []string {
+	switch {
+	case right.Place == action.InCluster:
+		return []string{""}
+	case right.Place == action.InDomain:
+		return []string{playbook.Namespace}
+	case right.Namespace != "":
+		return []string{right.Namespace}
+	case len(playbook.Spec.Scope.Namespaces) == 0:
+		return []string{""}
+	}
+	names := make([]string, 0, len(playbook.Spec.Scope.Namespaces))
+	for _, name := range playbook.Spec.Scope.Namespaces {
+		names = append(names, string(name))
+	}
+	return names
+}
+
+// rightKey is what verbs are allowed on.
+type rightKey struct{ group, resource, name string }
+
+// rightSet are rights without duplicates.
+type rightSet map[rightKey]map[string]bool
+
+// nameless are verbs that no name can restrict: the name is not known yet, or there is none.
+var nameless = []string{"create", "list", "watch", "deletecollection"}
+
+func (s rightSet) add(right action.Right) {
+	for _, verb := range right.Verbs {
+		names := right.Names
+		if len(names) == 0 || slices.Contains(nameless, verb) {
+			names = []string{""}
+		}
+		for _, name := range names {
+			key := rightKey{right.Group, right.Resource, name}
+			if s[key] == nil {
+				s[key] = map[string]bool{}
+			}
+			s[key][verb] = true
+		}
+	}
+}
+
+// rules gives the fewest rules: resources of one group with the same verbs share one.
+func (s rightSet) rules() []rbacv1.PolicyRule {
+	keys := slices.SortedFunc(maps.Keys(s), func(a, b rightKey) int {
+		return cmp.Or(cmp.Compare(a.group, b.group), cmp.Compare(a.resource, b.resource), cmp.Compare(a.name, b.name))
+	})
+	var rules []rbacv1.PolicyRule
+	for _, key := range keys {
+		verbs := slices.SortedFunc(maps.Keys(s[key]), func(a, b string) int { return cmp.Or(verbOrder(a)-verbOrder(b), cmp.Compare(a, b)) })
+		if key.name != "" {
+			rules = append(rules, rbacv1.PolicyRule{APIGroups: []string{key.group}, Resources: []string{key.resource}, ResourceNames: []string{key.name}, Verbs: verbs})
+			continue
+		}
+		same := slices.IndexFunc(rules, func(rule rbacv1.PolicyRule) bool {
+			return rule.APIGroups[0] == key.group && len(rule.ResourceNames) == 0 && slices.Equal(rule.Verbs, verbs)
+		})
+		if same >= 0 {
+			rules[same].Resources = append(rules[same].Resources, key.resource)
+			continue
+		}
+		rules = append(rules, rbacv1.PolicyRule{APIGroups: []string{key.group}, Resources: []string{key.resource}, Verbs: verbs})
+	}
+	return rules
+}
+
+func verbOrder(verb string) int {
+	usual := []string{"get", "list", "watch", "create", "update", "patch", "delete"}
+	if order := slices.Index(usual, verb); order >= 0 {
+		return order
+	}
+	return len(usual)
+}
+
+// roleAndBinding gives a Role and its binding, or for no namespace a ClusterRole.
+func roleAndBinding(playbook *v1alpha1.ResponsePlaybook, namespace string, rules []rbacv1.PolicyRule) []any {
+	name := action.NameFor("firebreak-"+playbook.Namespace, playbook.Name, 253)
+	subject := rbacv1ac.Subject().WithKind(rbacv1.ServiceAccountKind).WithNamespace(playbook.Namespace).WithName(playbook.Spec.ServiceAccountName)
+	reference := rbacv1ac.RoleRef().WithAPIGroup(rbacv1.GroupName).WithName(name)
+	applied := make([]*rbacv1ac.PolicyRuleApplyConfiguration, 0, len(rules))
+	for _, rule := range rules {
+		one := rbacv1ac.PolicyRule().WithAPIGroups(rule.APIGroups...).WithResources(rule.Resources...).WithVerbs(rule.Verbs...)
+		if len(rule.ResourceNames) > 0 {
+			one.WithResourceNames(rule.ResourceNames...)
+		}
+		applied = append(applied, one)
+	}
+	if namespace == "" {
+		return []any{
+			rbacv1ac.ClusterRole(name).WithRules(applied...),
+			rbacv1ac.ClusterRoleBinding(name).WithRoleRef(reference.WithKind("ClusterRole")).WithSubjects(subject),
+		}
+	}
+	return []any{
+		rbacv1ac.Role(name, namespace).WithRules(applied...),
+		rbacv1ac.RoleBinding(name, namespace).WithRoleRef(reference.WithKind("Role")).WithSubjects(subject),
+	}
+}
