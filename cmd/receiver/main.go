@@ -37,6 +37,14 @@ func run() error {
 	flag.Int64Var(&options.MaxBodyBytes, "max-body-bytes", receiver.DefaultMaxBodyBytes, "How large the body of a request may be.")
 	flag.IntVar(&options.MaxInFlight, "max-in-flight", receiver.DefaultMaxInFlight, "How many requests are worked on at a time.")
 	flag.IntVar(&options.MaxWaiting, "max-waiting", receiver.DefaultMaxWaiting, "How many more requests may wait for their turn; what goes beyond is answered 429.")
+	flag.StringVar(&options.MetricsBindAddress, "metrics-bind-address", "0", "Where /metrics is served, over HTTP, such as ':8080'; '0' means nowhere.")
+	flag.StringVar(&options.ClientCAFile, "client-ca-file", "", "PEM file of those who may sign client certificates of senders, read again when it changes; the common name, or else the only URI, is the user. Empty means that senders need tokens.")
+	flag.StringVar(&options.SpoolFolder, "spool-dir", "", "Folder where alerts are kept while the API server is away; it must be there, outlive the process, and be no other receiver's. Empty means that alerts are refused then.")
+	flag.Int64Var(&options.SpoolMaxBytes, "spool-max-bytes", receiver.DefaultSpoolMaxBytes, "How many bytes of alerts the spool takes; its file may become twice as large.")
+	flag.DurationVar(&options.StaleAuth, "stale-auth", receiver.DefaultStaleAuth, "How long, while the API server is away, a sender is let in that it has allowed before; needs --spool-dir. 0 means not at all.")
+	flag.Float64Var(&options.SenderRate, "sender-rate", receiver.DefaultSenderRate, "How many alerts a second one sender may send for long; what goes beyond is answered 429.")
+	flag.IntVar(&options.SenderBurst, "sender-burst", receiver.DefaultSenderBurst, "How many alerts one sender may send at once.")
+	formatsFile := flag.String("formats-file", "", "YAML file of the rules of format 'audit' and the mappings of formats 'json/…'. Empty means that there are none.")
 	zapOptions := zap.Options{}
 	zapOptions.BindFlags(flag.CommandLine)
 	flag.Parse()
@@ -46,6 +54,9 @@ func run() error {
 
 	if err := options.Validate(); err != nil {
 		return err
+	}
+	if options.Formats, err = receiver.LoadFormats(*formatsFile); err != nil {
+		return fmt.Errorf("reading --formats-file: %w", err)
 	}
 	log := zap.New(zap.UseFlagOptions(&zapOptions))
 	ctrl.SetLogger(log)

@@ -111,6 +111,10 @@ func (s *stack) startReceiver(ctx context.Context) error {
 	if err := os.WriteFile(filepath.Join(s.Dir(), "receiver-ca.crt"), ca, 0o600); err != nil {
 		return err
 	}
+	spool := filepath.Join(s.Dir(), "spool")
+	if err := os.MkdirAll(spool, 0o700); err != nil {
+		return err
+	}
 	return s.run(ctx, "receiver", health,
 		"--kubeconfig="+kubeconfig,
 		"--bind-address="+bind,
@@ -118,6 +122,7 @@ func (s *stack) startReceiver(ctx context.Context) error {
 		"--tls-private-key-file="+serving.Key,
 		"--health-probe-bind-address="+health,
 		"--name=receiver-0",
+		"--spool-dir="+spool,
 	)
 }
 

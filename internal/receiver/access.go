@@ -2,7 +2,6 @@ package receiver
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
@@ -17,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"golang.org/x/sync/singleflight"
+	"k8s.io/utils/clock"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 )
@@ -26,9 +26,11 @@ const (
 	// sender is taken for true.
 	allowedFor = 10 * time.Second
 	refusedFor = time.Second
+	// unauthenticatedFor is longer: a token that is nobody's will hardly become somebody's.
+	unauthenticatedFor = 10 * time.Second
 
 	maxRemembered = 4096
-	reviewTimeout = 10 * time.Second
+	reviewTimeout = 3 * time.Second
 
 	anonymousUser        = "system:anonymous"
 	unauthenticatedGroup = "system:unauthenticated"
@@ -41,6 +43,12 @@ type gatekeeper struct {
 	allowUnscoped bool
 	remembered    *cache.LRUExpireCache
 	flights       singleflight.Group
+	strangers     *strangers
+	availability  *availability
+	// allows are the earlier answers, for when the API server is away; nil is none.
+	allows *allows
+	// authorities are who may sign certificates of senders; nil is nobody.
+	authorities *authorities
 }
 
 // verdict is an answer about a sender: the user's name, or why not.
@@ -49,37 +57,72 @@ type verdict struct {
 	problem *Problem
 }
 
-func newGatekeeper(c client.Client, allowUnscoped bool, clock cache.Clock) *gatekeeper {
-	return &gatekeeper{client: c, allowUnscoped: allowUnscoped, remembered: cache.NewLRUExpireCacheWithClock(maxRemembered, clock)}
+func newGatekeeper(c client.Client, allowUnscoped bool, clock clock.Clock, a *availability) *gatekeeper {
+	return &gatekeeper{
+		client: c, allowUnscoped: allowUnscoped, remembered: cache.NewLRUExpireCacheWithClock(maxRemembered, clock),
+		strangers: newStrangers(clock), availability: a,
+	}
 }
 
-// admit names the authenticated user behind a token who may report to the namespace.
-func (g *gatekeeper) admit(ctx context.Context, token, namespace string) (string, error) {
-	// Tokens are remembered by their hash, so that a memory dump holds none.
-	sum := sha256.Sum256([]byte(token))
-	key := string(sum[:]) + namespace
+// admit names the authenticated user behind a credential who may report to the namespace.
+func (g *gatekeeper) admit(ctx context.Context, c *credential, namespace string) (string, error) {
+	key := c.key(namespace)
 	if known, ok := g.remembered.Get(key); ok {
 		return known.(verdict).answer()
+	}
+	if g.availability.away.Load() {
+		if user, ok := g.stale(c, key); ok {
+			return user, nil
+		}
+	}
+	if !g.allows.knows(key) {
+		if wait := g.strangers.mustWait(c.address); wait > 0 {
+			return "", tooManyStrangers(wait)
+		}
 	}
 	answer, err, _ := g.flights.Do(key, func() (any, error) {
 		// Others wait for this answer too, so one sender's hanging up does not end it.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reviewTimeout)
 		defer cancel()
-		v, err := g.review(ctx, token, namespace)
+		v, err := g.review(ctx, c, namespace)
+		g.availability.note(err)
 		if err != nil {
 			return nil, err
 		}
-		lifetime := allowedFor
-		if v.problem != nil {
-			lifetime = refusedFor
-		}
-		g.remembered.Add(key, v, lifetime)
+		g.remember(c, key, v)
 		return v, nil
 	})
 	if err != nil {
+		if user, ok := g.stale(c, key); ok && unreachable(err) {
+			return user, nil
+		}
 		return "", unavailable("The Kubernetes API server could not say whether the sender may report: " + err.Error())
 	}
 	return answer.(verdict).answer()
+}
+
+func (g *gatekeeper) remember(c *credential, key string, v verdict) {
+	switch {
+	case v.problem == nil:
+		g.remembered.Add(key, v, allowedFor)
+		g.allows.add(key, v.user, c.expires())
+	case v.problem.Status == http.StatusUnauthorized:
+		g.strangers.failed(c.address)
+		g.remembered.Add(key, v, unauthenticatedFor)
+	default:
+		g.remembered.Add(key, v, refusedFor)
+	}
+	if v.problem != nil {
+		g.allows.remove(key)
+	}
+}
+
+// stale is an earlier answer that still holds because the API server is away.
+func (g *gatekeeper) stale(c *credential, key string) (user string, ok bool) {
+	if c.certificate != nil && g.authorities.verify(c.certificate, c.intermediates) != nil {
+		return "", false
+	}
+	return g.allows.get(key)
 }
 
 func (v verdict) answer() (string, error) {
@@ -90,8 +133,8 @@ func (v verdict) answer() (string, error) {
 	return v.user, nil
 }
 
-func (g *gatekeeper) review(ctx context.Context, token, namespace string) (verdict, error) {
-	user, problem, err := g.authenticate(ctx, token)
+func (g *gatekeeper) review(ctx context.Context, c *credential, namespace string) (verdict, error) {
+	user, problem, err := g.authenticate(ctx, c)
 	if err != nil || problem != nil {
 		return verdict{problem: problem}, err
 	}
@@ -99,7 +142,12 @@ func (g *gatekeeper) review(ctx context.Context, token, namespace string) (verdi
 	return verdict{user: user.Username, problem: problem}, err
 }
 
-func (g *gatekeeper) authenticate(ctx context.Context, token string) (*authenticationv1.UserInfo, *Problem, error) {
+func (g *gatekeeper) authenticate(ctx context.Context, c *credential) (*authenticationv1.UserInfo, *Problem, error) {
+	if c.certificate != nil {
+		user, problem := g.authorities.user(c)
+		return user, problem, nil
+	}
+	token := c.token
 	status, err := g.tokenReview(ctx, token, []string{v1alpha1.ReceiverAudience})
 	if err != nil {
 		return nil, nil, err
@@ -177,17 +225,6 @@ func quote(word string) string {
 
 func unauthenticated(detail string) *Problem {
 	return newProblem(http.StatusUnauthorized, "unauthenticated", "The sender is not authenticated", detail)
-}
-
-// bearerToken is the token of a request, which is nowhere kept, logged or echoed.
-func bearerToken(r *http.Request) (string, error) {
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	token = strings.TrimSpace(token)
-	if !strings.EqualFold(scheme, "Bearer") || token == "" {
-		return "", unauthenticated("The request must have the header `Authorization: Bearer TOKEN`, with a token for the audience '" +
-			v1alpha1.ReceiverAudience + "'.")
-	}
-	return token, nil
 }
 
 func asProblem(err error) *Problem {

@@ -71,6 +71,7 @@ type site struct {
 	sender    string // its user name
 	token     string
 	log       *logLines
+	last      *Handler // of the receiver started last
 }
 
 // logLines are what a receiver logged.
@@ -154,6 +155,10 @@ func (s *site) tokenOf(account *corev1.ServiceAccount, audience string) string {
 	return request.Status.Token
 }
 
+func (s *site) falcoAccount() *corev1.ServiceAccount {
+	return &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: "falco"}}
+}
+
 // newSender makes a user who may report to the namespace.
 func (s *site) newSender(name string) (user, token string) {
 	s.t.Helper()
@@ -179,7 +184,12 @@ func (s *site) receiver(o Options) (string, *http.Client) {
 		s.t.Fatal(err)
 	}
 	o.Log = funcr.New(s.log.add, funcr.Options{Verbosity: 1})
-	server := httptest.NewUnstartedServer(NewHandler(c, o))
+	handler, err := NewHandler(c, o)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.last = handler
+	server := httptest.NewUnstartedServer(handler)
 	server.EnableHTTP2 = true
 	server.Config.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: maxStreams}
 	server.StartTLS()

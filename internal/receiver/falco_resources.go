@@ -155,23 +155,11 @@ func (e *falcoEvent) attributes() map[string]v1alpha1.AttributeValue {
 	if source == "syscalls" {
 		source = "syscall" // Falcosidekick's word for it
 	}
-	attributes := map[string]v1alpha1.AttributeValue{}
-	dropped := 0
-	add := func(key, value string) {
-		key, value = attributeKey(key), cleanLines(value, maxAttributeValue)
-		_, taken := attributes[key]
-		switch {
-		case value == "" || key == "":
-		case taken, len(attributes) == maxAttributes-1:
-			dropped++
-		default:
-			attributes[key] = v1alpha1.AttributeValue(value)
-		}
-	}
-	add("falco.priority", e.priority)
-	add("falco.source", source)
-	add("falco.tags", strings.Join(e.tags, ","))
-	add("falco.uuid", e.uuid)
+	var attributes attributeSet
+	attributes.add("falco.priority", e.priority)
+	attributes.add("falco.source", source)
+	attributes.add("falco.tags", strings.Join(e.tags, ","))
+	attributes.add("falco.uuid", e.uuid)
 	keys := slices.SortedFunc(maps.Keys(e.fields.fields), func(a, b string) int {
 		if byRank := interest(a) - interest(b); byRank != 0 {
 			return byRank
@@ -179,12 +167,9 @@ func (e *falcoEvent) attributes() map[string]v1alpha1.AttributeValue {
 		return strings.Compare(a, b)
 	})
 	for _, key := range keys {
-		add(key, textOf(e.fields.fields[key]))
+		attributes.add(key, textOf(e.fields.fields[key]))
 	}
-	if dropped > 0 {
-		attributes[attributeDropped] = v1alpha1.AttributeValue(itoa(dropped))
-	}
-	return attributes
+	return attributes.all()
 }
 
 // interest ranks output fields: the lower, the sooner they find room.

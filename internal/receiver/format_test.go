@@ -1,8 +1,12 @@
 package receiver
 
 import (
+	"bufio"
+	"bytes"
 	"errors"
 	"flag"
+	"net/http"
+	"net/textproto"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,30 +28,76 @@ func testReport(body []byte) report {
 	return report{body: body, namespace: "security", sender: "sender", receivedTime: testTime}
 }
 
+// testFormats are all formats, configured by the sample that senders begin from.
+func testFormats(tb testing.TB) map[string]format {
+	tb.Helper()
+	all, err := LoadFormats("../../config/samples/senders/formats.yaml")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return all.byName
+}
+
+// bodiesOf are the reports in testdata/FORMAT: bodies in .json, and headers, an empty
+// line and the body in .http.
+func bodiesOf(tb testing.TB, name string) map[string]report {
+	tb.Helper()
+	bodies := map[string]report{}
+	for _, pattern := range []string{"*.json", "*.http"} {
+		files, err := filepath.Glob(filepath.Join("testdata", name, pattern))
+		if err != nil {
+			tb.Fatal(err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				tb.Fatal(err)
+			}
+			r := testReport(text)
+			if filepath.Ext(file) == ".http" {
+				r = withHeader(tb, text)
+			}
+			bodies[file] = r
+		}
+	}
+	if len(bodies) == 0 {
+		tb.Fatalf("no bodies in testdata/%s", name)
+	}
+	return bodies
+}
+
+func withHeader(tb testing.TB, text []byte) report {
+	tb.Helper()
+	head, body, found := bytes.Cut(text, []byte("\n\n"))
+	header, err := textproto.NewReader(bufio.NewReader(bytes.NewReader(append(head, "\n\n"...)))).ReadMIMEHeader()
+	if err != nil || !found {
+		tb.Fatalf("%q has no headers: %v", text, err)
+	}
+	r := testReport(body)
+	r.header = http.Header(header)
+	return r
+}
+
 // TestGolden reads every body in testdata/FORMAT and compares what is made of it
 // with the golden file beside it. Bodies whose names start with 'refused' must be.
 func TestGolden(t *testing.T) {
-	for name, wire := range formats {
-		files, err := filepath.Glob(filepath.Join("testdata", name, "*.json"))
-		if err != nil || len(files) == 0 {
-			t.Fatalf("no bodies in testdata/%s: %v", name, err)
-		}
-		for _, file := range files {
+	for name, wire := range testFormats(t) {
+		for file, body := range bodiesOf(t, strings.ReplaceAll(name, "/", "-")) {
 			t.Run(file, func(t *testing.T) {
-				body, err := os.ReadFile(file)
-				if err != nil {
-					t.Fatal(err)
+				if problem := checkDepth(body.body); problem != nil {
+					t.Fatal(problem)
 				}
-				what, err := wire.parse(testReport(body))
+				what, err := wire.parse(body)
 				if wantRefused := strings.HasPrefix(filepath.Base(file), "refused"); (err != nil) != wantRefused {
 					t.Fatalf("parse: error %v, want one: %t", err, wantRefused)
 				}
-				compareGolden(t, strings.TrimSuffix(file, ".json")+".yaml", goldenOf(t, what, err))
+				compareGolden(t, strings.TrimSuffix(file, filepath.Ext(file))+".yaml", goldenOf(t, what, err))
 			})
 		}
 	}
 }
 
+// goldenOf shows a refusal, the specs alone, or these with what was no alert.
 func goldenOf(t *testing.T, what parsed, err error) string {
 	t.Helper()
 	var shown any
@@ -59,11 +109,20 @@ func goldenOf(t *testing.T, what parsed, err error) string {
 		shown = problem
 	} else {
 		var specs []v1alpha1.SecurityEventSpec
+		problems := map[string]string{}
 		for i := range what.alerts {
+			if problem := what.alerts[i].problem; problem != nil {
+				problems[what.pointerOf(i)] = problem.Detail
+				continue
+			}
 			checkBounds(t, &what.alerts[i].spec)
+			checkSchema(t, &what.alerts[i])
 			specs = append(specs, what.alerts[i].spec)
 		}
 		shown = specs
+		if len(problems) > 0 || len(what.skipped) > 0 {
+			shown = map[string]any{"events": specs, "problems": problems, "skipped": what.skipped}
+		}
 	}
 	text, err := yaml.Marshal(shown)
 	if err != nil {
@@ -112,18 +171,35 @@ func checkBounds(t *testing.T, spec *v1alpha1.SecurityEventSpec) {
 			t.Errorf("%q is not clean", text)
 		}
 	}
-	if len(spec.Resources) > 32 || len(spec.Attacks) > 16 {
-		t.Errorf("there are %d resources and %d attacks", len(spec.Resources), len(spec.Attacks))
+	if len(spec.Resources) > 32 || len(spec.Attacks) > 16 || len(spec.Assets) > 16 {
+		t.Errorf("there are %d resources, %d attacks and %d assets", len(spec.Resources), len(spec.Attacks), len(spec.Assets))
+	}
+	if len(spec.Fingerprint) > 128 || utf8.RuneCountInString(spec.Source.Rule) > maxName || utf8.RuneCountInString(spec.Source.Instance) > maxName ||
+		utf8.RuneCountInString(spec.Source.Product) > maxProductName {
+		t.Errorf("source %+v or fingerprint %q is out of bounds", spec.Source, spec.Fingerprint)
+	}
+	if spec.Severity.Rank() == 0 || !inCalendar(spec.ObservedTime.Time) || spec.ObservedTime.IsZero() {
+		t.Errorf("severity %q or observedTime %s is not valid", spec.Severity, spec.ObservedTime)
 	}
 	for _, attack := range spec.Attacks {
-		if attack.Tactic == "" && !technique.MatchString(attack.Technique) || len(attack.Tactic) > 64 {
+		if attack.Tactic == "" && !technique.MatchString(attack.Technique) || utf8.RuneCountInString(attack.Tactic) > maxTactic {
 			t.Errorf("attack %+v is not valid", attack)
 		}
 	}
 	for _, resource := range spec.Resources {
-		if !resourceName.MatchString(resource.Name) || resource.Kind == "Pod" && !isNamespace(resource.Namespace) {
+		if !resourceName.MatchString(resource.Name) || resource.Kind == "Pod" && !isNamespace(resource.Namespace) ||
+			!apiVersion.MatchString(resource.APIVersion) || !kindName.MatchString(resource.Kind) || len(resource.Name) > maxName ||
+			resource.UID != "" && !objectUID.MatchString(string(resource.UID)) || len(resource.Image) > maxImage {
 			t.Errorf("resource %+v is not valid", resource)
 		}
+	}
+}
+
+// checkSchema checks that the API server would take an alert.
+func checkSchema(t *testing.T, a *alert) {
+	t.Helper()
+	if err := validate(a); err != nil {
+		t.Errorf("the API server would not take it: %v", err)
 	}
 }
 
@@ -339,57 +415,4 @@ func TestGrant(t *testing.T) {
 			t.Errorf("grant(%q) = %q, want it to end with %q", user, got, want)
 		}
 	}
-}
-
-func FuzzFalco(f *testing.F) {
-	fuzzFormat(f, falcoFormat{}, "falco")
-}
-
-func FuzzNative(f *testing.F) {
-	fuzzFormat(f, nativeFormat{}, "events")
-}
-
-// fuzzFormat checks that a parser neither panics nor returns what it must not, and
-// that it finds the same in the same body.
-func fuzzFormat(f *testing.F, wire format, name string) {
-	files, err := filepath.Glob(filepath.Join("testdata", name, "*.json"))
-	if err != nil || len(files) == 0 {
-		f.Fatalf("no bodies in testdata/%s: %v", name, err)
-	}
-	for _, file := range files {
-		body, err := os.ReadFile(file)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(body)
-	}
-	f.Fuzz(func(t *testing.T, body []byte) {
-		if checkDepth(body) != nil {
-			return
-		}
-		what, err := wire.parse(testReport(body))
-		if err != nil {
-			var problem *Problem
-			if !errors.As(err, &problem) || problem.Status/100 != 4 || !utf8.ValidString(problem.Detail) {
-				t.Fatalf("error %v, want a Problem of the sender's", err)
-			}
-			return
-		}
-		again, err := wire.parse(testReport(body))
-		if err != nil || len(what.alerts) == 0 {
-			t.Fatalf("%d alerts, and then error %v", len(what.alerts), err)
-		}
-		for i := range what.alerts {
-			a := &what.alerts[i]
-			if name == "falco" {
-				checkBounds(t, &a.spec)
-			}
-			if a.spec.SubmittedBy != "sender" {
-				t.Errorf("submittedBy is %q", a.spec.SubmittedBy)
-			}
-			if id := identify("security", a); id != identify("security", &again.alerts[i]) || !a.sameAs(&v1alpha1.SecurityEvent{Spec: again.alerts[i].spec}) {
-				t.Error("the same body is two events")
-			}
-		}
-	})
 }

@@ -3,6 +3,7 @@ package receiver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -10,21 +11,12 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-logr/logr"
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
-	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 const (
-	// DefaultMaxBodyBytes is how large a body may be.
-	DefaultMaxBodyBytes = 1 << 20
-	// DefaultMaxInFlight is how many requests are worked on at a time.
-	DefaultMaxInFlight = 256
-	// DefaultMaxWaiting is how many more may wait for their turn.
-	DefaultMaxWaiting = 2048
-
 	// bodyBudget is how many bodies of full size are held at a time.
 	bodyBudget = 32
 	maxParsers = 4
@@ -35,34 +27,27 @@ const (
 	// listWorkers is how many events of one list are recorded at a time.
 	listWorkers = 32
 
+	// neverRetries429 is the format of senders that retry 503, but not 429.
+	neverRetries429 = "alertmanager"
+
 	alertsPath = "/v1/namespaces/{namespace}/{format}"
 )
-
-// Options say how a receiver works.
-type Options struct {
-	// Name is the receiver's own name, under which it counts repeats: at most 63 letters,
-	// digits, '-', '_' and '.', and no other receiver's of the cluster. No default.
-	Name string
-	// AllowUnscopedToken admits tokens without the audience 'firebreak-receiver'. Default false.
-	AllowUnscopedToken bool
-	// MaxBodyBytes is how large a body may be. Default 1 MiB.
-	MaxBodyBytes int64
-	// MaxInFlight is how many requests are worked on at a time. Default 256.
-	MaxInFlight int
-	// MaxWaiting is how many more requests may wait for their turn. Default 2048.
-	MaxWaiting int
-	// Clock is for tests. Default is the real one.
-	Clock clock.Clock
-	// Log is where refusals are told. Default is nowhere.
-	Log logr.Logger
-}
 
 // Handler serves the paths of alerts.
 type Handler struct {
 	options  Options
 	gate     *gatekeeper
 	recorder *recorder
-	turns    *turns
+	// arrivals are requests whose sender is not known yet, or waits for its turn.
+	arrivals chan struct{}
+	turns    *fair
+	senders  *senders
+	metrics  *metrics
+
+	availability *availability
+	spool        *spool // nil is none
+	drainer      *drainer
+
 	bodies   *semaphore.Weighted
 	parsers  chan struct{}
 	refusals *rate.Limiter
@@ -73,53 +58,105 @@ var _ http.Handler = (*Handler)(nil)
 
 // Result is what became of one alert.
 type Result struct {
+	// Pointer is where in the body it stands, as a JSON Pointer in a URI fragment. Empty
+	// when the body is this alert.
+	Pointer string `json:"pointer,omitempty"`
 	// Status is the HTTP status code for this alert: 201 when it is a new event, 200 when
-	// it repeats one.
+	// it repeats one, 202 when it is on disk until the API server takes it.
 	Status int `json:"status,omitempty"`
 	// Namespace of the event.
 	Namespace string `json:"namespace,omitempty"`
-	// Name of the event. Empty when the alert was not recorded.
+	// Name of the event. Empty when the alert was not recorded, or not yet.
 	Name string `json:"name,omitempty"`
 	// Occurrences is how often the event was seen, when that is known.
 	Occurrences int64 `json:"occurrences,omitempty"`
-	// Detail says why the alert was not recorded.
+	// Detail says why the alert was not recorded, or not yet.
 	Detail string `json:"detail,omitempty"`
 }
 
 // NewHandler makes a Handler that asks and records with a client, which must not
-// read from a cache.
-func NewHandler(c client.Client, o Options) *Handler {
-	if o.MaxBodyBytes <= 0 {
-		o.MaxBodyBytes = DefaultMaxBodyBytes
-	}
-	if o.MaxInFlight <= 0 {
-		o.MaxInFlight = DefaultMaxInFlight
-	}
-	if o.MaxWaiting <= 0 {
-		o.MaxWaiting = DefaultMaxWaiting
-	}
-	if o.Clock == nil {
-		o.Clock = clock.RealClock{}
-	}
-	if o.Log.GetSink() == nil {
-		o.Log = logr.Discard()
-	}
+// read from a cache. With a spool, Run must run beside it, and Close follow.
+func NewHandler(c client.Client, o Options) (*Handler, error) {
+	o.setDefaults()
 	h := &Handler{
-		options:  o,
-		gate:     newGatekeeper(c, o.AllowUnscopedToken, o.Clock),
-		recorder: newRecorder(newClusterStore(c, o.Name), o.Name, o.Clock, o.Log),
-		turns:    newTurns(o.MaxInFlight, o.MaxWaiting),
-		bodies:   semaphore.NewWeighted(bodyBudget * o.MaxBodyBytes),
-		parsers:  make(chan struct{}, maxParsers),
-		refusals: rate.NewLimiter(10, 100),
-		mux:      http.NewServeMux(),
+		options:      o,
+		availability: &availability{},
+		arrivals:     make(chan struct{}, o.MaxInFlight+o.MaxWaiting),
+		turns:        newFair(o.MaxInFlight, o.MaxInFlight/4*3, o.MaxWaiting, max(1, o.MaxWaiting/2)),
+		senders:      newSenders(&o),
+		bodies:       semaphore.NewWeighted(bodyBudget * o.MaxBodyBytes),
+		parsers:      make(chan struct{}, maxParsers),
+		refusals:     rate.NewLimiter(10, 100),
+		mux:          http.NewServeMux(),
 	}
+	h.gate = newGatekeeper(c, o.AllowUnscopedToken, o.Clock, h.availability)
+	h.recorder = newRecorder(newClusterStore(c, o.Name, h.availability), o.Name, o.Clock, o.Log)
+	if err := h.open(); err != nil {
+		return nil, err
+	}
+	h.metrics = newMetrics(h)
 	h.mux.HandleFunc(alertsPath, h.serveAlerts)
+	h.mux.HandleFunc(alertsPath+"/{mapping}", h.serveAlerts)
 	h.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, "", newProblem(http.StatusNotFound, "no-such-path", "There is nothing at this path",
-			"The path must be /v1/namespaces/NAMESPACE/FORMAT, with a format of "+strings.Join(formatNames(), ", ")+"."))
+			"The path must be /v1/namespaces/NAMESPACE/FORMAT, with a format of "+strings.Join(o.Formats.names(), ", ")+"."))
 	})
-	return h
+	return h, nil
+}
+
+// open reads what the options name: the spool, and who signs certificates of senders.
+func (h *Handler) open() error {
+	o := &h.options
+	if o.ClientCAFile != "" {
+		authorities, err := newAuthorities(o.ClientCAFile, o.Clock, o.Log)
+		if err != nil {
+			return fmt.Errorf("reading --client-ca-file: %w", err)
+		}
+		h.gate.authorities = authorities
+	}
+	if o.SpoolFolder == "" {
+		return nil
+	}
+	spool, setAside, err := openSpool(o.SpoolFolder, o.SpoolMaxBytes, o.Clock)
+	if err != nil {
+		return fmt.Errorf("opening the spool in --spool-dir: %w", err)
+	}
+	if setAside != "" {
+		o.Log.Error(nil, "the spool could not be read and was set aside; alerts in it are not recorded", "file", setAside)
+	}
+	allows, err := newAllows(spool, o.StaleAuth, o.Log)
+	if err != nil {
+		return errors.Join(fmt.Errorf("reading the spool in --spool-dir: %w", err), spool.close())
+	}
+	h.spool, h.gate.allows = spool, allows
+	h.recorder.spool, h.recorder.availability = spool, h.availability
+	h.drainer = &drainer{recorder: h.recorder}
+	return nil
+}
+
+// Run takes alerts from the spool to the API server until the context ends.
+func (h *Handler) Run(ctx context.Context) {
+	if h.drainer != nil {
+		h.drainer.run(ctx)
+	}
+}
+
+// Drained says whether the spool holds nothing, or the API server is away.
+func (h *Handler) Drained() bool {
+	return h.spool == nil || h.spool.index.state().items == 0 || h.availability.away.Load()
+}
+
+// Close lets go of the spool.
+func (h *Handler) Close() error {
+	if h.spool == nil {
+		return nil
+	}
+	return h.spool.close()
+}
+
+// takes says whether the receiver can take alerts though the API server does not answer.
+func (h *Handler) takes() bool {
+	return h.spool != nil && !h.spool.index.state().full
 }
 
 // ServeHTTP serves one request.
@@ -137,12 +174,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *Handler) serveAlerts(w http.ResponseWriter, r *http.Request) {
-	leave, ok := h.turns.enter(r.Context())
-	if !ok {
+	select {
+	case h.arrivals <- struct{}{}:
+		defer func() { <-h.arrivals }()
+	default:
 		h.refuse(w, r, "", overloaded())
 		return
 	}
-	defer leave()
 	sender, done, err := h.receive(w, r)
 	if err != nil {
 		h.refuse(w, r, sender, asProblem(err))
@@ -152,36 +190,51 @@ func (h *Handler) serveAlerts(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, sender, problem)
 		return
 	}
-	done.write(w)
+	h.metrics.answered(done.write(w))
 }
 
 // receive takes one request as far as its alerts are recorded or refused.
 func (h *Handler) receive(w http.ResponseWriter, r *http.Request) (sender string, done *reply, err error) {
 	namespace := r.PathValue("namespace")
-	wire, err := route(r, namespace)
+	wire, err := h.options.Formats.route(r, namespace)
 	if err != nil {
 		return "", nil, err
 	}
-	token, err := bearerToken(r)
+	shown, err := credentialOf(r)
 	if err != nil {
 		return "", nil, err
 	}
-	if sender, err = h.gate.admit(r.Context(), token, namespace); err != nil {
+	if sender, err = h.gate.admit(r.Context(), shown, namespace); err != nil {
 		return sender, nil, err
 	}
+	if wait := h.senders.charge(sender, 1); wait > 0 {
+		return sender, nil, tooFast(wait, &h.options)
+	}
+	// One sender's flood must not keep another waiting.
+	if err := h.turns.enter(r.Context(), sender, turnTimeout); err != nil {
+		return sender, nil, overloaded()
+	}
+	defer h.turns.leave(sender)
 	body, release, err := h.read(w, r)
 	if err != nil {
 		return sender, nil, err
 	}
 	defer release()
-	what, err := h.parse(wire, report{body: body, namespace: namespace, sender: sender, receivedTime: h.options.Clock.Now()})
+	what, err := h.parse(wire, report{body: body, header: r.Header, namespace: namespace, sender: sender, receivedTime: h.options.Clock.Now()})
 	if err != nil {
 		return sender, nil, err
 	}
-	return sender, h.record(namespace, what), nil //nolint:contextcheck // an alert counts, even when its sender hangs up
+	if wait := h.senders.charge(sender, len(what.alerts)-1); wait > 0 {
+		return sender, nil, tooFast(wait, &h.options)
+	}
+	done = h.record(namespace, what) //nolint:contextcheck // an alert counts, even when its sender hangs up
+	for i := range done.outcomes {
+		h.metrics.recorded(r.PathValue("format"), &done.outcomes[i])
+	}
+	return sender, done, nil
 }
 
-func route(r *http.Request, namespace string) (format, error) {
+func (f *Formats) route(r *http.Request, namespace string) (format, error) {
 	if r.Method != http.MethodPost && r.Method != http.MethodPut {
 		return nil, problemf(http.StatusMethodNotAllowed, "method-not-allowed", "The method is not allowed",
 			"The method must be POST or PUT, is %s.", r.Method)
@@ -190,11 +243,15 @@ func route(r *http.Request, namespace string) (format, error) {
 		return nil, problemf(http.StatusBadRequest, "invalid-namespace", "The namespace is not valid",
 			"The namespace in the path must be a DNS label (lower-case letters, digits and '-', at most 63), is '%s'.", clean(namespace, 64))
 	}
-	wire, known := formats[r.PathValue("format")]
+	name := r.PathValue("format")
+	if mapping := r.PathValue("mapping"); mapping != "" {
+		name += "/" + mapping
+	}
+	wire, known := f.byName[name]
 	if !known {
 		p := problemf(http.StatusNotFound, "no-such-format", "There is no such format",
-			"The format in the path must be one of %s, is '%s'.", strings.Join(formatNames(), ", "), clean(r.PathValue("format"), 64))
-		p.Formats = formatNames()
+			"The format in the path must be one of %s, is '%s'.", strings.Join(f.names(), ", "), clean(name, 128))
+		p.Formats = f.names()
 		return nil, p
 	}
 	return wire, nil
@@ -259,7 +316,7 @@ func tooLarge(limit int64) *Problem {
 func (h *Handler) record(namespace string, what parsed) *reply {
 	a := &reply{namespace: namespace, what: what, outcomes: make([]outcome, len(what.alerts))}
 	if len(what.alerts) == 1 {
-		a.outcomes[0] = h.recorder.record(namespace, &what.alerts[0])
+		a.outcomes[0] = h.recordOne(namespace, &what.alerts[0])
 		return a
 	}
 	var workers sync.WaitGroup
@@ -268,11 +325,19 @@ func (h *Handler) record(namespace string, what parsed) *reply {
 		slots <- struct{}{}
 		workers.Go(func() {
 			defer func() { <-slots }()
-			a.outcomes[i] = h.recorder.record(namespace, &what.alerts[i])
+			a.outcomes[i] = h.recordOne(namespace, &what.alerts[i])
 		})
 	}
 	workers.Wait()
 	return a
+}
+
+// recordOne records an alert, unless there is none in its item.
+func (h *Handler) recordOne(namespace string, a *alert) outcome {
+	if a.problem != nil {
+		return outcome{err: a.problem}
+	}
+	return h.recorder.record(namespace, a)
 }
 
 // refuse answers with a problem and tells the log, as far as there is no flood.
@@ -280,7 +345,11 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, sender string, 
 	if p.Status == http.StatusMethodNotAllowed {
 		w.Header().Set("Allow", "POST, PUT")
 	}
+	if p.Status == http.StatusTooManyRequests && r.PathValue("format") == neverRetries429 {
+		p.Status = http.StatusServiceUnavailable
+	}
 	p.write(w)
+	h.metrics.answered(p.Status)
 	if h.refusals.Allow() {
 		h.options.Log.Info("refused a request", "status", p.Status, "problem", strings.TrimPrefix(p.Type, problemTypeBase), "detail", p.Detail,
 			"method", r.Method, "path", clean(r.URL.Path, 256), "sender", clean(sender, maxName), "from", r.RemoteAddr)
@@ -294,15 +363,23 @@ type reply struct {
 	outcomes  []outcome
 }
 
-// problem is the answer when an alert was not recorded: that of the first such.
+// problem is the answer when an alert was not recorded: that of the first such, and
+// rather that of one which may be sent again.
 func (a *reply) problem() *Problem {
-	failed := slices.IndexFunc(a.outcomes, func(o outcome) bool { return o.err != nil })
-	if failed < 0 {
-		return nil
+	var p *Problem
+	for i := range a.outcomes {
+		if a.outcomes[i].err == nil {
+			continue
+		}
+		this := refusal(a.outcomes[i].err, &a.what.alerts[i])
+		if p == nil || this.retryAfter > 0 && p.retryAfter == 0 {
+			p = this
+		}
 	}
-	p := refusal(a.outcomes[failed].err, &a.what.alerts[failed])
-	if a.what.list {
-		p.Results = a.results()
+	if p != nil && a.what.list {
+		whole := *p // an item's own, which the results repeat
+		whole.Results, whole.Skipped = a.results(), a.what.skipped
+		return &whole
 	}
 	return p
 }
@@ -310,11 +387,13 @@ func (a *reply) problem() *Problem {
 func (a *reply) results() []Result {
 	results := make([]Result, len(a.outcomes))
 	for i, o := range a.outcomes {
-		result := Result{Namespace: a.namespace, Name: o.name, Occurrences: o.occurrences, Status: http.StatusOK}
+		result := Result{Pointer: a.what.pointerOf(i), Namespace: a.namespace, Name: o.name, Occurrences: o.occurrences, Status: http.StatusOK}
 		switch {
 		case o.err != nil:
 			p := refusal(o.err, &a.what.alerts[i])
 			result.Status, result.Detail = p.Status, p.Detail
+		case o.spooled:
+			result.Status, result.Detail = http.StatusAccepted, spooledDetail
 		case o.created:
 			result.Status = http.StatusCreated
 		}
@@ -323,17 +402,25 @@ func (a *reply) results() []Result {
 	return results
 }
 
-func (a *reply) write(w http.ResponseWriter) {
+// write answers, and returns the status.
+func (a *reply) write(w http.ResponseWriter) int {
 	results := a.results()
 	if !a.what.list {
 		status := results[0].Status
 		results[0].Status = 0
 		writeJSON(w, status, "application/json", results[0])
-		return
+		return status
 	}
 	status := http.StatusOK
-	if slices.ContainsFunc(a.outcomes, func(o outcome) bool { return o.created }) {
+	switch {
+	case slices.ContainsFunc(a.outcomes, func(o outcome) bool { return o.created }):
 		status = http.StatusCreated
+	case slices.ContainsFunc(a.outcomes, func(o outcome) bool { return o.spooled }):
+		status = http.StatusAccepted
 	}
-	writeJSON(w, status, "application/json", map[string]any{"results": results})
+	writeJSON(w, status, "application/json", struct {
+		Results []Result  `json:"results"`
+		Skipped []Skipped `json:"skipped,omitempty"`
+	}{results, a.what.skipped})
+	return status
 }

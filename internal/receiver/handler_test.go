@@ -83,7 +83,11 @@ func TestRepeatsAreCountedExactly(t *testing.T) {
 	}
 	event := s.onlyEvent()
 	last := metav1.Date(2023, 7, 26, 22, 59, 57, 0, time.UTC)
-	want := []v1alpha1.EventCounter{{Spool: "r0", Count: alerts - 1, LastObservedTime: &last}}
+	sequence := event.Status.Counters[0].Sequence
+	want := []v1alpha1.EventCounter{{Spool: "r0", Count: alerts - 1, LastObservedTime: &last, Sequence: sequence}}
+	if sequence == 0 {
+		t.Error("the counter has no sequence")
+	}
 	if diff := cmp.Diff(want, event.Status.Counters); diff != "" {
 		t.Errorf("counters differ (-want +got):\n%s", diff)
 	}

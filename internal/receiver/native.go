@@ -174,6 +174,9 @@ func (a *alert) complete(r report, raw []byte) error {
 	if a.unhashed = spec.RawDataHash == ""; a.unhashed {
 		spec.RawDataHash = hashOf(raw)
 	}
+	if spec.Fingerprint == "" {
+		spec.Fingerprint = fingerprintOf(spec)
+	}
 	return nil
 }
 

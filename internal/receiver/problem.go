@@ -23,6 +23,9 @@ const (
 	// retryOverload and retryUnavailable are what senders are told to wait.
 	retryOverload    = time.Second
 	retryUnavailable = 5 * time.Second
+	retrySpoolFull   = 15 * time.Second
+
+	spooledDetail = "The alert is safe in the receiver's spool, and will be recorded as soon as the Kubernetes API server takes it."
 )
 
 // Problem is the answer to a request that was not served, as RFC 9457 has it.
@@ -41,6 +44,8 @@ type Problem struct {
 	Formats []string `json:"formats,omitempty"`
 	// Results say for each item of a list what became of it, in the list's order.
 	Results []Result `json:"results,omitempty"`
+	// Skipped are the items of a list that were understood and are no alerts.
+	Skipped []Skipped `json:"skipped,omitempty"`
 
 	retryAfter time.Duration
 }
@@ -87,6 +92,38 @@ func overloaded() *Problem {
 	p := newProblem(http.StatusTooManyRequests, "overloaded", "Too many alerts at once",
 		"The receiver is working on as many requests as it may: send this again later.")
 	p.retryAfter = retryOverload
+	return p
+}
+
+// tooFast says that a sender sends more than it may.
+func tooFast(wait time.Duration, o *Options) *Problem {
+	p := problemf(http.StatusTooManyRequests, "too-fast", "Too many alerts from this sender",
+		"A sender may send %g alerts a second, and %d at once: send this again after the time in Retry-After.", o.SenderRate, o.SenderBurst)
+	p.retryAfter = wait
+	return p
+}
+
+// tooManyStrangers says that an address came with too many credentials of nobody.
+func tooManyStrangers(wait time.Duration) *Problem {
+	p := newProblem(http.StatusTooManyRequests, "too-many-unauthenticated", "Too many senders that are not authenticated",
+		"Too many requests from this address had credentials that are not valid: send valid ones, after the time in Retry-After.")
+	p.retryAfter = wait
+	return p
+}
+
+// spoolFull says that the alert cannot be kept.
+func spoolFull(limit int64) *Problem {
+	p := problemf(http.StatusServiceUnavailable, "spool-full", "The spool is full",
+		"The Kubernetes API server does not take alerts now, and the receiver's spool holds as many as it may (%d bytes, --spool-max-bytes): send this again later.", limit)
+	p.retryAfter = retrySpoolFull
+	return p
+}
+
+// senderShareFull says that the alert cannot be kept for this sender.
+func senderShareFull(share int64) *Problem {
+	p := problemf(http.StatusServiceUnavailable, "spool-full", "The spool is full for this sender",
+		"The Kubernetes API server does not take alerts now, and of the receiver's spool one sender may fill three quarters (%d bytes): send this again later.", share)
+	p.retryAfter = retrySpoolFull
 	return p
 }
 
@@ -197,9 +234,11 @@ func fieldPath(pointer string) string {
 	return path.String()
 }
 
+var pointerEscapes = strings.NewReplacer("~", "~0", "/", "~1")
+
 // escapePointer escapes one token of a JSON Pointer.
 func escapePointer(token string) string {
-	return strings.NewReplacer("~", "~0", "/", "~1").Replace(token)
+	return pointerEscapes.Replace(token)
 }
 
 func fragment(pointer string) string {

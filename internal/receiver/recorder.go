@@ -1,18 +1,14 @@
 package receiver
 
 import (
+	"cmp"
 	"container/list"
 	"context"
-	"errors"
-	"fmt"
-	"net/http"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
@@ -26,34 +22,42 @@ const (
 	maxIdle = 8192
 	// maxAttempts bounds starting again when others write or delete an event at the same time.
 	maxAttempts = 10
-)
 
-var errVanished = errors.New("the event was deleted while it was written")
+	// directPatience is how long somebody waits for the API server before the alert goes
+	// into the spool, half of it for a turn, and onlyPatience where there is no spool.
+	directPatience = 800 * time.Millisecond
+	onlyPatience   = 30 * time.Second
+)
 
 // recorder makes alerts durable: the first of an identity as an event, the others
 // as the counter of it. All alerts of one identity pass through one thread, so the
 // counter is exact.
 type recorder struct {
 	store store
-	spool string
+	name  string
 	clock clock.Clock
 	log   logr.Logger
+	// spool takes what the API server cannot take now; nil is none.
+	spool *spool
+	// availability says whether the API server is away; nil without a spool.
+	availability *availability
 
 	mutex   sync.Mutex
+	numbers int64 // the last one given, where there is no spool
 	threads map[identity]*thread
 	idle    *list.List // of *thread, the one idle for longest at the back
 }
 
 // thread is the state of one identity. Its mutable fields belong to the goroutine
-// that works on it, but for pending, working and element, which the mutex guards.
+// that works on it, but for pending, working, element and wrote, which the mutex guards.
 type thread struct {
 	id      identity
 	pending []*delivery
 	working bool
 	element *list.Element
+	wrote   time.Time
 
-	name  string // the event's; empty while it is not known to be in the store
-	wrote time.Time
+	name string // the event's; empty while it is not known to be in the store
 	// trouble is why the work on a delivery started again.
 	trouble error
 }
@@ -62,32 +66,62 @@ type thread struct {
 type delivery struct {
 	alert *alert
 	done  chan outcome
+	// sequence is its number (see spool).
+	sequence int64
+	// spooled says that it is from the spool, where it stays until it is recorded.
+	spooled bool
+	// probe says that it is tried to see whether the API server is back.
+	probe bool
+	// doubt says that it was tried before, and may be recorded.
+	doubt bool
 }
 
 // outcome is what became of an alert.
 type outcome struct {
 	name        string
 	created     bool
+	spooled     bool
 	occurrences int64 // 0 when not known
 	err         error
 }
 
-func newRecorder(s store, spool string, c clock.Clock, log logr.Logger) *recorder {
-	return &recorder{store: s, spool: spool, clock: c, log: log, threads: map[identity]*thread{}, idle: list.New()}
+func newRecorder(s store, name string, c clock.Clock, log logr.Logger) *recorder {
+	return &recorder{
+		store: s, name: name, clock: c, log: log, availability: &availability{},
+		numbers: c.Now().UnixMicro(), threads: map[identity]*thread{}, idle: list.New(),
+	}
 }
 
 // record returns once the alert is durable or is known not to be. It does not end
 // early when the sender hangs up: the alert counts all the same.
 func (r *recorder) record(namespace string, a *alert) outcome {
+	id := identify(namespace, a)
 	d := &delivery{alert: a, done: make(chan outcome, 1)}
-	r.enqueue(identify(namespace, a), d)
+	direct, err := r.enqueue(id, d)
+	switch {
+	case err != nil:
+		return outcome{err: err}
+	case !direct:
+		r.keep(id, []*delivery{d})
+	}
 	return <-d.done
 }
 
-func (r *recorder) enqueue(id identity, d *delivery) {
+// enqueue numbers a delivery and gives it to its thread; false means that it must be kept
+// in the spool, where it is marked already.
+func (r *recorder) enqueue(id identity, d *delivery) (direct bool, err error) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
 	t := r.threads[id]
+	if !d.spooled {
+		if d.sequence, err = r.number(); err != nil {
+			return false, err
+		}
+		if r.detours(id, t) {
+			r.spool.index.mark(id.key(), d.sequence)
+			return false, nil
+		}
+	}
 	if t == nil {
 		t = &thread{id: id}
 		r.threads[id] = t
@@ -101,17 +135,43 @@ func (r *recorder) enqueue(id identity, d *delivery) {
 		t.working = true
 		go r.work(t)
 	}
+	return true, nil
+}
+
+func (r *recorder) number() (int64, error) {
+	if r.spool != nil {
+		return r.spool.number()
+	}
+	r.numbers++
+	return r.numbers, nil
+}
+
+// detours says whether a new alert must go through the spool: the API server is away,
+// alerts of its identity are there already, or its counter rests.
+func (r *recorder) detours(id identity, t *thread) bool {
+	return r.spool != nil && (r.availability.away.Load() || r.spool.index.has(id.key()) || t != nil && r.rest(t) > 0)
+}
+
+// rest is how long the counter of an event is not to be written yet.
+func (r *recorder) rest(t *thread) time.Duration {
+	if t.wrote.IsZero() {
+		return 0
+	}
+	return countEvery - r.clock.Since(t.wrote)
 }
 
 // next takes what is pending, or ends the work. It lets a counter rest first, so
 // that what comes meanwhile goes into the same write.
 func (r *recorder) next(t *thread) []*delivery {
-	if !t.wrote.IsZero() {
-		if rest := countEvery - r.clock.Since(t.wrote); rest > 0 && r.waiting(t) {
-			<-r.clock.After(rest)
+	for {
+		r.mutex.Lock()
+		rest := r.rest(t)
+		if rest <= 0 || len(t.pending) == 0 || r.spool != nil && slices.ContainsFunc(t.pending, (*delivery).fresh) {
+			break
 		}
+		r.mutex.Unlock()
+		<-r.clock.After(rest)
 	}
-	r.mutex.Lock()
 	defer r.mutex.Unlock()
 	batch := t.pending
 	t.pending = nil
@@ -127,153 +187,119 @@ func (r *recorder) next(t *thread) []*delivery {
 	return nil
 }
 
-func (r *recorder) waiting(t *thread) bool {
-	r.mutex.Lock()
-	defer r.mutex.Unlock()
-	return len(t.pending) > 0
-}
+func (d *delivery) fresh() bool { return !d.spooled }
 
 func (r *recorder) work(t *thread) {
-	ctx := context.Background() // each call has a deadline of its own
 	for batch := r.next(t); len(batch) > 0; batch = r.next(t) {
-		for attempt := 0; len(batch) > 0; attempt++ {
-			if attempt == maxAttempts {
-				fail(batch, t.trouble)
-				break
-			}
-			if t.name == "" {
-				batch = r.find(ctx, t, batch)
-			}
-			if len(batch) > 0 {
-				batch = r.count(ctx, t, batch)
-			}
+		now, later := r.split(t, batch)
+		r.keepMarked(t.id, later)
+		if len(now) > 0 {
+			r.write(t, now)
 		}
 	}
 }
 
-// find creates the event or finds the one there is. It returns the deliveries that
-// repeat it.
-func (r *recorder) find(ctx context.Context, t *thread, batch []*delivery) []*delivery {
-	for len(batch) > 0 {
-		event, created, err := r.createOrGet(ctx, t.id, batch[0].alert)
-		switch {
-		case err != nil && refusesObject(err):
-			fail(batch[:1], err)
-			batch = batch[1:]
-		case err != nil:
-			fail(batch, err)
-			return nil
-		case created:
-			t.name = event.Name
-			batch[0].done <- outcome{name: event.Name, created: true, occurrences: 1}
-			return batch[1:]
-		default:
-			t.name = event.Name
-			return batch
-		}
+// split says which deliveries are written now, and which go into the spool. What the
+// spool holds of an identity is written from the front, or not now.
+func (r *recorder) split(t *thread, batch []*delivery) (now, later []*delivery) {
+	if r.spool == nil {
+		return batch, nil
 	}
-	return nil
-}
-
-func (r *recorder) createOrGet(ctx context.Context, id identity, a *alert) (*v1alpha1.SecurityEvent, bool, error) {
-	for range maxAttempts {
-		event, created, err := r.tryNames(ctx, id, a)
-		var foreign *foreignError
-		switch {
-		case errors.As(err, &foreign):
-			id = id.beside(foreign.uid)
-		case errors.Is(err, errVanished):
-		default:
-			return event, created, err
-		}
-	}
-	return nil, false, newProblem(http.StatusConflict, "name-taken", "The event's names are taken",
-		"Every name the event could have in namespace '"+id.namespace+"' is taken by events of others: delete those.")
-}
-
-// foreignError says that events of others have all names of an identity.
-type foreignError struct{ uid types.UID }
-
-func (e *foreignError) Error() string { return "an event of somebody else has the name" }
-
-// tryNames tries the names of an identity, from the shortest, until one is free or
-// its event is the alert's.
-func (r *recorder) tryNames(ctx context.Context, id identity, a *alert) (*v1alpha1.SecurityEvent, bool, error) {
-	var foreign types.UID
-	for n := range id.names() {
-		key := types.NamespacedName{Namespace: id.namespace, Name: id.name(n)}
-		event := &v1alpha1.SecurityEvent{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}, Spec: a.spec}
-		err := r.store.create(ctx, event)
-		if !apierrors.IsAlreadyExists(err) {
-			return event, err == nil, err
-		}
-		event, err = r.store.get(ctx, key)
-		switch {
-		case apierrors.IsNotFound(err):
-			return nil, false, errVanished
-		case err != nil:
-			return nil, false, err
-		case a.sameAs(event):
-			return event, false, nil
-		}
-		r.log.Info("a foreign event has the name of an alert's event", "namespace", key.Namespace, "name", key.Name,
-			"submittedBy", clean(event.Spec.SubmittedBy, maxName))
-		foreign = event.UID
-	}
-	return nil, false, &foreignError{uid: foreign}
-}
-
-// count adds the deliveries to the event's counter, as the store has it at the moment.
-// It returns them when they must start again, because the event has changed or gone.
-func (r *recorder) count(ctx context.Context, t *thread, batch []*delivery) []*delivery {
-	event, err := r.store.get(ctx, types.NamespacedName{Namespace: t.id.namespace, Name: t.name})
-	switch {
-	case apierrors.IsNotFound(err), err == nil && !batch[0].alert.sameAs(event):
-		t.name, t.trouble = "", errVanished
-		return batch
-	case err != nil:
-		fail(batch, err)
-		return nil
-	case batch[0].alert.spec.Fingerprint == "":
-		// Without a fingerprint it is the same report delivered again, not a repeat.
-		answer(batch, outcome{name: t.name})
-		return nil
-	}
-	count, last := r.counted(event)
+	slices.SortFunc(batch, func(a, b *delivery) int { return cmp.Compare(a.sequence, b.sequence) })
+	var fresh, drained []*delivery
+	var numbers []int64
 	for _, d := range batch {
-		if observed := d.alert.spec.ObservedTime; last.Before(&observed) {
-			last = observed
+		if d.spooled {
+			drained, numbers = append(drained, d), append(numbers, d.sequence)
+		} else {
+			fresh = append(fresh, d)
 		}
 	}
-	sum, err := r.store.raise(ctx, event, count+int64(len(batch)), last)
-	t.wrote = r.clock.Now()
+	r.mutex.Lock()
+	resting := r.rest(t) > 0
+	r.mutex.Unlock()
+	first, all := r.spool.index.front(t.id.key(), numbers)
 	switch {
-	case err == nil:
-		answer(batch, outcome{name: t.name, occurrences: sum})
-		return nil
-	case apierrors.IsConflict(err), apierrors.IsNotFound(err), apierrors.IsInvalid(err):
-		t.trouble = unavailable("The repeat could not be counted: " + err.Error())
-		return batch
+	case resting, !first:
+		answer(drained, outcome{err: errNotNow})
+		return nil, fresh
+	case !all, len(drained) == 0 && r.availability.away.Load():
+		return drained, fresh
 	}
-	fail(batch, fmt.Errorf("counting the repeat: %w", err))
-	return nil
+	return batch, nil
 }
 
-// counted is this receiver's own counter of an event.
-func (r *recorder) counted(event *v1alpha1.SecurityEvent) (count int64, last metav1.Time) {
-	for i := range event.Status.Counters {
-		if counter := &event.Status.Counters[i]; counter.Spool == r.spool {
-			count = counter.Count
-			if counter.LastObservedTime != nil {
-				last = *counter.LastObservedTime
-			}
+// write records a batch, with all that may be in the way of that.
+func (r *recorder) write(t *thread, batch []*delivery) {
+	ctx, cancel := r.patience(batch)
+	defer cancel()
+	for attempt := 0; len(batch) > 0; attempt++ {
+		if attempt == maxAttempts {
+			r.failed(t, batch, t.trouble)
+			return
+		}
+		if t.name == "" {
+			batch = r.find(ctx, t, batch)
+		}
+		if len(batch) > 0 {
+			batch = r.count(ctx, t, batch)
 		}
 	}
-	return count, last
 }
 
-func fail(batch []*delivery, err error) {
-	answer(batch, outcome{err: err})
+// patience is the context of a batch. Nobody's hanging up ends it: an alert counts all the same.
+func (r *recorder) patience(batch []*delivery) (context.Context, context.CancelFunc) {
+	ctx := context.Background()
+	switch {
+	case r.spool == nil:
+		return context.WithTimeout(ctx, onlyPatience)
+	case slices.ContainsFunc(batch, (*delivery).fresh):
+		return context.WithTimeout(context.WithValue(ctx, inHaste{}, true), directPatience)
+	case !batch[0].probe:
+		ctx = context.WithValue(ctx, unlessAway{}, true)
+	}
+	return ctx, func() {} // each call has a deadline of its own
+}
+
+// failed answers deliveries that could not be recorded now. The spool keeps them, unless
+// it would never help.
+func (r *recorder) failed(t *thread, batch []*delivery, err error) {
+	var later []*delivery
+	for _, d := range batch {
+		if d.doubt = true; d.spooled || r.spool == nil || !passing(err, d.alert) {
+			d.done <- outcome{err: err}
+			continue
+		}
+		later = append(later, d)
+	}
+	r.keepMarked(t.id, later)
+}
+
+func (r *recorder) keepMarked(id identity, batch []*delivery) {
+	if len(batch) == 0 {
+		return
+	}
+	for _, d := range batch {
+		r.spool.index.mark(id.key(), d.sequence)
+	}
+	r.keep(id, batch)
+}
+
+// keep puts deliveries that are marked into the spool, and answers them.
+func (r *recorder) keep(id identity, batch []*delivery) {
+	errs := r.spool.put(id, batch)
+	for i, d := range batch {
+		if errs[i] != nil {
+			d.done <- outcome{err: errs[i]}
+			continue
+		}
+		d.done <- outcome{spooled: true}
+	}
+}
+
+// mine says whether an event was created by one of the deliveries.
+func (r *recorder) mine(event *v1alpha1.SecurityEvent, d *delivery) bool {
+	return event.Annotations[deliveryAnnotation] == r.deliveryID(d)
 }
 
 func answer(batch []*delivery, o outcome) {

@@ -1,11 +1,14 @@
 package receiver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
 	"slices"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,36 +36,81 @@ type memoryStore struct {
 	failRaise, lostAnswer error
 	failCreate            error
 	conflicts             int
+	// trouble, when there is one, chooses what becomes of each write.
+	trouble func() trouble
+	late    sync.WaitGroup
+	// refuse is the error of creates by namespace.
+	refuse map[string]error
 	// hold, when there is one, keeps creates waiting until it is closed.
 	hold chan struct{}
 }
 
+// trouble is what becomes of a write.
+type trouble int
+
+const (
+	noTrouble   trouble = iota
+	isAway              // nothing is written
+	losesAnswer         // it is written, and nobody is told
+	comesLate           // nobody is told, and it is written later
+)
+
 var _ store = (*memoryStore)(nil)
+
+// write does what a write does, or what its trouble makes of it.
+func (s *memoryStore) write(do func() error) error {
+	kind := noTrouble
+	s.mutex.Lock()
+	choose := s.trouble
+	s.mutex.Unlock()
+	if choose != nil {
+		kind = choose()
+	}
+	switch kind {
+	case isAway:
+	case losesAnswer:
+		_ = do()
+	case comesLate:
+		s.late.Go(func() { _ = do() })
+	default:
+		return do()
+	}
+	return errAway
+}
 
 func newMemoryStore(spool string) *memoryStore {
 	return &memoryStore{events: map[types.NamespacedName]*v1alpha1.SecurityEvent{}, spool: spool}
 }
 
 func (s *memoryStore) create(_ context.Context, event *v1alpha1.SecurityEvent) error {
+	made := event.DeepCopy() // what comes late must not touch the caller's
+	err := s.write(func() error { return s.put(made) })
+	if err == nil {
+		event.UID, event.ResourceVersion = made.UID, made.ResourceVersion
+	}
+	return err
+}
+
+func (s *memoryStore) put(event *v1alpha1.SecurityEvent) error {
 	if s.hold != nil {
 		<-s.hold
 	}
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	key := types.NamespacedName{Namespace: event.Namespace, Name: event.Name}
-	if s.failCreate != nil {
-		return s.failCreate
+	if err := cmp.Or(s.refuse[event.Namespace], s.failCreate); err != nil {
+		return err
 	}
 	if _, there := s.events[key]; there {
 		return apierrors.NewAlreadyExists(v1alpha1.SchemeGroupVersion.WithResource("securityevents").GroupResource(), event.Name)
 	}
 	s.uids++
-	event.UID = types.UID("uid-" + itoa(s.uids))
+	event.UID, event.ResourceVersion = types.UID("uid-"+itoa(s.uids)), "1"
 	s.events[key] = event.DeepCopy()
 	return nil
 }
 
-func (s *memoryStore) get(_ context.Context, key types.NamespacedName) (*v1alpha1.SecurityEvent, error) {
+func (s *memoryStore) get(_ context.Context, key types.NamespacedName, _ string) (*v1alpha1.SecurityEvent, error) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	if event, there := s.events[key]; there {
@@ -71,23 +119,36 @@ func (s *memoryStore) get(_ context.Context, key types.NamespacedName) (*v1alpha
 	return nil, apierrors.NewNotFound(v1alpha1.SchemeGroupVersion.WithResource("securityevents").GroupResource(), key.Name)
 }
 
-func (s *memoryStore) raise(_ context.Context, event *v1alpha1.SecurityEvent, count int64, last metav1.Time) (int64, error) {
+func (s *memoryStore) raise(_ context.Context, event *v1alpha1.SecurityEvent, counter v1alpha1.EventCounter) (int64, error) {
+	read := event.DeepCopy()
+	var sum atomic.Int64 // what comes late writes it when nobody looks any more
+	err := s.write(func() error {
+		raised, err := s.raiseTo(read, counter)
+		sum.Store(raised)
+		return err
+	})
+	return sum.Load(), err
+}
+
+func (s *memoryStore) raiseTo(event *v1alpha1.SecurityEvent, counter v1alpha1.EventCounter) (int64, error) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	if s.failRaise != nil {
 		return 0, s.failRaise
 	}
 	there := s.events[types.NamespacedName{Namespace: event.Namespace, Name: event.Name}]
-	if s.conflicts > 0 || there == nil || there.UID != event.UID {
+	if s.conflicts > 0 || there == nil || there.UID != event.UID || there.ResourceVersion != event.ResourceVersion {
 		s.conflicts--
 		return 0, apierrors.NewConflict(v1alpha1.SchemeGroupVersion.WithResource("securityevents").GroupResource(), event.Name, errAway)
 	}
-	s.raises = append(s.raises, count)
-	there.Status.Counters = []v1alpha1.EventCounter{{Spool: s.spool, Count: count, LastObservedTime: &last}}
+	s.raises = append(s.raises, counter.Count)
+	version, _ := strconv.Atoi(there.ResourceVersion)
+	there.ResourceVersion = itoa(version + 1)
+	there.Status.Counters = []v1alpha1.EventCounter{counter}
 	if s.lostAnswer != nil {
 		return 0, s.lostAnswer
 	}
-	return 1 + count, nil
+	return 1 + counter.Count, nil
 }
 
 func (s *memoryStore) set(change func()) {
@@ -116,6 +177,7 @@ func newBench(t *testing.T) *bench {
 }
 
 func (b *bench) restart() {
+	b.clock.Step(countEvery) // numbers go by the time
 	b.recorder = newRecorder(b.store, "r0", b.clock, logr.Discard())
 }
 

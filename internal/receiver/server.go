@@ -34,7 +34,10 @@ const (
 	writeTimeout    = 90 * time.Second
 	idleTimeout     = 2 * time.Minute
 	shutdownTimeout = 25 * time.Second
-	maxHeaderBytes  = 64 << 10
+	// drainTimeout is how long, after that, the spool drains.
+	drainTimeout   = 10 * time.Second
+	drainLook      = 100 * time.Millisecond
+	maxHeaderBytes = 64 << 10
 	// maxStreams lets a sender's burst share one connection instead of opening more.
 	maxStreams = 1000
 
@@ -53,6 +56,9 @@ type ServerOptions struct {
 	// HealthProbeBindAddress is where /healthz and /readyz are served, over plain HTTP.
 	// Empty or '0' means nowhere.
 	HealthProbeBindAddress string
+	// MetricsBindAddress is where /metrics is served, over plain HTTP, because the API server
+	// may be away, who would say who may read them. Empty or '0' means nowhere.
+	MetricsBindAddress string
 	// CertificateFile and PrivateKeyFile are PEM files, read again when they change. Both must be there.
 	CertificateFile, PrivateKeyFile string
 }
@@ -62,12 +68,10 @@ func (o *ServerOptions) Validate() error {
 	switch {
 	case o.CertificateFile == "" || o.PrivateKeyFile == "":
 		return errors.New("--tls-cert-file and --tls-private-key-file must be set: alerts are taken over HTTPS only")
-	case !validName.MatchString(o.Name):
-		return fmt.Errorf("--name must be at most 63 letters, digits, '-', '_' and '.', starting and ending with a letter or digit, is %q", o.Name)
 	case o.BindAddress == "":
 		return errors.New("--bind-address must be set, such as ':8443'")
 	}
-	return nil
+	return o.Options.Validate()
 }
 
 // NewClient makes a client for a Handler: without a cache, and without discovery,
@@ -103,26 +107,72 @@ func Serve(ctx context.Context, config *rest.Config, o ServerOptions) error {
 	if err != nil {
 		return fmt.Errorf("reading --tls-cert-file and --tls-private-key-file: %w", err)
 	}
+	handler, err := NewHandler(c, o.Options)
+	if err != nil {
+		return err
+	}
+	draining, stop := context.WithCancel(context.WithoutCancel(ctx))
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		handler.Run(draining)
+	}()
+	served := o.serve(ctx, handler, probe, certificate)
+	handler.finish(drained, stop)
+	return errors.Join(served, handler.Close())
+}
+
+// serve serves until the context ends, and then what it has begun.
+func (o *ServerOptions) serve(ctx context.Context, handler *Handler, probe *probe, certificate *certwatcher.CertWatcher) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return certificate.Start(ctx) })
-	alerts := o.alertServer(NewHandler(c, o.Options), certificate.GetCertificate)
+	alerts := o.alertServer(handler, certificate.GetCertificate)
 	if err := listen(ctx, group, alerts, true); err != nil {
 		return fmt.Errorf("listening at --bind-address %s: %w", o.BindAddress, err)
 	}
-	if o.HealthProbeBindAddress != "" && o.HealthProbeBindAddress != "0" {
-		if err := listen(ctx, group, o.healthServer(ctx.Done(), probe), false); err != nil {
-			return fmt.Errorf("listening at --health-probe-bind-address %s: %w", o.HealthProbeBindAddress, err)
+	for _, plain := range []struct {
+		flag, address string
+		handler       http.Handler
+	}{
+		{"--health-probe-bind-address", o.HealthProbeBindAddress, o.health(ctx.Done(), handler, probe)},
+		{"--metrics-bind-address", o.MetricsBindAddress, metricsMux(handler)},
+	} {
+		if plain.address == "" || plain.address == "0" {
+			continue
+		}
+		if err := listen(ctx, group, o.plainServer(plain.address, plain.handler), false); err != nil {
+			return fmt.Errorf("listening at %s %s: %w", plain.flag, plain.address, err)
 		}
 	}
-	o.Log.Info("taking alerts", "address", o.BindAddress, "name", o.Name, "formats", formatNames())
+	o.Log.Info("taking alerts", "address", o.BindAddress, "name", o.Name, "formats", handler.options.Formats.names(), "spool", o.SpoolFolder)
 	return group.Wait()
+}
+
+// finish lets the spool drain for a while, and then ends that.
+func (h *Handler) finish(drained <-chan struct{}, stop context.CancelFunc) {
+	deadline := time.NewTimer(drainTimeout)
+	defer deadline.Stop()
+	look := time.NewTicker(drainLook)
+	defer look.Stop()
+	for waiting := true; waiting && !h.Drained(); {
+		select {
+		case <-look.C:
+		case <-deadline.C:
+			waiting = false
+		}
+	}
+	stop()
+	select {
+	case <-drained:
+	case <-time.After(drainLook):
+	}
 }
 
 func (o *ServerOptions) alertServer(h http.Handler, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *http.Server {
 	return &http.Server{
 		Addr:              o.BindAddress,
 		Handler:           h,
-		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate},
+		TLSConfig:         o.tlsConfig(certificate),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
@@ -133,7 +183,22 @@ func (o *ServerOptions) alertServer(h http.Handler, certificate func(*tls.Client
 	}
 }
 
-func (o *ServerOptions) healthServer(ending <-chan struct{}, p *probe) *http.Server {
+func (o *ServerOptions) tlsConfig(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Config {
+	config := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate}
+	if o.ClientCAFile != "" {
+		// Asked for only: the gatekeeper verifies it, at every request's time, and says what is wrong.
+		config.ClientAuth = tls.RequestClientCert
+	}
+	return config
+}
+
+func metricsMux(h *Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", h.Metrics())
+	return mux
+}
+
+func (o *ServerOptions) health(ending <-chan struct{}, h *Handler, p *probe) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, "ok")
@@ -145,14 +210,21 @@ func (o *ServerOptions) healthServer(ending <-chan struct{}, p *probe) *http.Ser
 			return
 		default:
 		}
-		if !p.answers(r.Context()) {
+		switch {
+		case h.takes(), p.answers(r.Context()):
+			fmt.Fprintln(w, "ok")
+		case h.spool != nil:
+			http.Error(w, "the Kubernetes API server does not answer, and the spool is full", http.StatusServiceUnavailable)
+		default:
 			http.Error(w, "the Kubernetes API server does not answer", http.StatusServiceUnavailable)
-			return
 		}
-		fmt.Fprintln(w, "ok")
 	})
+	return mux
+}
+
+func (o *ServerOptions) plainServer(address string, handler http.Handler) *http.Server {
 	return &http.Server{
-		Addr: o.HealthProbeBindAddress, Handler: mux, MaxHeaderBytes: maxHeaderBytes,
+		Addr: address, Handler: handler, MaxHeaderBytes: maxHeaderBytes,
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout, WriteTimeout: headerTimeout, IdleTimeout: idleTimeout,
 		ErrorLog: stdlog.New(connectionLog{o.Log}, "", 0),
 	}

@@ -2,9 +2,9 @@ package receiver
 
 import (
 	"context"
+	"errors"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -16,65 +16,86 @@ const (
 	fieldManagerPrefix = "firebreak-receiver-"
 
 	callTimeout = 10 * time.Second
-	// maxCalls is how many events are written at a time: more make none faster.
-	maxCalls = 64
+	// maxCalls is how many events are written at a time, and callsPerSender those of one
+	// sender: more make none faster, but each slower.
+	maxCalls, callsPerSender = 32, 16
 )
+
+// inHaste in a context says that the spool is the better place than a long queue.
+type inHaste struct{}
+
+// unlessAway in a context says that there is no use in asking while the API server is away.
+type unlessAway struct{}
+
+var errStillAway = errors.New("the Kubernetes API server is away")
 
 // store keeps the events.
 type store interface {
 	create(ctx context.Context, event *v1alpha1.SecurityEvent) error
-	get(ctx context.Context, key types.NamespacedName) (*v1alpha1.SecurityEvent, error)
+	// get reads an event for a sender.
+	get(ctx context.Context, key types.NamespacedName, sender string) (*v1alpha1.SecurityEvent, error)
 	// raise sets this receiver's counter of an event and returns the sum of all
 	// occurrences. It is a conflict when the event has changed since it was read.
-	raise(ctx context.Context, event *v1alpha1.SecurityEvent, count int64, last metav1.Time) (int64, error)
+	raise(ctx context.Context, event *v1alpha1.SecurityEvent, counter v1alpha1.EventCounter) (int64, error)
 }
 
-// clusterStore keeps the events in the API server.
+// clusterStore keeps the events in the API server. Senders take turns at it.
 type clusterStore struct {
 	client client.Client
-	// spool is this receiver's own name, under which it counts.
-	spool string
-	calls chan struct{}
+	// name is this receiver's own, under which it counts.
+	name         string
+	turns        *fair
+	availability *availability
 }
 
 var _ store = (*clusterStore)(nil)
 
-func newClusterStore(c client.Client, spool string) *clusterStore {
-	return &clusterStore{client: c, spool: spool, calls: make(chan struct{}, maxCalls)}
+func newClusterStore(c client.Client, name string, a *availability) *clusterStore {
+	return &clusterStore{client: c, name: name, turns: newFair(maxCalls, callsPerSender, 0, 0), availability: a}
 }
 
-func (s *clusterStore) call(ctx context.Context, do func(ctx context.Context) error) error {
+func (s *clusterStore) call(ctx context.Context, sender string, do func(ctx context.Context) error) error {
+	atMost := time.Duration(0)
+	if ctx.Value(inHaste{}) != nil {
+		atMost = directPatience / 2 // a call that is begun must have a chance
+	}
+	if err := s.turns.enter(ctx, sender, atMost); err != nil {
+		return err
+	}
+	defer s.turns.leave(sender)
+	if s.availability.away.Load() && ctx.Value(unlessAway{}) != nil {
+		return errStillAway
+	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	select {
-	case s.calls <- struct{}{}:
-		defer func() { <-s.calls }()
-		return do(ctx)
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	err := do(ctx)
+	s.availability.note(err)
+	return err
 }
 
 func (s *clusterStore) create(ctx context.Context, event *v1alpha1.SecurityEvent) error {
-	return s.call(ctx, func(ctx context.Context) error {
-		return s.client.Create(ctx, event, client.FieldOwner(fieldManagerPrefix+s.spool))
+	return s.call(ctx, event.Spec.SubmittedBy, func(ctx context.Context) error {
+		return s.client.Create(ctx, event, client.FieldOwner(fieldManagerPrefix+s.name))
 	})
 }
 
-func (s *clusterStore) get(ctx context.Context, key types.NamespacedName) (*v1alpha1.SecurityEvent, error) {
+func (s *clusterStore) get(ctx context.Context, key types.NamespacedName, sender string) (*v1alpha1.SecurityEvent, error) {
 	event := &v1alpha1.SecurityEvent{}
-	err := s.call(ctx, func(ctx context.Context) error { return s.client.Get(ctx, key, event) })
+	err := s.call(ctx, sender, func(ctx context.Context) error { return s.client.Get(ctx, key, event) })
 	return event, err
 }
 
-func (s *clusterStore) raise(ctx context.Context, event *v1alpha1.SecurityEvent, count int64, last metav1.Time) (int64, error) {
-	counter := apply.EventCounter().WithSpool(s.spool).WithCount(count).WithLastObservedTime(last)
+func (s *clusterStore) raise(ctx context.Context, event *v1alpha1.SecurityEvent, raised v1alpha1.EventCounter) (int64, error) {
+	counter := apply.EventCounter().WithSpool(s.name).WithCount(raised.Count).WithSequence(raised.Sequence)
+	if raised.LastObservedTime != nil {
+		counter.WithLastObservedTime(*raised.LastObservedTime)
+	}
 	// The resourceVersion keeps the count exact. A UID would not even tell a namesake:
 	// the API server does not look at it in a patch of the status.
 	ours := apply.SecurityEvent(event.Name, event.Namespace).WithResourceVersion(event.ResourceVersion).
 		WithStatus(apply.SecurityEventStatus().WithCounters(counter))
-	err := s.call(ctx, func(ctx context.Context) error {
-		return s.client.Status().Apply(ctx, ours, client.FieldOwner(fieldManagerPrefix+s.spool), client.ForceOwnership)
+	err := s.call(ctx, event.Spec.SubmittedBy, func(ctx context.Context) error {
+		return s.client.Status().Apply(ctx, ours, client.FieldOwner(fieldManagerPrefix+s.name), client.ForceOwnership)
 	})
 	if err != nil {
 		return 0, err

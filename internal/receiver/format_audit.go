@@ -1,0 +1,207 @@
+package receiver
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+)
+
+const (
+	auditProduct = "kubernetes-audit"
+
+	auditStarted  = "ResponseStarted"
+	auditComplete = "ResponseComplete"
+	auditPanic    = "Panic"
+
+	decisionAnnotation = "authorization.k8s.io/decision"
+	reasonAnnotation   = "authorization.k8s.io/reason"
+
+	// ownGroup is the group of the manager's and the receiver's accounts. What they write
+	// is never an event, or each event would be the reason for another.
+	ownGroup = "system:serviceaccounts:" + v1alpha1.SystemNamespace
+	ownUsers = "system:serviceaccount:" + v1alpha1.SystemNamespace + ":"
+)
+
+// auditFormat is the body of the API server's audit webhook: a stream of requests, of
+// which only those that a rule selects are alerts.
+type auditFormat struct {
+	rules []AuditRule
+}
+
+// auditEvent is one stage of one request.
+type auditEvent struct {
+	user                                string
+	groups                              []string
+	verb, stage, uri, id, agent, origin string
+	group, version, resource, sub       string
+	namespace, name, uid                string
+	decision, reason, impersonated      string
+	code                                int64
+	received                            time.Time
+	isResource                          bool
+}
+
+func (f auditFormat) parse(r report) (parsed, error) {
+	if len(f.rules) == 0 {
+		return parsed{}, newProblem(http.StatusNotFound, "no-audit-rules", "The receiver has no rules for audit events",
+			"The receiver must be started with --formats-file, a file whose `audit.rules` select the requests that are alerts; "+
+				"config/samples/senders/formats.yaml is one to begin from.")
+	}
+	o, err := parseObject(r.body, "")
+	if err != nil {
+		return parsed{}, err
+	}
+	kind, err := o.text("kind")
+	if err != nil {
+		return parsed{}, err
+	}
+	if kind != "EventList" && kind != "" || !o.there("items") {
+		return parsed{}, fieldProblem("/kind", "must be 'EventList' of audit.k8s.io/v1, with `items`, as the API server's --audit-webhook-config-file sends it")
+	}
+	items, err := o.list("items")
+	if err != nil {
+		return parsed{}, err
+	}
+	var all batch
+	seen := map[string]bool{}
+	err = each(items, "/items", func(raw json.RawMessage, pointer string) error {
+		e, err := readAudit(raw, pointer)
+		if err != nil {
+			return all.take(alert{}, pointer, err)
+		}
+		rule, why := f.selects(e)
+		if why == "" && seen[rule.Name+"\x00"+e.id] && e.id != "" {
+			why = "another stage of the same request"
+		}
+		if why != "" {
+			all.skip(1, why)
+			return nil
+		}
+		seen[rule.Name+"\x00"+e.id] = true
+		return all.take(e.alert(r, rule, raw), pointer, nil)
+	})
+	if err != nil {
+		return parsed{}, err
+	}
+	return all.finish(true)
+}
+
+// selects is the rule that makes an alert of a request, or why none does.
+func (f auditFormat) selects(e *auditEvent) (rule *AuditRule, why string) {
+	if strings.HasPrefix(e.user, ownUsers) || slices.Contains(e.groups, ownGroup) {
+		return nil, "Firebreak's own request"
+	}
+	for i := range f.rules {
+		if rule := &f.rules[i]; rule.matches(e) {
+			if rule.Ignore {
+				return nil, "a request that a rule ignores"
+			}
+			return rule, ""
+		}
+	}
+	return nil, "a request that no rule selects"
+}
+
+func readAudit(raw []byte, pointer string) (*auditEvent, error) {
+	o, err := parseObject(raw, pointer)
+	if err != nil {
+		return nil, err
+	}
+	inner := map[string]object{}
+	for _, key := range []string{"user", "impersonatedUser", "objectRef", "responseStatus"} {
+		if inner[key], err = o.object(key); err != nil {
+			return nil, err
+		}
+	}
+	e := &auditEvent{isResource: o.there("objectRef")}
+	target := inner["objectRef"]
+	for _, field := range []struct {
+		in   object
+		key  string
+		into *string
+	}{
+		{inner["user"], "username", &e.user}, {inner["impersonatedUser"], "username", &e.impersonated},
+		{o, "verb", &e.verb}, {o, "stage", &e.stage}, {o, "requestURI", &e.uri}, {o, "auditID", &e.id}, {o, "userAgent", &e.agent},
+		{target, "apiGroup", &e.group}, {target, "apiVersion", &e.version}, {target, "resource", &e.resource}, {target, "subresource", &e.sub},
+		{target, "namespace", &e.namespace}, {target, "name", &e.name}, {target, "uid", &e.uid},
+	} {
+		if *field.into, err = field.in.text(field.key); err != nil {
+			return nil, err
+		}
+	}
+	if e.groups, err = inner["user"].texts("groups"); err != nil {
+		return nil, err
+	}
+	if e.code, err = inner["responseStatus"].integer("code"); err != nil {
+		return nil, err
+	}
+	if err := e.readRest(o); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+func (e *auditEvent) readRest(o object) error {
+	annotations, err := o.stringMap("annotations")
+	if err != nil {
+		return err
+	}
+	e.decision, e.reason = annotations[decisionAnnotation], annotations[reasonAnnotation]
+	sources, err := o.texts("sourceIPs")
+	if err != nil {
+		return err
+	}
+	if len(sources) > 0 {
+		e.origin = sources[len(sources)-1] // the others are what the client says
+	}
+	e.received, err = o.time("requestReceivedTimestamp")
+	return err
+}
+
+// what is the resource of the request as rules name it, such as 'pods/exec'.
+func (e *auditEvent) what() string {
+	if e.sub == "" {
+		return e.resource
+	}
+	return e.resource + "/" + e.sub
+}
+
+func (e *auditEvent) alert(r report, rule *AuditRule, raw []byte) alert {
+	d := r.draft(auditProduct, rule.Name, raw)
+	subject := strings.TrimSpace(e.what() + " " + strings.Trim(e.namespace+"/"+e.name, "/"))
+	if !e.isResource {
+		subject, _, _ = strings.Cut(e.uri, "?")
+	}
+	d.texts(first(rule.Title, e.verb+" "+subject)+" by "+first(e.user, "an unknown user"), "")
+	d.spec.Severity = rule.Severity
+	d.observed(e.received)
+	d.resource(v1alpha1.ResourceReference{
+		APIVersion: kubernetesKinds[e.resource].APIVersion, Kind: kubernetesKinds[e.resource].Kind,
+		Namespace: e.namespace, Name: e.name, UID: v1alpha1.ObjectUID(e.uid),
+	})
+	if account, is := strings.CutPrefix(e.user, serviceAccountPrefix); is {
+		namespace, name, _ := strings.Cut(account, ":")
+		d.resource(v1alpha1.ResourceReference{Kind: "ServiceAccount", Namespace: namespace, Name: name})
+	} else {
+		d.asset(assetAccount, e.user, "")
+	}
+	for _, attack := range rule.Attacks {
+		d.attack(attack.Tactic, attack.Technique)
+	}
+	for _, fact := range [][2]string{
+		{"user", e.user}, {"impersonatedUser", e.impersonated}, {"groups", strings.Join(e.groups, ",")}, {"verb", e.verb},
+		{"apiGroup", e.group}, {"resource", e.what()}, {"namespace", e.namespace}, {"name", e.name},
+		{"decision", e.decision}, {"reason", e.reason}, {"sourceIP", e.origin}, {"userAgent", e.agent},
+		{"requestURI", e.uri}, {"stage", e.stage}, {"auditID", e.id},
+	} {
+		d.attributes.add("audit."+fact[0], fact[1])
+	}
+	if e.code != 0 {
+		d.attributes.add("audit.code", itoa(int(e.code)))
+	}
+	return d.finish(e.user, e.impersonated, e.verb, e.group, e.what(), e.namespace, e.name, subject, e.decision)
+}

@@ -1,0 +1,101 @@
+package receiver
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strconv"
+)
+
+const (
+	// maxBatch is how many alerts one body may bring.
+	maxBatch = 512
+	// maxItems is how many items a list may have, alerts or not.
+	maxItems = 4096
+)
+
+// Skipped says that items of a body were understood and are no alerts.
+type Skipped struct {
+	// Count is how many items it is about.
+	Count int `json:"count"`
+	// Reason says why they are no alerts.
+	Reason string `json:"reason"`
+}
+
+// batch gathers what the items of one body are. An item that is wrong does not keep
+// the others from being recorded: a sender that gives up would lose them with it.
+type batch struct {
+	alerts  []alert
+	skipped []Skipped
+}
+
+// skip counts items that are no alerts. Reasons are few, and none is the sender's text.
+func (b *batch) skip(count int, reason string) {
+	if count <= 0 {
+		return
+	}
+	i := slices.IndexFunc(b.skipped, func(s Skipped) bool { return s.Reason == reason })
+	if i < 0 {
+		b.skipped = append(b.skipped, Skipped{Count: count, Reason: reason})
+		return
+	}
+	b.skipped[i].Count += count
+}
+
+// take adds what an item is: an alert, or wrong. It fails when there are too many.
+func (b *batch) take(a alert, pointer string, err error) error {
+	if err != nil {
+		var problem *Problem
+		if !errors.As(err, &problem) {
+			return err
+		}
+		a = alert{problem: problem}
+	}
+	a.pointer = pointer
+	if len(b.alerts) == maxBatch {
+		return fieldProblem("", "must bring at most %d alerts, brings more: send them in several requests", maxBatch)
+	}
+	b.alerts = append(b.alerts, a)
+	return nil
+}
+
+// keepWorst keeps only so many alerts, those of the highest severity, and says how many
+// it has let go. What is wrong goes first.
+func (b *batch) keepWorst(count int) (leftOut int) {
+	slices.SortStableFunc(b.alerts, func(x, y alert) int { return cmp.Compare(y.spec.Severity.Rank(), x.spec.Severity.Rank()) })
+	leftOut = len(b.alerts) - count
+	b.alerts = b.alerts[:count:count]
+	return leftOut
+}
+
+// finish is what the body says. list says that it was a list.
+func (b *batch) finish(list bool) (parsed, error) {
+	sound := slices.ContainsFunc(b.alerts, func(a alert) bool { return a.problem == nil })
+	if len(b.alerts) > 0 && !sound {
+		return parsed{}, b.alerts[0].problem
+	}
+	return parsed{alerts: b.alerts, skipped: b.skipped, list: list || len(b.alerts) != 1}, nil
+}
+
+// each calls for every item of a list, with where it stands.
+func each(items []json.RawMessage, pointer string, do func(raw json.RawMessage, pointer string) error) error {
+	if len(items) > maxItems {
+		return fieldProblem(pointer, "must be a list of at most %d items, has %d", maxItems, len(items))
+	}
+	for i, item := range items {
+		if err := do(item, pointer+"/"+strconv.Itoa(i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// parseList reads a body that must be a list.
+func parseList(raw []byte) ([]json.RawMessage, error) {
+	var items []json.RawMessage
+	if err := json.Unmarshal(raw, &items); err != nil {
+		return nil, syntaxProblem(err)
+	}
+	return items, nil
+}

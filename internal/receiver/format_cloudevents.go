@@ -1,0 +1,259 @@
+package receiver
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/binding"
+	"github.com/cloudevents/sdk-go/v2/event"
+	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+)
+
+const (
+	// cloudEventFalco is the type of Falcosidekick's CloudEvents.
+	cloudEventFalco = "falco.rule.output.v1"
+
+	mediaCloudEvent      = "application/cloudevents+json"
+	mediaCloudEventBatch = "application/cloudevents-batch+json"
+	headerSpecVersion    = "Ce-Specversion"
+)
+
+// cloudEventsFormat is an event of CloudEvents 1.0 over HTTP, in binary or structured
+// mode or as a batch. Data that is of a format the receiver knows is read as that.
+type cloudEventsFormat struct{}
+
+func (cloudEventsFormat) parse(r report) (parsed, error) {
+	media, _, _ := mime.ParseMediaType(r.header.Get("Content-Type"))
+	switch {
+	case media == mediaCloudEventBatch:
+		return r.cloudEventBatch()
+	case media == mediaCloudEvent:
+	case r.header.Get(headerSpecVersion) != "":
+		e, err := readCloudEvent(r.header, r.body, "")
+		if err != nil {
+			return parsed{}, err
+		}
+		return r.oneCloudEvent(e, "")
+	case strings.HasPrefix(media, "application/cloudevents"):
+		return parsed{}, problemf(http.StatusUnsupportedMediaType, "media-type", "The media type is not known",
+			"The Content-Type must be %s, %s, or that of the data beside the headers `ce-…`, is '%s'.", mediaCloudEvent, mediaCloudEventBatch, clean(media, 64))
+	case kindOf(r.body) == "list":
+		// A sender that forgot the media type is understood all the same.
+		return r.cloudEventBatch()
+	}
+	e, err := readStructured(r.body, "")
+	if err != nil {
+		return parsed{}, err
+	}
+	return r.oneCloudEvent(e, "")
+}
+
+func (r report) oneCloudEvent(e *event.Event, pointer string) (parsed, error) {
+	a, err := r.cloudEvent(e, r.body, pointer)
+	if err != nil {
+		return parsed{}, err
+	}
+	return parsed{alerts: []alert{a}}, nil
+}
+
+func (r report) cloudEventBatch() (parsed, error) {
+	if kindOf(r.body) != "list" {
+		return parsed{}, fieldProblem("", "must be a list of CloudEvents, is %s", describe(r.body))
+	}
+	items, err := parseList(r.body)
+	if err != nil {
+		return parsed{}, err
+	}
+	var all batch
+	err = each(items, "", func(raw json.RawMessage, pointer string) error {
+		e, err := readStructured(raw, pointer)
+		if err != nil {
+			return all.take(alert{}, pointer, err)
+		}
+		a, err := r.cloudEvent(e, raw, pointer)
+		return all.take(a, pointer, err)
+	})
+	if err != nil {
+		return parsed{}, err
+	}
+	return all.finish(true)
+}
+
+// readStructured reads an event in structured mode, attributes first: the SDK does
+// not name the field that is wrong.
+func readStructured(raw []byte, pointer string) (*event.Event, error) {
+	o, err := parseObject(raw, pointer)
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range []string{"specversion", "id", "source", "type", "subject", "datacontenttype", "dataschema", "data_base64"} {
+		text, err := o.text(key)
+		if err != nil {
+			return nil, err
+		}
+		if err := checkCloudAttribute(o.at(key), key, text); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := o.time("time"); err != nil {
+		return nil, err
+	}
+	return readCloudEvent(http.Header{"Content-Type": {mediaCloudEvent}}, raw, pointer)
+}
+
+func checkCloudAttribute(at, key, text string) error {
+	switch {
+	case key == "specversion" && text != event.CloudEventsVersionV1:
+		return fieldProblem(at, "must be '1.0', is '%s'", clean(text, 32))
+	case text == "" && slices.Contains([]string{"id", "source", "type"}, key):
+		return fieldProblem(at, "must not be empty: CloudEvents need `id`, `source`, `type` and `specversion`")
+	}
+	return nil
+}
+
+// readCloudEvent lets the SDK read an event. Of hostile input, the SDK panics at some.
+func readCloudEvent(header http.Header, body []byte, pointer string) (e *event.Event, err error) {
+	defer func() {
+		if recover() != nil {
+			e, err = nil, fieldProblem(pointer, "must be a CloudEvent as its specification 1.0 has it")
+		}
+	}()
+	if header.Get("Content-Type") != mediaCloudEvent {
+		for _, key := range []string{"specversion", "id", "source", "type"} {
+			if text := header.Get("Ce-" + key); checkCloudAttribute("", key, text) != nil {
+				return nil, problemf(http.StatusBadRequest, "invalid-input", "The headers are not valid",
+					"The headers `ce-id`, `ce-source` and `ce-type` must not be empty, and `ce-specversion` must be '1.0': `ce-%s` is '%s'.", key, clean(text, 64))
+			}
+		}
+	}
+	e, err = binding.ToEvent(context.Background(), cehttp.NewMessage(header, io.NopCloser(bytes.NewReader(body))))
+	if err == nil {
+		err = e.Validate()
+	}
+	if err != nil {
+		return nil, fieldProblem(pointer, "must be a CloudEvent as its specification 1.0 has it: %s", err)
+	}
+	return e, nil
+}
+
+// cloudEvent makes an alert of an event, by its data where that is of a known format.
+func (r report) cloudEvent(e *event.Event, raw []byte, pointer string) (alert, error) {
+	inner := r
+	inner.body = e.Data()
+	var data object
+	if kindOf(inner.body) == "object" {
+		if problem := checkDepth(inner.body); problem != nil {
+			return alert{}, problem
+		}
+		var err error
+		if data, err = parseObject(inner.body, pointer+"/data"); err != nil {
+			return alert{}, err
+		}
+	}
+	var wire format
+	switch {
+	case e.Type() == cloudEventFalco, data.there("rule") && data.there("priority") && data.there("output_fields"):
+		wire = falcoFormat{}
+	case data.there("class_uid"):
+		wire = ocsfFormat{}
+	default:
+		return r.plainCloudEvent(e, data, raw)
+	}
+	what, err := wire.parse(inner)
+	if err != nil {
+		return alert{}, err
+	}
+	a := what.alerts[0]
+	a.spec.RawDataHash = hashOf(raw)
+	return a, nil
+}
+
+// plainCloudEvent is an event whose data says what it will: `title`, `severity` and
+// the like are read by convention, from extensions before data.
+func (r report) plainCloudEvent(e *event.Event, data object, raw []byte) (alert, error) {
+	extensions := map[string]string{}
+	for key, value := range e.Extensions() {
+		extensions[key] = fmt.Sprint(value)
+	}
+	says := func(keys ...string) string {
+		for _, key := range keys {
+			if text := first(extensions[key], data.flat(key)); text != "" {
+				return text
+			}
+		}
+		return ""
+	}
+	d := r.draft(cloudProduct(e.Source()), e.Type(), raw)
+	d.texts(first(says("title", "summary", "message"), e.Subject(), e.Type()), says("description", "message"))
+	d.severity(says("severity"), says("priority"), says("level"))
+	at := e.Time()
+	if !inCalendar(at) {
+		at = time.Time{}
+	}
+	d.observed(at)
+	if err := cloudResources(d, data); err != nil {
+		return alert{}, err
+	}
+	d.attributes.add("ce.id", e.ID())
+	d.attributes.add("ce.source", e.Source())
+	d.attributes.add("ce.type", e.Type())
+	d.attributes.add("ce.subject", e.Subject())
+	d.attributes.addTexts("ce.", extensions)
+	d.attributes.addFields("data.", data.fields)
+	if len(data.fields) == 0 {
+		text := e.Data()
+		if kindOf(text) == "string" && json.Valid(text) {
+			text = []byte(textOf(text))
+		}
+		d.attributes.add("data", string(text[:min(len(text), 4*maxAttributeValue)]))
+	}
+	if fingerprint := says("fingerprint"); fingerprint != "" {
+		return d.finish("fingerprint", e.Source(), fingerprint), nil
+	}
+	return d.finish("id", e.Source(), e.ID()), nil
+}
+
+// cloudResources are the objects that data names as `resource` or `resources`.
+func cloudResources(d *draft, data object) error {
+	var all []object
+	if kindOf(data.fields["resource"]) == "object" {
+		one, err := data.object("resource")
+		if err != nil {
+			return err
+		}
+		all = append(all, one)
+	}
+	if kindOf(data.fields["resources"]) == "list" {
+		more, err := data.objects("resources")
+		if err != nil {
+			return err
+		}
+		all = append(all, more...)
+	}
+	for _, o := range all {
+		d.resource(v1alpha1.ResourceReference{
+			APIVersion: o.flat("apiVersion"), Kind: o.flat("kind"), Namespace: o.flat("namespace"), Name: o.flat("name"),
+			UID: v1alpha1.ObjectUID(o.flat("uid")), Container: o.flat("container"), Image: o.flat("image"), Node: o.flat("node"),
+		})
+	}
+	return nil
+}
+
+// cloudProduct is the product behind a source: the host of a URL, or else the source.
+func cloudProduct(source string) string {
+	if at, err := url.Parse(source); err == nil && at.Host != "" {
+		return at.Host
+	}
+	return first(strings.Trim(source, "/"), "cloudevents")
+}

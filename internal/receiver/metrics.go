@@ -1,0 +1,88 @@
+package receiver
+
+import (
+	"net/http"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+const metricsPrefix = "firebreak_receiver_"
+
+// metrics are what a receiver tells Prometheus. Labels are formats, status codes and fixed
+// words: no sender makes one.
+type metrics struct {
+	registry *prometheus.Registry
+	requests *prometheus.CounterVec
+	alerts   *prometheus.CounterVec
+}
+
+func newMetrics(h *Handler) *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: metricsPrefix + "requests_total", Help: "Requests by the HTTP status they were answered with.",
+		}, []string{"code"}),
+		alerts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: metricsPrefix + "alerts_total",
+			Help: "Alerts by what became of them: created (a new event), repeated (counted), spooled (on disk, not yet in the API server), refused (answered with an error).",
+		}, []string{"format", "outcome"}),
+	}
+	m.registry.MustRegister(m.requests, m.alerts)
+	m.gauge("api_server_away", "1 while the last call to the API server found it away or overwhelmed.", func() float64 {
+		if h.availability.away.Load() {
+			return 1
+		}
+		return 0
+	})
+	if h.spool == nil {
+		return m
+	}
+	state := h.spool.index.state
+	m.gauge("spool_items", "Alerts in the spool, taken and not yet in the API server.", func() float64 { return float64(state().items) })
+	m.gauge("spool_bytes", "Bytes of the alerts in the spool.", func() float64 { return float64(state().bytes) })
+	m.gauge("spool_limit_bytes", "How many bytes of alerts the spool takes.", func() float64 { return float64(state().limit) })
+	m.gauge("spool_oldest_seconds", "How long the oldest alert in the spool has been there.", func() float64 {
+		if oldest := state().oldest; !oldest.IsZero() {
+			return max(0, h.options.Clock.Since(oldest).Seconds())
+		}
+		return 0
+	})
+	m.gauge("spool_refused_items", "Alerts that were taken, and then refused by the API server for good; they stay in the spool's file.",
+		func() float64 { return float64(state().buried) })
+	m.counter("spool_drained_total", "Alerts that went from the spool into the API server.", func() float64 { return float64(h.drainer.drained.Load()) })
+	return m
+}
+
+func (m *metrics) gauge(name, help string, value func() float64) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: metricsPrefix + name, Help: help}, value))
+}
+
+func (m *metrics) counter(name, help string, value func() float64) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: metricsPrefix + name, Help: help}, value))
+}
+
+// answered takes down how a request was answered.
+func (m *metrics) answered(status int) {
+	m.requests.WithLabelValues(strconv.Itoa(status)).Inc()
+}
+
+// recorded takes down what became of an alert.
+func (m *metrics) recorded(format string, o *outcome) {
+	word := "repeated"
+	switch {
+	case o.err != nil:
+		word = "refused"
+	case o.spooled:
+		word = "spooled"
+	case o.created:
+		word = "created"
+	}
+	m.alerts.WithLabelValues(format, word).Inc()
+}
+
+// Metrics serves what a receiver tells Prometheus.
+func (h *Handler) Metrics() http.Handler {
+	return promhttp.HandlerFor(h.metrics.registry, promhttp.HandlerOpts{})
+}

@@ -1,0 +1,279 @@
+package receiver
+
+import (
+	"crypto/sha256"
+	"slices"
+	"sync"
+	"time"
+)
+
+// spoolKey stands for an identity in little memory.
+type spoolKey [16]byte
+
+func (id identity) key() (key spoolKey) {
+	sum := sha256.Sum256([]byte(id.namespace + "/" + id.prefix + "/" + id.hash))
+	copy(key[:], sum[:])
+	return key
+}
+
+// item is what is known of an alert in the spool without reading it.
+type item struct {
+	sequence int64
+	key      spoolKey
+	at       int64 // when it was received, in Unix seconds
+	bytes    int64
+	sender   string
+}
+
+// spoolIndex says what is in the spool. It is made from the spool at start.
+type spoolIndex struct {
+	limit int64
+
+	mutex sync.Mutex
+	// marked are the numbers of each identity that are in the spool or on their way
+	// into it, rising.
+	marked map[spoolKey][]int64
+	// queues hold what is on disk by sender, rising.
+	queues  map[string]*senderQueue
+	senders []string // in the order of their turns
+	items   int64
+	bytes   int64
+	// buried are those that were refused for good.
+	buried, buriedBytes int64
+	full                bool
+	// filled is told when something was put on disk.
+	filled chan struct{}
+}
+
+type senderQueue struct {
+	items []item
+	bytes int64
+	// passed is the last number of this pass.
+	passed int64
+}
+
+func newSpoolIndex(limit int64) *spoolIndex {
+	return &spoolIndex{limit: limit, marked: map[spoolKey][]int64{}, queues: map[string]*senderQueue{}, filled: make(chan struct{}, 1)}
+}
+
+// perSender is how much of the spool one sender may fill: the rest is for the others.
+func (x *spoolIndex) perSender() int64 { return x.limit / 4 * 3 }
+
+// mark says that a number of an identity goes into the spool.
+func (x *spoolIndex) mark(key spoolKey, sequence int64) {
+	x.mutex.Lock()
+	defer x.mutex.Unlock()
+	numbers := x.marked[key]
+	at, _ := slices.BinarySearch(numbers, sequence)
+	x.marked[key] = slices.Insert(numbers, at, sequence)
+}
+
+func (x *spoolIndex) unmark(i item) {
+	x.mutex.Lock()
+	defer x.mutex.Unlock()
+	x.drop(i)
+}
+
+func (x *spoolIndex) drop(i item) {
+	numbers := x.marked[i.key]
+	if at, there := slices.BinarySearch(numbers, i.sequence); there {
+		numbers = without(numbers, at)
+	}
+	if len(numbers) == 0 {
+		delete(x.marked, i.key)
+		return
+	}
+	x.marked[i.key] = numbers
+}
+
+// has says whether alerts of an identity are in the spool.
+func (x *spoolIndex) has(key spoolKey) bool {
+	x.mutex.Lock()
+	defer x.mutex.Unlock()
+	return len(x.marked[key]) > 0
+}
+
+// front says whether numbers, rising, are the first of their identity, and whether they are all.
+func (x *spoolIndex) front(key spoolKey, numbers []int64) (first, all bool) {
+	x.mutex.Lock()
+	defer x.mutex.Unlock()
+	marked := x.marked[key]
+	first = len(numbers) <= len(marked) && slices.Equal(marked[:len(numbers)], numbers)
+	return first, first && len(numbers) == len(marked)
+}
+
+// reserve takes the room for an item, or says that there is none.
+func (x *spoolIndex) reserve(i item) error {
+	x.mutex.Lock()
+	defer x.mutex.Unlock()
+	if x.bytes+i.bytes > x.limit {
+		x.full = true
+		return spoolFull(x.limit)
+	}
+	if queue := x.queues[i.sender]; queue != nil && queue.bytes+i.bytes > x.perSender() {
+		return senderShareFull(x.perSender())
+	}
+	x.bytes += i.bytes
+	x.queue(i.sender).bytes += i.bytes
+	return nil
+}
+
+func (x *spoolIndex) queue(sender string) *senderQueue {
+	queue := x.queues[sender]
+	if queue == nil {
+		queue = &senderQueue{}
+		x.queues[sender] = queue
+		x.senders = append(x.senders, sender)
+	}
+	return queue
+}
+
+func (x *spoolIndex) release(i item) {
+	x.mutex.Lock()
+	defer x.mutex.Unlock()
+	x.free(i)
+}
+
+func (x *spoolIndex) free(i item) {
+	x.bytes -= i.bytes
+	if x.bytes < x.limit/10*9 {
+		x.full = false
+	}
+	queue := x.queue(i.sender)
+	if queue.bytes -= i.bytes; len(queue.items) == 0 && queue.bytes <= 0 {
+		delete(x.queues, i.sender)
+		x.senders = slices.DeleteFunc(x.senders, func(sender string) bool { return sender == i.sender })
+	}
+}
+
+// kept says that an item for which there is room is on disk.
+func (x *spoolIndex) kept(i item) {
+	x.mutex.Lock()
+	defer x.mutex.Unlock()
+	x.insert(i)
+	select {
+	case x.filled <- struct{}{}:
+	default:
+	}
+}
+
+func (x *spoolIndex) insert(i item) {
+	queue := x.queue(i.sender)
+	at, _ := slices.BinarySearchFunc(queue.items, i.sequence, compareItem)
+	queue.items = slices.Insert(queue.items, at, i)
+	x.items++
+}
+
+// without takes one out of a list, which costs nothing at the front.
+func without[T any](list []T, at int) []T {
+	if at == 0 {
+		return list[1:]
+	}
+	return slices.Delete(list, at, at+1)
+}
+
+func compareItem(i item, sequence int64) int {
+	switch {
+	case i.sequence < sequence:
+		return -1
+	case i.sequence > sequence:
+		return 1
+	}
+	return 0
+}
+
+// load is mark, reserve and kept for what is on disk already, whatever the limit.
+func (x *spoolIndex) load(i item) {
+	x.mark(i.key, i.sequence)
+	x.mutex.Lock()
+	defer x.mutex.Unlock()
+	x.insert(i)
+	x.bytes += i.bytes
+	x.queue(i.sender).bytes += i.bytes
+}
+
+func (x *spoolIndex) removed(i item) {
+	x.mutex.Lock()
+	defer x.mutex.Unlock()
+	queue := x.queue(i.sender)
+	if at, there := slices.BinarySearchFunc(queue.items, i.sequence, compareItem); there {
+		queue.items = without(queue.items, at)
+		x.items--
+	}
+	x.drop(i)
+	x.free(i)
+}
+
+// bury takes the room of alerts that were refused for good, or gives it back.
+func (x *spoolIndex) bury(alerts, bytes int64) {
+	x.mutex.Lock()
+	defer x.mutex.Unlock()
+	x.buried += alerts
+	x.buriedBytes += bytes
+	x.bytes += bytes
+}
+
+// tooMuchBuried is by how many bytes those that were refused exceed their part of the spool.
+func (x *spoolIndex) tooMuchBuried(more int64) int64 {
+	x.mutex.Lock()
+	defer x.mutex.Unlock()
+	return x.buriedBytes + more - x.limit/8
+}
+
+// page gives the next items of a pass, the senders taking turns, without those of
+// identities to skip. It is empty at the end of the pass.
+func (x *spoolIndex) page(most int, skip map[spoolKey]bool) []item {
+	x.mutex.Lock()
+	defer x.mutex.Unlock()
+	var page []item
+	kinds := map[spoolKey]bool{}
+	for progress := true; progress && len(page) < most; {
+		progress = false
+		for _, sender := range x.senders {
+			queue := x.queues[sender]
+			at, _ := slices.BinarySearchFunc(queue.items, queue.passed+1, compareItem)
+			for at < len(queue.items) && skip[queue.items[at].key] {
+				queue.passed = queue.items[at].sequence
+				at++
+			}
+			if at == len(queue.items) || len(page) == most || len(kinds) == pageKinds && !kinds[queue.items[at].key] {
+				continue
+			}
+			kinds[queue.items[at].key] = true
+			page = append(page, queue.items[at])
+			queue.passed, progress = queue.items[at].sequence, true
+		}
+	}
+	return page
+}
+
+// rewind begins the next pass at the front.
+func (x *spoolIndex) rewind() {
+	x.mutex.Lock()
+	defer x.mutex.Unlock()
+	for _, queue := range x.queues {
+		queue.passed = 0
+	}
+}
+
+// spoolState is what metrics and probes tell of a spool.
+type spoolState struct {
+	items, bytes, buried, limit int64
+	oldest                      time.Time // zero when the spool is empty
+	full                        bool
+}
+
+func (x *spoolIndex) state() spoolState {
+	x.mutex.Lock()
+	defer x.mutex.Unlock()
+	state := spoolState{items: x.items, bytes: x.bytes, buried: x.buried, limit: x.limit, full: x.full}
+	for _, queue := range x.queues {
+		if len(queue.items) == 0 {
+			continue
+		}
+		if at := time.Unix(queue.items[0].at, 0); state.oldest.IsZero() || at.Before(state.oldest) {
+			state.oldest = at
+		}
+	}
+	return state
+}
