@@ -2,7 +2,9 @@ package fault
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -33,7 +35,14 @@ type outcome struct {
 	Revisions int
 	// Policies, Removed, Added and Labels are a history.
 	Policies, Removed, Added, Labels []string
+	// Things are what became of each object that the actions act on, and Calls the requests
+	// that were sent, but for their keys; two with different keys are two.
+	Things map[string][]string
+	Calls  []string
 }
+
+// keys are idempotency keys.
+var keys = regexp.MustCompile(`\b[0-9a-f]{32}\b`)
 
 // outcomeOf reads what is left, and holds it to what must be true whatever happened.
 func (w *world) outcomeOf(t *testing.T, store *evidence.Store, seen history) outcome {
@@ -53,12 +62,13 @@ func (w *world) outcomeOf(t *testing.T, store *evidence.Store, seen history) out
 		o.Conditions = append(o.Conditions, fmt.Sprintf("%s %s %s", c.Type, c.Status, c.Reason))
 	}
 	for _, step := range incident.Status.Steps {
-		o.Steps = append(o.Steps, describeStep(&step))
+		o.Steps = append(o.Steps, same.Replace(describeStep(&step)))
 	}
 	for _, r := range incident.Status.Resources {
 		o.Resources = append(o.Resources, fmt.Sprintf("%s %s %s gone=%t", r.Kind, r.Name, r.State, r.GoneTime != nil))
 	}
-	for _, e := range incident.Status.Timeline {
+	entries := w.entriesOf(t, store, incident)
+	for _, e := range entries {
 		o.Timeline = append(o.Timeline, same.Replace(fmt.Sprintf("%s %s step=%s resource=%s by=%s", e.Action, e.Outcome, e.Step, e.Resource, e.Actor)))
 	}
 	o.Evidence = w.evidenceOf(t, store)
@@ -69,7 +79,12 @@ func (w *world) outcomeOf(t *testing.T, store *evidence.Store, seen history) out
 	for _, list := range [][]string{o.Conditions, o.Timeline, o.Evidence, o.Decisions, o.Events} {
 		slices.Sort(list)
 	}
-	w.checkRecord(t, incident)
+	w.checkRecord(t, incident, entries)
+	if o.Things = w.things; w.hook != nil {
+		for _, call := range w.hook.callsOf(w.Namespace) {
+			o.Calls = append(o.Calls, keys.ReplaceAllString(same.Replace(call), "KEY"))
+		}
+	}
 	return o
 }
 
@@ -107,6 +122,9 @@ func (w *world) evidenceOf(t *testing.T, store *evidence.Store) []string {
 	w.list(t, &list)
 	var kept []string
 	for _, piece := range list.Items {
+		if piece.Spec.Type == v1alpha1.EvidenceJournal {
+			continue // how many entries are sealed at once depends on when
+		}
 		kept = append(kept, fmt.Sprintf("%s %s of %s %s stored=%t", piece.Spec.Step, piece.Spec.Type, piece.Spec.Resource.Kind, piece.Spec.Resource.Name,
 			meta.IsStatusConditionTrue(piece.Status.Conditions, v1alpha1.ConditionStored)))
 		if err := store.Check(t.Context(), piece.Status.Location, piece.Spec.Digest); err != nil {
@@ -159,26 +177,50 @@ func (w *world) revisionsOf(t *testing.T) int {
 }
 
 // checkRecord holds the chain to be whole, and each entry to have its Event.
-func (w *world) checkRecord(t *testing.T, incident *v1alpha1.Incident) {
+func (w *world) checkRecord(t *testing.T, incident *v1alpha1.Incident, entries []v1alpha1.TimelineEntry) {
 	t.Helper()
 	if err := audit.Verify(&incident.Status); err != nil {
 		t.Errorf("the timeline must verify: %v", err)
 	}
-	if incident.Status.Audit.SealedSequence != 0 {
-		t.Errorf("the timeline has %d entries, so that the oldest were sealed; this test knows those that are left only", incident.Status.Audit.Sequence)
+	if err := audit.VerifyEntries(entries, audit.Origin, 0); err != nil {
+		t.Errorf("the whole record must verify: %v", err)
 	}
 	var events eventsv1.EventList
 	w.list(t, &events)
 	byName := func(a, b eventsv1.Event) int { return cmp.Compare(a.Name, b.Name) }
 	slices.SortFunc(events.Items, byName)
-	for _, entry := range incident.Status.Timeline {
+	for _, entry := range entries {
 		want := audit.EventOf(incident, entry)
 		at, found := slices.BinarySearchFunc(events.Items, *want, byName)
 		if !found || events.Items[at].Note != want.Note {
 			t.Errorf("the entry %d (%s) has no Event that says it", entry.Sequence, entry.Action)
 		}
 	}
-	if len(events.Items) != len(incident.Status.Timeline) {
-		t.Errorf("got %d Events, want %d: one for each entry", len(events.Items), len(incident.Status.Timeline))
+	if len(events.Items) != len(entries) {
+		t.Errorf("got %d Events, want %d: one for each entry", len(events.Items), len(entries))
 	}
+}
+
+// entriesOf is the whole record: the entries that were sealed, and those that are left.
+func (w *world) entriesOf(t *testing.T, store *evidence.Store, incident *v1alpha1.Incident) []v1alpha1.TimelineEntry {
+	t.Helper()
+	var list v1alpha1.EvidenceList
+	w.list(t, &list)
+	var sealed []v1alpha1.TimelineEntry
+	for _, piece := range list.Items {
+		if piece.Spec.Type != v1alpha1.EvidenceJournal {
+			continue
+		}
+		content, err := store.Open(t.Context(), piece.Status.Location)
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries, err := evidence.ReadJournal(content)
+		if err = errors.Join(err, content.Close()); err != nil {
+			t.Fatalf("the journal %s: %v", piece.Name, err)
+		}
+		sealed = append(sealed, entries...)
+	}
+	slices.SortFunc(sealed, func(a, b v1alpha1.TimelineEntry) int { return cmp.Compare(a.Sequence, b.Sequence) })
+	return append(sealed, incident.Status.Timeline...)
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -29,12 +30,14 @@ func (p *person) see(t *testing.T, incident *v1alpha1.Incident) {
 			p.decide(t, harness.MakeDecision(p.Namespace, incident.Name, jane, v1alpha1.DecisionApprove, func(d *v1alpha1.Decision) {
 				d.Spec.Step, d.Spec.Digest, d.Spec.Role, d.Spec.Groups = awaited.Step, awaited.Digest, awaited.Role, []string{harness.DemoGroup}
 			}))
+		case v1alpha1.AwaitingTask:
+			p.decide(t, harness.MakeDecision(p.Namespace, incident.Name, jane, v1alpha1.DecisionCompleteTask, func(d *v1alpha1.Decision) { d.Spec.Step = awaited.Step }))
 		case v1alpha1.AwaitingClose:
 			p.decide(t, harness.MakeDecision(p.Namespace, incident.Name, jane, v1alpha1.DecisionClose, func(d *v1alpha1.Decision) {
 				d.Spec.Resolution = v1alpha1.ResolutionResolved
 			}))
 		default:
-			t.Fatalf("nothing but an approval and the close may be awaited, but: %+v", awaited)
+			t.Fatalf("nothing but an approval, a task and the close may be awaited, but: %+v", awaited)
 		}
 	}
 }
@@ -46,9 +49,11 @@ func (p *person) decide(t *testing.T, decision *v1alpha1.Decision) {
 		return
 	}
 	p.decided[key] = true
-	if err := p.jane.Create(t.Context(), decision); err != nil {
-		t.Fatalf("the Decision %s: %v", decision.Spec.Type, err)
-	}
+	// Named, so that asking again after an answer that was lost decides once.
+	decision.GenerateName, decision.Name = "", fmt.Sprintf("jane-%d", len(p.decided))
+	harness.Eventually(t, harness.Patience, "the Decision "+string(decision.Spec.Type), func(ctx context.Context) error {
+		return client.IgnoreAlreadyExists(p.jane.Create(ctx, decision.DeepCopy()))
+	})
 }
 
 // replicaSet does what Kubernetes' controller does: it keeps three pods that its
@@ -68,7 +73,7 @@ func (r *replicaSet) sync(ctx context.Context) error {
 	for i := range list.Items {
 		pod := &list.Items[i]
 		switch {
-		case pod.DeletionTimestamp != nil || len(pod.OwnerReferences) == 0:
+		case pod.DeletionTimestamp != nil || !metav1.IsControlledBy(pod, r.set):
 		case selector.Matches(labels.Set(pod.Labels)):
 			owned++
 		default:

@@ -24,9 +24,18 @@ type world struct {
 	set *appsv1.ReplicaSet
 	// suspect is the pod that the alert is about.
 	suspect *corev1.Pod
+
+	// hook is called by the playbook, if it calls any.
+	hook *webhook
+	// things are the states of what the actions act on, one after the other; nil when the
+	// playbook is the demo's. incident is its name, once it is known.
+	things   map[string][]string
+	incident string
+	restarts map[string]bool
 }
 
-func newWorld(t *testing.T, cluster *harness.Cluster) *world {
+// newWorld makes a world. A change may give it another playbook, which may do everything.
+func newWorld(t *testing.T, cluster *harness.Cluster, change ...func(*unstructured.Unstructured)) *world {
 	t.Helper()
 	w := &world{Domain: cluster.NewDomain(t)}
 	w.jane = w.As(t, jane, harness.DemoGroup)
@@ -37,11 +46,20 @@ func newWorld(t *testing.T, cluster *harness.Cluster) *world {
 			w.suspect = pod
 		}
 	}
+	if len(change) > 0 {
+		w.mighty(t)
+	}
 	w.sender = w.InstallDemo(t, func(sample *unstructured.Unstructured) {
-		if sample.GetKind() == "ResponsePlaybook" {
+		for _, one := range change {
+			one(sample)
+		}
+		if sample.GetKind() == "ResponsePlaybook" && len(change) == 0 {
 			harness.EditText(t, sample, "for", func(string) string { return "1s" })
 			// A step that takes long because the manager is away must not fail for that.
 			harness.EditText(t, sample, "timeout", func(string) string { return "10m" })
+		}
+		if sample.GetKind() == "ResponsePlaybook" {
+			retryOften(t, sample)
 		}
 	})
 	w.WaitDemoReady(t)
@@ -54,5 +72,28 @@ func (w *world) alert(t *testing.T, receiver *harness.ReceiverProcess) {
 	answer := receiver.Post(t, w.Namespace, "falco", w.sender.Token, harness.FalcoAlert(w.Target, w.suspect.Name, time.Now()))
 	if answer.Code/100 != 2 {
 		t.Fatalf("the receiver answers %d: %s, want 2xx", answer.Code, answer.Body)
+	}
+}
+
+// retryOften lets every step of a playbook be tried so often that no trouble in passing
+// fails it.
+func retryOften(t *testing.T, playbook *unstructured.Unstructured) {
+	t.Helper()
+	for _, phase := range []string{"containment", "eradication", "recovery"} {
+		steps, _, err := unstructured.NestedSlice(playbook.Object, "spec", phase, "steps")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range steps {
+			step, ok := steps[i].(map[string]any)
+			if !ok {
+				t.Fatalf("a step is a %T", steps[i])
+			}
+			step["retry"] = map[string]any{"attempts": int64(20), "backoff": "100ms"}
+			step["timeout"] = "10m"
+		}
+		if err := unstructured.SetNestedSlice(playbook.Object, steps, "spec", phase, "steps"); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

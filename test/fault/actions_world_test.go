@@ -1,0 +1,230 @@
+package fault
+
+import (
+	"context"
+	_ "embed"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"github.com/firebreak-dev/firebreak/internal/action"
+	"github.com/firebreak-dev/firebreak/test/harness"
+)
+
+// allActions is the spec of a playbook that uses every action.
+//
+//go:embed testdata/all-actions.yaml
+var allActions string
+
+const (
+	revision    = "deployment.kubernetes.io/revision"
+	webhookPath = "/hooks/"
+	hookKey     = "signed-with-this"
+)
+
+// webhook is the server that `http` steps call.
+type webhook struct {
+	*httptest.Server
+	mu sync.Mutex
+	// calls are the requests by path, each once: a request with the same key and body is the same.
+	calls map[string][]string
+}
+
+func newWebhook(t *testing.T) *webhook {
+	t.Helper()
+	w := &webhook{calls: map[string][]string{}}
+	w.Server = httptest.NewTLSServer(http.HandlerFunc(func(answer http.ResponseWriter, request *http.Request) {
+		body, err := io.ReadAll(request.Body)
+		if err != nil {
+			answer.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		header := request.Header
+		// The signature is over the time too, so that it differs each time.
+		signed := header.Get(action.HeaderSignature) == action.Signature(hookKey, header.Get(action.HeaderTimestamp), body)
+		call := fmt.Sprintf("%s %s signed=%t %s", request.Method, header.Get(action.HeaderIdempotencyKey), signed, body)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if !slices.Contains(w.calls[request.URL.Path], call) {
+			w.calls[request.URL.Path] = append(w.calls[request.URL.Path], call)
+		}
+		answer.Header().Set("Content-Type", "application/json")
+		_, _ = answer.Write([]byte(`{"ticket": "T-1"}`)) // the caller may have been killed
+	}))
+	t.Cleanup(w.Close)
+	return w
+}
+
+// callsOf are the different calls to a world's path.
+func (w *webhook) callsOf(namespace string) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.calls[webhookPath+namespace])
+}
+
+// flags let a manager call the webhook.
+func (w *webhook) flags(t *testing.T) []string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "ca.crt")
+	content := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.Certificate().Raw})
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return []string{"--egress-allow=" + w.Listener.Addr().String(), "--egress-ca-file=" + path}
+}
+
+// newActionsWorld is the demo with a playbook that uses every action, and what they act on.
+func newActionsWorld(t *testing.T, cluster *harness.Cluster, hook *webhook) *world {
+	t.Helper()
+	var namespace string
+	w := newWorld(t, cluster, func(sample *unstructured.Unstructured) {
+		if sample.GetKind() != "ResponsePlaybook" {
+			return
+		}
+		namespace = sample.GetNamespace()
+		target := strings.Replace(namespace, "security-", "shop-", 1)
+		text := strings.NewReplacer("SECURITY", namespace, "SHOP", target, "HOOK", hook.URL+webhookPath+namespace).Replace(allActions)
+		spec := map[string]any{}
+		if err := yaml.Unmarshal([]byte(text), &spec); err != nil {
+			t.Fatalf("testdata/all-actions.yaml: %v", err)
+		}
+		usesAll(t, spec)
+		sample.Object["spec"] = spec
+	})
+	w.things = map[string][]string{}
+	w.hook = hook
+	w.makeThings(t)
+	return w
+}
+
+// usesAll holds the playbook to use every action there is.
+func usesAll(t *testing.T, spec map[string]any) {
+	t.Helper()
+	used := map[string]bool{}
+	for _, phase := range []string{"containment", "eradication", "recovery"} {
+		steps, _, err := unstructured.NestedSlice(spec, phase, "steps")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, step := range steps {
+			for key := range step.(map[string]any) {
+				used[key] = true
+			}
+		}
+	}
+	for _, name := range append(action.Names(), "approve", "task", "verify", "wait", "revert") {
+		if !used[name] {
+			t.Errorf("testdata/all-actions.yaml must have a step with the action %s", name)
+		}
+	}
+}
+
+// makeThings makes what the actions act on, beside the demo's shop.
+func (w *world) makeThings(t *testing.T) {
+	t.Helper()
+	in := func(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Namespace: w.Target, Name: name} }
+	template := corev1.PodTemplateSpec{Spec: corev1.PodSpec{RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{{Name: "c", Image: "busybox"}}}}
+	things := []client.Object{
+		&corev1.ConfigMap{ObjectMeta: in("settings"), Data: map[string]string{"open": "yes"}},
+		&corev1.ServiceAccount{ObjectMeta: in("robot")},
+		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: "hook"}, StringData: map[string]string{"key": hookKey}},
+		&batchv1.CronJob{ObjectMeta: in("nightly"), Spec: batchv1.CronJobSpec{Schedule: "0 3 * * *", JobTemplate: batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{Template: template}}}},
+		&rbacv1.RoleBinding{
+			ObjectMeta: in("robot"), RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "view"},
+			Subjects: []rbacv1.Subject{harness.Account(w.Target, "robot"), harness.User("somebody")},
+		},
+	}
+	for _, name := range []string{"cordoned", "tainted", "drained"} {
+		things = append(things, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name + "-" + w.Namespace}})
+	}
+	for _, thing := range things {
+		if err := w.Client.Create(t.Context(), thing); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, node := range map[string]string{"tenant": "drained-" + w.Namespace, "loner": "node-1"} {
+		w.FakePod(t, client.ObjectKey{Namespace: w.Target, Name: name}, harness.PodLabels(name), nil, func(p *corev1.Pod) { p.Spec.NodeName = node })
+	}
+	for _, name := range []string{"scaled", "restarted", "rolled"} {
+		_, set := w.FakeWorkload(t, client.ObjectKey{Namespace: w.Target, Name: name}, 2)
+		if name == "rolled" {
+			w.giveHistory(t, set)
+		}
+	}
+}
+
+// giveHistory gives a workload an earlier revision.
+func (w *world) giveHistory(t *testing.T, set *appsv1.ReplicaSet) {
+	t.Helper()
+	earlier := set.DeepCopy()
+	earlier.Name, earlier.ResourceVersion, earlier.UID = set.Name+"-earlier", "", ""
+	earlier.Spec.Template.Spec.Containers[0].Image = "registry.example.com/app:0.9"
+	earlier.Annotations = map[string]string{revision: "1"}
+	if err := w.Client.Create(t.Context(), earlier); err != nil {
+		t.Fatal(err)
+	}
+	patch := client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"annotations":{"`+revision+`":"2"}}}`))
+	if err := w.Client.Patch(t.Context(), set, patch); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// mighty gives the playbook's account every right, before the playbook is written.
+func (w *world) mighty(t *testing.T) {
+	t.Helper()
+	binding := &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: "mighty-" + w.Namespace},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "cluster-admin"},
+		Subjects:   []rbacv1.Subject{harness.Account(w.Namespace, "contain-intrusion")},
+	}
+	if err := w.Client.Create(t.Context(), binding); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// control plays the controllers of Deployments and Jobs.
+func (w *world) control(ctx context.Context, object client.Object) error {
+	switch object := object.(type) {
+	case *appsv1.Deployment:
+		replicas := *object.Spec.Replicas
+		if object.Status.ObservedGeneration == object.Generation {
+			return nil
+		}
+		next := object.DeepCopy()
+		next.Status = appsv1.DeploymentStatus{
+			ObservedGeneration: object.Generation, Replicas: replicas, UpdatedReplicas: replicas, ReadyReplicas: replicas, AvailableReplicas: replicas,
+		}
+		// Who was faster will be seen.
+		return ignoreRace(w.Client.Status().Update(ctx, next))
+	case *batchv1.Job:
+		if len(object.Status.Conditions) > 0 {
+			return nil
+		}
+		now := metav1.Now()
+		next := object.DeepCopy()
+		next.Status = batchv1.JobStatus{StartTime: &now, CompletionTime: &now, Succeeded: 1, Conditions: []batchv1.JobCondition{
+			{Type: batchv1.JobSuccessCriteriaMet, Status: corev1.ConditionTrue, LastTransitionTime: now, LastProbeTime: now},
+			{Type: batchv1.JobComplete, Status: corev1.ConditionTrue, LastTransitionTime: now, LastProbeTime: now},
+		}}
+		return ignoreRace(w.Client.Status().Update(ctx, next))
+	}
+	return nil
+}

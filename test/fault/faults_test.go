@@ -1,0 +1,170 @@
+package fault
+
+import (
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/firebreak-dev/firebreak/test/harness"
+)
+
+const (
+	// troubled is how many incidents there are with an API server that makes trouble.
+	troubled, troubledLong = 2, 20
+	// The same, with the playbook that uses every action.
+	actionTroubled, actionTroubledLong = 1, 20
+	// restarts is how often the API server is restarted, and restartsEach how often in one incident.
+	restarts, restartsLong, restartsEach = 2, 20, 2
+)
+
+// troubles makes the trouble of an API server, and counts it.
+type troubles struct {
+	mu     sync.Mutex
+	random *rand.Rand
+	counts map[string]int
+}
+
+// make chooses the trouble of one request.
+func (m *troubles) make(r *http.Request) harness.Trouble {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case harness.IsWatch(r):
+		return m.ofWatch()
+	case r.Method == http.MethodGet:
+		return m.ofRequest(10, false)
+	default:
+		return m.ofRequest(25, true)
+	}
+}
+
+func (m *troubles) ofWatch() harness.Trouble {
+	if m.random.IntN(100) < 30 {
+		m.counts["watch cut"]++
+		return harness.Trouble{Cut: true, Delay: m.upTo(8 * time.Second)}
+	}
+	return harness.Trouble{}
+}
+
+// ofRequest makes trouble for so many of a hundred requests.
+func (m *troubles) ofRequest(percent int, write bool) harness.Trouble {
+	if m.random.IntN(100) >= percent {
+		return harness.Trouble{}
+	}
+	choices := []struct {
+		name    string
+		writes  bool
+		trouble harness.Trouble
+	}{
+		{"delayed", false, harness.Trouble{Delay: m.upTo(500 * time.Millisecond)}},
+		{"429", false, harness.Trouble{Code: http.StatusTooManyRequests}},
+		{"500", false, harness.Trouble{Code: http.StatusInternalServerError}},
+		{"503", false, harness.Trouble{Code: http.StatusServiceUnavailable}},
+		{"504, late", false, harness.Trouble{Code: http.StatusGatewayTimeout, Delay: m.upTo(time.Second)}},
+		{"cut", false, harness.Trouble{Cut: true}},
+		// The worst: it was done, and nobody hears of it.
+		{"done, cut", true, harness.Trouble{Cut: true, Reaches: true}},
+		{"done, 500", true, harness.Trouble{Code: http.StatusInternalServerError, Reaches: true}},
+		{"done, 504", true, harness.Trouble{Code: http.StatusGatewayTimeout, Reaches: true}},
+		{"409", true, harness.Trouble{Code: http.StatusConflict}},
+	}
+	if !write {
+		choices = choices[:6]
+	}
+	chosen := choices[m.random.IntN(len(choices))]
+	m.counts[chosen.name]++
+	return chosen.trouble
+}
+
+func (m *troubles) upTo(most time.Duration) time.Duration {
+	return time.Duration(m.random.Int64N(int64(most)))
+}
+
+// TestTroubledAPIServer has the API server answer the manager late, wrongly or not at all,
+// sometimes after it has done what it was asked for.
+func TestTroubledAPIServer(t *testing.T) {
+	s := newScenario(t)
+	proxy := s.cluster.NewProxy(t)
+	manager := s.manager(t, proxy.ManagerFlag(t))
+	s.undisturbedDemo(t)
+	s.trouble(t, proxy, manager, countOf(t, "FIREBREAK_TROUBLED", troubled, troubledLong))
+}
+
+// TestTroubledOverAllActions does the same while a playbook runs that uses every action.
+func TestTroubledOverAllActions(t *testing.T) {
+	s := newScenario(t)
+	hook, proxy := newWebhook(t), s.cluster.NewProxy(t)
+	s.build = func(t *testing.T) *world { return newActionsWorld(t, s.cluster, hook) }
+	manager := s.manager(t, append(hook.flags(t), proxy.ManagerFlag(t))...)
+	s.undisturbed(t)
+	s.trouble(t, proxy, manager, countOf(t, "FIREBREAK_ACTION_TROUBLED", actionTroubled, actionTroubledLong))
+}
+
+// trouble runs so many incidents with an API server that makes trouble.
+func (s *scenario) trouble(t *testing.T, proxy *harness.Proxy, manager *harness.Process, incidents int) {
+	t.Helper()
+	for range incidents {
+		made := &troubles{random: rand.New(rand.NewPCG(s.random.Uint64(), 0)), counts: map[string]int{}}
+		result := s.disturbed(t, disturbance{
+			begin: func() { proxy.Make(made.make) },
+			end:   func() { proxy.Make(nil) },
+		})
+		if !manager.Running() {
+			t.Fatal("the manager has ended")
+		}
+		t.Logf("%s with %v", result.took.Round(time.Millisecond), made.counts)
+	}
+}
+
+// TestLostQuestion has the API server not answer at first whether the playbook's account
+// may be impersonated: that passes, and nobody is asked to do anything about it.
+func TestLostQuestion(t *testing.T) {
+	s := newScenario(t)
+	proxy := s.cluster.NewProxy(t)
+	s.manager(t, proxy.ManagerFlag(t))
+	s.undisturbedDemo(t)
+	lost := 0
+	s.disturbed(t, disturbance{
+		begin: func() {
+			proxy.Make(func(r *http.Request) harness.Trouble {
+				if lost == 3 || !strings.HasSuffix(r.URL.Path, "/selfsubjectaccessreviews") {
+					return harness.Trouble{}
+				}
+				lost++
+				return harness.Trouble{Code: http.StatusServiceUnavailable}
+			})
+		},
+		end: func() { proxy.Make(nil) },
+	})
+	if lost != 3 {
+		t.Errorf("the question was lost %d times, want 3", lost)
+	}
+}
+
+// TestAPIServerRestarted stops or kills the API server in the middle of an incident, and
+// starts it again.
+func TestAPIServerRestarted(t *testing.T) {
+	s := newScenario(t)
+	server := s.cluster.APIServer(t)
+	manager := s.manager(t)
+	s.undisturbedDemo(t)
+	for left := countOf(t, "FIREBREAK_RESTARTS", restarts, restartsLong); left > 0; {
+		result := s.disturbed(t, disturbance{times: min(left, restartsEach), do: func(t *testing.T) {
+			if s.random.IntN(2) == 0 {
+				server.Kill(t)
+			} else {
+				// It lets go of its watches late, if at all.
+				server.Terminate(t, time.Duration(s.random.Int64N(int64(3*time.Second))))
+			}
+			server.Start(t)
+		}})
+		left -= result.done
+		if !manager.Running() {
+			t.Fatal("the manager has ended")
+		}
+		t.Logf("restarted %d times: %s, %d restarts to go", result.done, result.took.Round(time.Millisecond), left)
+	}
+}

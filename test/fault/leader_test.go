@@ -1,0 +1,161 @@
+package fault
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/firebreak-dev/firebreak/test/harness"
+)
+
+const (
+	// leaderKills is how often the leader is killed, and pauses how often it is paused until
+	// another leads, and resumed; leaderEach is how often in one incident.
+	leaderKills, leaderKillsLong = 2, 30
+	pauses, pausesLong           = 2, 30
+	leaderEach                   = 2
+)
+
+// candidate is one of several managers that elect the one that works.
+type candidate struct {
+	*harness.Process
+	proxy *harness.Proxy
+}
+
+// candidates starts two managers, of which one leads.
+func (s *scenario) candidates(t *testing.T) []*candidate {
+	t.Helper()
+	var all []*candidate
+	for range 2 {
+		proxy := s.cluster.NewProxy(t)
+		all = append(all, &candidate{proxy: proxy, Process: s.manager(t, proxy.ManagerFlag(t), "--leader-elect",
+			"--leader-elect-lease-duration=2s", "--leader-elect-renew-deadline=1500ms", "--leader-elect-retry-period=250ms")})
+	}
+	return all
+}
+
+// heldSince says when the candidate has last taken or renewed the Lease.
+func (c *candidate) heldSince() time.Time {
+	var last time.Time
+	for _, write := range c.proxy.Writes() {
+		if strings.Contains(write.Path, "/leases") {
+			last = write.Time
+		}
+	}
+	return last
+}
+
+// writesSince are the writes that the API server has done for the candidate since then.
+func (c *candidate) writesSince(since time.Time) []harness.Request {
+	var writes []harness.Request
+	for _, write := range c.proxy.Writes() {
+		if write.Time.After(since) {
+			writes = append(writes, write)
+		}
+	}
+	return writes
+}
+
+// leader waits for the candidate that has held the Lease last, after a moment.
+func leader(t *testing.T, all []*candidate, after time.Time) *candidate {
+	t.Helper()
+	var found *candidate
+	harness.Eventually(t, harness.Patience, "a leader", func(context.Context) error {
+		for _, one := range all {
+			if held := one.heldSince(); held.After(after) && (found == nil || held.After(found.heldSince())) {
+				found = one
+			}
+		}
+		if found == nil {
+			return errors.New("nobody holds the Lease")
+		}
+		return nil
+	})
+	return found
+}
+
+// TestLeaderKilled kills the manager that leads; the other goes on.
+func TestLeaderKilled(t *testing.T) {
+	s := newScenario(t)
+	all := s.candidates(t)
+	s.undisturbedDemo(t)
+	for left := countOf(t, "FIREBREAK_LEADER_KILLS", leaderKills, leaderKillsLong); left > 0; {
+		result := s.disturbed(t, disturbance{times: min(left, leaderEach), do: func(t *testing.T) {
+			leads := leader(t, all, time.Now().Add(-time.Second))
+			leads.Kill(t)
+			leads.Launch(t)
+		}})
+		left -= result.done
+		t.Logf("killed %d leaders: %s, %d to go", result.done, result.took.Round(time.Millisecond), left)
+	}
+}
+
+// TestLeaderPaused stops the manager that leads until another leads, and lets it go on in
+// the middle of what it did: nothing that it then wants to write is written.
+func TestLeaderPaused(t *testing.T) {
+	s := newScenario(t)
+	all := s.candidates(t)
+	s.undisturbedDemo(t)
+	for left := countOf(t, "FIREBREAK_LEADER_PAUSES", pauses, pausesLong); left > 0; {
+		paused := &pause{all: all}
+		result := s.disturbed(t, disturbance{
+			// Each is paused at one moment and resumed at another.
+			times: 2 * min(left, leaderEach),
+			do:    paused.toggle,
+			end:   func() { paused.resume(t) },
+		})
+		left -= max(paused.times, 1)
+		t.Logf("paused %d leaders (%d changes): %s, %d to go", paused.times, result.changes, result.took.Round(time.Millisecond), left)
+	}
+}
+
+// pause is a leader that is stopped, if any.
+type pause struct {
+	all   []*candidate
+	of    *candidate
+	times int
+}
+
+// toggle stops the leader and waits until another leads, or lets the stopped one go on.
+func (p *pause) toggle(t *testing.T) {
+	t.Helper()
+	if p.of != nil {
+		p.resume(t)
+		return
+	}
+	p.times++
+	p.of = leader(t, p.all, time.Now().Add(-time.Second))
+	p.of.Signal(t, syscall.SIGSTOP)
+	others := make([]*candidate, 0, len(p.all))
+	for _, one := range p.all {
+		if one != p.of {
+			others = append(others, one)
+		}
+	}
+	leader(t, others, time.Now())
+}
+
+// resume lets a stopped leader go on: it must end, and must have written nothing.
+func (p *pause) resume(t *testing.T) {
+	t.Helper()
+	if p.of == nil {
+		return
+	}
+	deposed := p.of
+	p.of = nil
+	resumed := time.Now()
+	deposed.Signal(t, syscall.SIGCONT)
+	harness.Eventually(t, harness.Patience, "the deposed leader to end", func(context.Context) error {
+		if deposed.Running() {
+			return errors.New("it runs")
+		}
+		return nil
+	})
+	for _, write := range deposed.writesSince(resumed) {
+		t.Errorf("the deposed leader has written: %s", write)
+	}
+	deposed.Launch(t)
+}

@@ -1,0 +1,267 @@
+package fault
+
+import (
+	"context"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/evidence"
+	"github.com/firebreak-dev/firebreak/test/harness"
+)
+
+// incidentTimeout is how long an incident may take, with the starts of the manager in it.
+const incidentTimeout = 5 * time.Minute
+
+// scenario runs incidents, one after the other.
+type scenario struct {
+	cluster  *harness.Cluster
+	receiver *harness.ReceiverProcess
+	store    *evidence.Store
+	// evidence is the flag that has a manager keep its evidence in store.
+	evidence string
+	random   *rand.Rand
+	// build makes a world, in which an alert starts an incident.
+	build func(*testing.T) *world
+	// calm is what came of an undisturbed incident.
+	calm result
+}
+
+// newScenario starts the receiver. Each test starts its managers.
+func newScenario(t *testing.T) *scenario {
+	t.Helper()
+	seed := seedOf(t)
+	t.Logf("FIREBREAK_SEED=%d repeats this run", seed)
+	cluster := harness.Get(t)
+	location := "file://" + t.TempDir()
+	store, err := evidence.OpenStore(t.Context(), location, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() })
+	return &scenario{
+		cluster: cluster, store: store, evidence: "--evidence-store=" + location,
+		random: rand.New(rand.NewPCG(seed, 0)), receiver: cluster.StartReceiver(t),
+		build: func(t *testing.T) *world { return newWorld(t, cluster) },
+	}
+}
+
+// seedOf is FIREBREAK_SEED, which repeats the moments of an earlier run as far as
+// scheduling lets it, or a new one.
+func seedOf(t *testing.T) uint64 {
+	t.Helper()
+	given := os.Getenv("FIREBREAK_SEED")
+	if given == "" {
+		return rand.Uint64()
+	}
+	seed, err := strconv.ParseUint(given, 10, 64)
+	if err != nil {
+		t.Fatalf("FIREBREAK_SEED must be a number: %v", err)
+	}
+	return seed
+}
+
+// manager starts a manager that keeps its evidence where the scenario looks for it.
+func (s *scenario) manager(t *testing.T, flags ...string) *harness.Process {
+	t.Helper()
+	return s.cluster.StartManager(t, append([]string{s.evidence, "--zap-log-level=error", "--zap-stacktrace-level=panic"}, flags...)...)
+}
+
+// disturbance is what is done to an incident under way.
+type disturbance struct {
+	// times is how often do is called, at random moments.
+	times int
+	do    func(*testing.T)
+	// begin is called before the alert, and end when the incident is over. Nil means nothing.
+	begin, end func()
+}
+
+// calmDemo is what came of the demo's incident undisturbed, once a test has run it.
+var calmDemo *result
+
+// undisturbedDemo is undisturbed for the demo's incident, which the tests share.
+func (s *scenario) undisturbedDemo(t *testing.T) {
+	t.Helper()
+	if calmDemo == nil {
+		s.undisturbed(t)
+		calmDemo = &s.calm
+	}
+	s.calm = *calmDemo
+}
+
+// undisturbed runs an incident that nobody disturbs, to compare the others with.
+func (s *scenario) undisturbed(t *testing.T) {
+	t.Helper()
+	s.calm = s.run(t, disturbance{})
+	if calm := s.calm.outcome; calm.Phase != v1alpha1.PhaseClosed || calm.Lessons != 1 || len(calm.Evidence) == 0 {
+		t.Fatalf("the undisturbed incident went wrong: %+v", calm)
+	}
+	if t.Failed() {
+		t.FailNow()
+	}
+	t.Logf("undisturbed: %d changes seen, %d entries, %s", s.calm.changes, len(s.calm.outcome.Timeline), s.calm.took.Round(time.Millisecond))
+}
+
+// disturbed runs an incident that must end as if nobody had disturbed it.
+func (s *scenario) disturbed(t *testing.T, by disturbance) result {
+	t.Helper()
+	disturbed := s.run(t, by)
+	if diff := cmp.Diff(s.calm.outcome, disturbed.outcome); diff != "" {
+		t.Errorf("the outcome must be the same as undisturbed (-undisturbed +disturbed):\n%s", diff)
+	}
+	if t.Failed() {
+		t.FailNow()
+	}
+	return disturbed
+}
+
+// result is what came of one incident.
+type result struct {
+	outcome outcome
+	changes int
+	done    int
+	took    time.Duration
+}
+
+// run takes a new world from the alert to the closed incident.
+func (s *scenario) run(t *testing.T, by disturbance) result {
+	t.Helper()
+	w := s.build(t)
+	ctx, cancel := context.WithTimeout(t.Context(), incidentTimeout)
+	defer cancel()
+	changes := w.observe(ctx, t)
+	r := &running{
+		scenario: s, world: w, by: by, left: by.times,
+		person: &person{world: w, decided: map[string]bool{}},
+		set:    &replicaSet{world: w},
+	}
+	if by.begin != nil {
+		by.begin()
+	}
+	start := time.Now()
+	r.plan()
+	w.alert(t, s.receiver)
+	for !r.finished() {
+		select {
+		case change := <-changes:
+			r.see(ctx, t, change)
+		case <-r.due:
+			r.disturb(t)
+		case <-ctx.Done():
+			t.Fatalf("the incident was not closed within %s; it is: %+v", incidentTimeout, r.incident)
+		}
+	}
+	took := time.Since(start)
+	if by.end != nil {
+		by.end()
+	}
+	return result{outcome: w.outcomeOf(t, s.store, r.history), changes: r.changes, done: r.done, took: took}
+}
+
+// running is an incident under way.
+type running struct {
+	*scenario
+	world  *world
+	by     disturbance
+	person *person
+	set    *replicaSet
+
+	history  history
+	incident *v1alpha1.Incident
+	answered map[string]bool
+	changes  int
+
+	// left is how many disturbances are to come, and done how many there were.
+	left, done int
+	// at is after how many changes the next one comes, and due when it has come to that.
+	at  int
+	due <-chan time.Time
+}
+
+// plan chooses the moment of the next disturbance: some time after some change.
+func (r *running) plan() {
+	r.due = nil
+	if r.left == 0 {
+		return
+	}
+	left := max(r.calm.changes-r.changes, 1)
+	r.at = r.changes + r.random.IntN(2*left/(r.left+1)+1)
+	if r.at == r.changes {
+		r.arm()
+	}
+}
+
+// arm lets the time until the disturbance begin. Mostly it is within one write; sometimes
+// it is as long as the manager takes to start.
+func (r *running) arm() {
+	most := 30 * time.Millisecond
+	if r.random.IntN(5) == 0 {
+		most = 2 * time.Second
+	}
+	r.due = time.After(time.Duration(r.random.Int64N(int64(most))))
+}
+
+func (r *running) disturb(t *testing.T) {
+	t.Helper()
+	r.by.do(t)
+	r.left--
+	r.done++
+	r.plan()
+}
+
+// see takes a change in, and lets those react who would.
+func (r *running) see(ctx context.Context, t *testing.T, change watch.Event) {
+	t.Helper()
+	r.changes++
+	r.history.note(r.world, change)
+	r.world.noteThing(change)
+	switch object := change.Object.(type) {
+	case *v1alpha1.Incident:
+		r.incident, r.world.incident = object, object.Name
+		r.person.see(t, object)
+	case *v1alpha1.Decision:
+		if r.answered == nil {
+			r.answered = map[string]bool{}
+		}
+		accepted := meta.FindStatusCondition(object.Status.Conditions, v1alpha1.ConditionAccepted)
+		if accepted != nil && accepted.Status != metav1.ConditionTrue {
+			t.Fatalf("the Decision %s must be accepted, but: %s: %s", object.Spec.Type, accepted.Reason, accepted.Message)
+		}
+		r.answered[object.Name] = accepted != nil
+	case *corev1.Pod:
+		if err := r.set.sync(ctx); err != nil {
+			t.Fatalf("playing the ReplicaSet's controller: %v", err)
+		}
+	case client.Object:
+		if err := r.world.control(ctx, object); err != nil {
+			t.Fatalf("playing a controller: %v", err)
+		}
+	}
+	if r.left > 0 && r.due == nil && r.changes >= r.at {
+		r.arm()
+	}
+}
+
+// finished says that nothing is left to be done.
+func (r *running) finished() bool {
+	if r.incident == nil || r.incident.Status.Phase != v1alpha1.PhaseClosed ||
+		r.incident.Status.Audit.ProjectedSequence != r.incident.Status.Audit.Sequence {
+		return false
+	}
+	for _, answered := range r.answered {
+		if !answered {
+			return false
+		}
+	}
+	return len(r.answered) == len(r.person.decided)
+}
