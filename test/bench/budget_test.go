@@ -1,7 +1,9 @@
 package bench
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -40,15 +42,20 @@ func TestBudgets(t *testing.T) {
 
 	loadBefore := load()
 	before := measureRaw(t, cluster)
+	long := measureLong(t, cluster)
 	latencies := s.measureLatency(t, inTurn)
 	profiled := profile(t, cluster, "burst", 15*time.Second)
 	rate := s.measureRate(t, atOnce)
 	profiled()
+	actions, ten := s.measureActions(t), s.measureTen(t, 1, 10, 100)
 	after := measureRaw(t, cluster)
 
 	report := &report{base: before, after: after}
 	report.latency(latencies)
 	report.burst(rate)
+	report.long(long)
+	report.courses("one action", actions)
+	report.courses("ten steps", ten)
 	t.Logf("%d CPUs (%s/%s, %s), etcd with fsync; load before: %s, after: %s\n\n%s\n%s", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(),
 		loadBefore, load(), report.text(), trace(latencies))
 }
@@ -205,15 +212,47 @@ func (r *report) burst(b burst) {
 	r.notes = append(r.notes, "processor time of each raw write: "+r.base.cpu,
 		"processor time of each alert until the last pod was isolated: "+b.isolated.each(b.pods),
 		"processor time of each alert until all was done: "+b.settled.each(b.pods))
-	count := map[string]int{}
+	writes, others := b.perAlert()
+	r.row("  requests each", fmt.Sprintf("%.1f writes", writes.sum()), fmt.Sprintf("%.1f reads, reviews", others.sum()), "", "")
+	r.notes = append(r.notes, "writes of each alert until the last pod was isolated: "+writes.text(), "reads and reviews: "+others.text())
+}
+
+func (r *report) long(l longWrite) {
+	ratio := float64(l.p50) / float64(r.base.p50)
+	r.row(fmt.Sprintf("status of %d entries, %d targets", longTimeline, longTargets), milliseconds(l.p50), fmt.Sprintf("%.1f writes", ratio), "≤ 4 writes", verdict(ratio <= 4))
+	r.row("  its size", fmt.Sprintf("%d KiB", l.bytes>>10), fmt.Sprintf("p99 %s", milliseconds(l.p99)), "", "")
+}
+
+// perAlert counts the requests of each alert, by what they are.
+func (b *burst) perAlert() (writes, others tally) {
+	writes, others = tally{}, tally{}
 	for i := range b.requests {
-		if b.requests[i].writes() {
-			count["writes"]++
-		} else {
-			count["others"]++
+		request, into := &b.requests[i], others
+		if request.writes() {
+			into = writes
 		}
+		into[request.verb+" "+request.what] += 1 / float64(b.pods)
 	}
-	r.row("  requests each", fmt.Sprintf("%.1f writes", float64(count["writes"])/float64(b.pods)), fmt.Sprintf("%.1f reads, reviews", float64(count["others"])/float64(b.pods)), "", "")
+	return writes, others
+}
+
+// tally is how many of what.
+type tally map[string]float64
+
+func (t tally) sum() (all float64) {
+	for _, count := range t {
+		all += count
+	}
+	return all
+}
+
+// text lists it, the most first.
+func (t tally) text() string {
+	names := slices.SortedFunc(maps.Keys(t), func(a, b string) int { return cmp.Or(cmp.Compare(t[b], t[a]), cmp.Compare(a, b)) })
+	for i, name := range names {
+		names[i] = fmt.Sprintf("%.1f %s", t[name], name)
+	}
+	return strings.Join(names, ", ")
 }
 
 func (r *report) text() string {
