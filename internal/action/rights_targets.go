@@ -2,33 +2,25 @@ package action
 
 import (
 	"slices"
-	"sync"
 
-	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common/ast"
 	"github.com/google/cel-go/common/operators"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/expression"
 )
-
-// parser reads expressions without knowing their variables.
-var parser = sync.OnceValues(func() (*cel.Env, error) { return cel.NewEnv(cel.OptionalTypes()) })
 
 // namedKinds are the kinds of the objects that an expression yields, where it writes them
 // out: [{"apiVersion": "v1", "kind": "Secret", …}], also as what `map` makes of each
 // element of a list. It gives none when one of them is computed, or taken from elsewhere.
-func namedKinds(expression v1alpha1.Expression) []schema.GroupVersionKind {
-	env, err := parser()
+func namedKinds(targets v1alpha1.Expression) []schema.GroupVersionKind {
+	parsed, err := expression.Parse(targets)
 	if err != nil {
 		return nil
 	}
-	parsed, issues := env.Parse(string(expression))
-	if issues.Err() != nil {
-		return nil
-	}
 	yields := &yielding{results: map[string]bool{}}
-	if !yields.follow(parsed.NativeRep().Expr()) {
+	if !yields.follow(parsed) {
 		return nil
 	}
 	return yields.kinds

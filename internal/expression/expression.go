@@ -12,7 +12,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"sync"
 
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common/types"
@@ -48,10 +47,6 @@ func CompileBool(scope Scope, source v1alpha1.Expression) (*Program, error) {
 func CompileString(scope Scope, source v1alpha1.Expression) (*Program, error) {
 	return compile(scope, string(source), types.StringType)
 }
-
-// parsing is held while an expression is parsed: cel-go's parsers share what ANTLR has learnt
-// of the grammar (v4.13.1), and read and write it without a lock.
-var parsing sync.Mutex
 
 func compile(scope Scope, source string, want *types.Type) (*Program, error) {
 	environment, err := environmentOf(scope)

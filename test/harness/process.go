@@ -231,13 +231,18 @@ func (p *Process) finish(t testing.TB) {
 	}
 	log := p.Log()
 	for _, bad := range []string{"WARNING: DATA RACE", "panic: "} {
-		if strings.Contains(log, bad) {
-			t.Errorf("the log of %s says %q", p.Name, bad)
+		if _, report, found := strings.Cut(log, bad); found {
+			t.Errorf("the log of %s says %s%s", p.Name, bad, firstLines(report, shownLogLines))
 		}
 	}
 	if t.Failed() {
 		t.Logf("the end of the log of %s:\n%s", p.Name, lastLines(log, shownLogLines))
 	}
+}
+
+func firstLines(text string, count int) string {
+	lines := strings.Split(text, "\n")
+	return strings.Join(lines[:min(count, len(lines))], "\n")
 }
 
 func lastLines(text string, count int) string {
