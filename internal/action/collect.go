@@ -7,11 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"strings"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
@@ -39,13 +36,8 @@ func (collect) Plan(ctx context.Context, r *Request) lifecycle.Result {
 		return refused("step '%s' collects nothing: at least one of `objects`, `events` and `logs` must be asked for", r.Step.Name)
 	}
 	object, err := r.metadata(ctx)
-	switch {
-	case apierrors.IsNotFound(err):
-		return gone(saysGone, r.targetName())
-	case err != nil:
-		return r.failure(err, r.targetAccess("get"))
-	case !r.isTarget(object):
-		return gone(saysReplaced, r.targetName())
+	if problem := r.absent(object, err); problem != nil {
+		return *problem
 	}
 	return lifecycle.Result{State: v1alpha1.TargetActing, Message: say("evidence about %s will be kept", r.targetName())}
 }
@@ -66,13 +58,8 @@ func (collect) Apply(ctx context.Context, r *Request) lifecycle.Result {
 		return refused("step '%s' has no `collect`", r.Step.Name)
 	}
 	object, err := r.object(ctx, kindOf(&r.Target), targetKey(&r.Target))
-	switch {
-	case apierrors.IsNotFound(err):
-		return gone(saysGone, r.targetName())
-	case err != nil:
-		return r.failure(err, r.targetAccess("get"))
-	case !r.isTarget(object):
-		return gone(saysReplaced, r.targetName())
+	if problem := r.absent(object, err); problem != nil {
+		return *problem
 	}
 	c := &collection{request: r, object: object}
 	var problems []error
@@ -112,14 +99,7 @@ func (c *collection) miss(what string, err error, at access) {
 // again gives the error of a read that is worth another try: the API server's own trouble,
 // while the step has tries left. What was collected without it would stay without it.
 func (c *collection) again(what string, err error) error {
-	var status apierrors.APIStatus
-	var network net.Error
-	passes := errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
-	if errors.As(err, &status) {
-		code := status.Status().Code
-		passes = code >= http.StatusInternalServerError || code == http.StatusTooManyRequests
-	}
-	if !passes || c.request.Target.Attempts+1 >= c.request.Step.Retry.Attempts {
+	if !Passes(err) || c.request.Target.Attempts+1 >= c.request.Step.Retry.Attempts {
 		return nil
 	}
 	return fmt.Errorf("%s: %w", what, err)

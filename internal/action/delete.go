@@ -26,13 +26,8 @@ func (remove) Plan(ctx context.Context, r *Request) lifecycle.Result {
 		return refused("step '%s' has no `delete`", r.Step.Name)
 	}
 	object, err := r.metadata(ctx)
-	switch {
-	case apierrors.IsNotFound(err):
-		return gone(saysGone, r.targetName())
-	case err != nil:
-		return r.failure(err, r.targetAccess("get"))
-	case !r.isTarget(object):
-		return gone(saysReplaced, r.targetName())
+	if problem := r.absent(object, err); problem != nil {
+		return *problem
 	}
 	return lifecycle.Result{State: v1alpha1.TargetActing, Message: say("%s will be deleted", r.targetName())}
 }

@@ -54,19 +54,10 @@ func isMirror(pod *corev1.Pod) bool {
 // targetPod reads the target pod.
 func (r *Request) targetPod(ctx context.Context) (*corev1.Pod, *lifecycle.Result) {
 	pod := &corev1.Pod{}
-	err := r.Client.Get(ctx, targetKey(&r.Target), pod)
-	var problem lifecycle.Result
-	switch {
-	case apierrors.IsNotFound(err):
-		problem = gone(saysGone, r.targetName())
-	case err != nil:
-		problem = r.failure(err, r.targetAccess("get"))
-	case !r.isTarget(pod):
-		problem = gone(saysReplaced, r.targetName())
-	default:
-		return pod, nil
+	if problem := r.absent(pod, r.Client.Get(ctx, targetKey(&r.Target), pod)); problem != nil {
+		return nil, problem
 	}
-	return nil, &problem
+	return pod, nil
 }
 
 // Plan looks whether the pod is there and can be evicted.

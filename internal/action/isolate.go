@@ -201,16 +201,12 @@ func (record *isolateRecord) carryOver(undo string) error {
 
 // isolatable reads the pod and says why no NetworkPolicy can be of use for it.
 func (r *Request) isolatable(ctx context.Context) (*corev1.Pod, *lifecycle.Result) {
-	pod := &corev1.Pod{}
-	err := r.Client.Get(ctx, targetKey(&r.Target), pod)
+	pod, absent := r.targetPod(ctx)
+	if absent != nil {
+		return nil, absent
+	}
 	var problem lifecycle.Result
 	switch {
-	case apierrors.IsNotFound(err):
-		problem = gone(saysGone, r.targetName())
-	case err != nil:
-		problem = r.failure(err, r.targetAccess("get"))
-	case !r.isTarget(pod):
-		problem = gone(saysReplaced, r.targetName())
 	case pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed:
 		problem = gone("%s has ended (%s): it has no network any more", r.targetName(), pod.Status.Phase)
 	case pod.Spec.HostNetwork:

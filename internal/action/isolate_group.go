@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -120,16 +119,8 @@ func (r *Request) group(ctx context.Context) (*group, *lifecycle.Result) {
 		return nil, &problem
 	}
 	object, err := r.object(ctx, kind, targetKey(&r.Target))
-	switch {
-	case apierrors.IsNotFound(err):
-		problem = gone(saysGone, r.targetName())
-		return nil, &problem
-	case err != nil:
-		problem = r.failure(err, r.targetAccess("get"))
-		return nil, &problem
-	case !r.isTarget(object):
-		problem = gone(saysReplaced, r.targetName())
-		return nil, &problem
+	if absent := r.absent(object, err); absent != nil {
+		return nil, absent
 	}
 	selector, ok := groupSelector(object)
 	if !ok {

@@ -121,18 +121,7 @@ func (r *Request) decodeHold(h *holding) (*holdRecord, error) {
 // present reads the target whole.
 func (r *Request) present(ctx context.Context) (*unstructured.Unstructured, *lifecycle.Result) {
 	object, err := r.object(ctx, kindOf(&r.Target), targetKey(&r.Target))
-	var problem lifecycle.Result
-	switch {
-	case apierrors.IsNotFound(err):
-		problem = gone(saysGone, r.targetName())
-	case err != nil:
-		problem = r.failure(err, r.targetAccess("get"))
-	case !r.isTarget(object):
-		problem = gone(saysReplaced, r.targetName())
-	default:
-		return object, nil
-	}
-	return nil, &problem
+	return object, r.absent(object, err)
 }
 
 // mustBe refuses a target of a kind that the action cannot act on.

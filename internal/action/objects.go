@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"strings"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/lifecycle"
 )
 
 // kindOf gives the kind of a target.
@@ -52,6 +54,23 @@ func (r *Request) object(ctx context.Context, kind schema.GroupVersionKind, key 
 // isTarget says whether an object is the target itself, not one that came after it.
 func (r *Request) isTarget(object metav1.Object) bool {
 	return string(object.GetUID()) == string(r.Target.UID)
+}
+
+// absent says why there is nothing to act on: the target could not be read, is gone, or
+// another one has its name now. It is nil when the target is there.
+func (r *Request) absent(object metav1.Object, err error) *lifecycle.Result {
+	var problem lifecycle.Result
+	switch {
+	case apierrors.IsNotFound(err):
+		problem = gone(saysGone, r.targetName())
+	case err != nil:
+		problem = r.failure(err, r.targetAccess("get"))
+	case !r.isTarget(object):
+		problem = gone(saysReplaced, r.targetName())
+	default:
+		return nil
+	}
+	return &problem
 }
 
 func (r *Request) targetName() string {

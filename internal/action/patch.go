@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	utiljson "k8s.io/apimachinery/pkg/util/json"
 
@@ -69,20 +68,11 @@ func (patch) live(ctx context.Context, r *Request) (*unstructured.Unstructured, 
 		problem = refused("step '%s' has no `patch`", r.Step.Name)
 		return nil, &problem
 	}
-	live, err := r.object(ctx, kindOf(&r.Target), targetKey(&r.Target))
-	switch {
-	case isOwnGroup(kindOf(&r.Target).Group):
+	if isOwnGroup(kindOf(&r.Target).Group) {
 		problem = refused("%s is of Firebreak's own kinds: a playbook must not change them", r.targetName())
-	case apierrors.IsNotFound(err):
-		problem = gone(saysGone, r.targetName())
-	case err != nil:
-		problem = r.failure(err, r.targetAccess("get"))
-	case !r.isTarget(live):
-		problem = gone(saysReplaced, r.targetName())
-	default:
-		return live, nil
+		return nil, &problem
 	}
-	return nil, &problem
+	return r.present(ctx)
 }
 
 // Plan asks the API server which fields are set, and records what they have now.

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"regexp"
 	"strings"
 	"unicode"
@@ -92,6 +95,18 @@ func (r *Request) failure(err error, at access) lifecycle.Result {
 	result := failed("%s", message)
 	result.Permanent, result.Unknown = permanent, true
 	return result
+}
+
+// Passes says of an error that it may be over when it is tried again: the connection or
+// the API server's own trouble, and not what was asked for.
+func Passes(err error) bool {
+	var status apierrors.APIStatus
+	if errors.As(err, &status) {
+		code := status.Status().Code
+		return code >= http.StatusInternalServerError || code == http.StatusTooManyRequests || code == http.StatusRequestTimeout
+	}
+	var network net.Error
+	return errors.As(err, &network) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // explain says why a request to the API server failed, in words that name what to do,

@@ -131,16 +131,8 @@ type scaled struct {
 func (r *Request) readScale(ctx context.Context) (*scaled, *lifecycle.Result) {
 	var problem lifecycle.Result
 	object, err := r.metadata(ctx)
-	switch {
-	case apierrors.IsNotFound(err):
-		problem = gone(saysGone, r.targetName())
-		return nil, &problem
-	case err != nil:
-		problem = r.failure(err, r.targetAccess("get"))
-		return nil, &problem
-	case !r.isTarget(object):
-		problem = gone(saysReplaced, r.targetName())
-		return nil, &problem
+	if absent := r.absent(object, err); absent != nil {
+		return nil, absent
 	}
 	content := newScale()
 	err = r.Client.SubResource("scale").Get(ctx, r.scalable(), content)

@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"slices"
 	"time"
 
@@ -276,23 +273,11 @@ func notSeen(err error, user string, reference *v1alpha1.ResourceReference) (lif
 	case isNoKind(err):
 		return lifecycle.Sighting{State: v1alpha1.ResourceUnreadable, Message: fmt.Sprintf(
 			"the cluster has no kind '%s' in '%s'", reference.Kind, reference.APIVersion)}, false, nil
-	case passes(err):
+	case action.Passes(err):
 		return lifecycle.Sighting{}, false, fmt.Errorf("looking at %s: %w", name, err)
 	default:
 		return lifecycle.Sighting{State: v1alpha1.ResourceUnreadable, Message: lifecycle.Cut(fmt.Sprintf("%s cannot be read: %v", name, err), 512)}, false, nil
 	}
-}
-
-// passes says of an error that it may be over when it is tried again: the connection or
-// the API server's own trouble, and not what was asked for.
-func passes(err error) bool {
-	var status apierrors.APIStatus
-	if errors.As(err, &status) {
-		code := status.Status().Code
-		return code >= http.StatusInternalServerError || code == http.StatusTooManyRequests || code == http.StatusRequestTimeout
-	}
-	var network net.Error
-	return errors.As(err, &network) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.EOF)
 }
 
 // protection says why a namespace is protected; empty when it is not.

@@ -35,7 +35,7 @@ func measureLong(t *testing.T, c *harness.Cluster) longWrite {
 	t.Helper()
 	const namespace = metav1.NamespaceDefault
 	manager := c.As(t, harness.Manager)
-	incident := longIncident(namespace)
+	incident := longIncident(t, namespace)
 	status := incident.Status
 	if err := manager.Create(t.Context(), incident); err != nil {
 		t.Fatal(err)
@@ -76,7 +76,8 @@ func entry(number int) v1alpha1.TimelineEntry {
 	}
 }
 
-func longIncident(namespace string) *v1alpha1.Incident {
+func longIncident(t *testing.T, namespace string) *v1alpha1.Incident {
+	t.Helper()
 	incident := &v1alpha1.Incident{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "long"},
 		Spec:       v1alpha1.IncidentSpec{Title: "A long incident", Severity: v1alpha1.SeverityHigh, Category: v1alpha1.CategoryIntrusion},
@@ -97,7 +98,7 @@ func longIncident(namespace string) *v1alpha1.Incident {
 	status.Steps = []v1alpha1.IncidentStep{step}
 	for i := range longTimeline - 1 {
 		if err := audit.Append(status, entry(i)); err != nil {
-			panic(err) // the entries are written above
+			t.Fatal(err)
 		}
 	}
 	return incident
