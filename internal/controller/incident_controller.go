@@ -159,8 +159,8 @@ type incidentRun struct {
 	fresh bool
 	// unseen are the resources that could not be looked at in this run, and why.
 	unseen map[int]string
-	// pinning says when the text of a playbook that was just found is stored; nil when it is.
-	pinning chan error
+	// pinning says of each revision whose text was just found when it is stored.
+	pinning map[string]<-chan error
 	// waiting is when to look again for a reason of the controller's own.
 	waiting time.Duration
 }

@@ -57,33 +57,50 @@ func (run *incidentRun) pin(ctx context.Context, incident *v1alpha1.Incident, pl
 	if err := controllerutil.SetControllerReference(incident, revision, run.Client.Scheme()); err != nil {
 		return nil, err
 	}
-	key, text, pinning := client.ObjectKeyFromObject(incident), playbook.Spec.DeepCopy(), make(chan error, 1)
-	go func() { pinning <- run.keep(ctx, key, revision, text) }()
-	run.pinning = pinning
-	return &v1alpha1.PinnedPlaybook{
+	pin := &v1alpha1.PinnedPlaybook{
 		Name: playbook.Name, Generation: playbook.Generation, Revision: revision.Name, ServiceAccountName: playbook.Spec.ServiceAccountName,
-	}, nil
+	}
+	if run.pinning == nil {
+		run.pinning = map[string]<-chan error{}
+	}
+	// Nothing but the goroutine has the revision from here on: creating it writes to it.
+	text, pinning := playbook.Spec.DeepCopy(), make(chan error, 1)
+	go func() { pinning <- run.keep(ctx, client.ObjectKeyFromObject(incident), revision, text) }()
+	run.pinning[pin.Revision] = pinning
+	return pin, nil
 }
 
 // keep stores a pinned text.
 func (r *IncidentReconciler) keep(ctx context.Context, incident types.NamespacedName, revision *appsv1.ControllerRevision, text *v1alpha1.ResponsePlaybookSpec) error {
-	switch err := r.Client.Create(ctx, revision); {
-	case err == nil:
-		r.revisions.put(incident, revision.Name, text)
-	case !apierrors.IsAlreadyExists(err):
-		return fmt.Errorf("pinning a playbook as %s: %w", revision.Name, err)
+	owner, key := metav1.GetControllerOf(revision), client.ObjectKeyFromObject(revision)
+	err := r.Client.Create(ctx, revision)
+	if err == nil {
+		r.revisions.put(incident, key.Name, text)
+		return nil
+	}
+	if !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("pinning a playbook as %s: %w", key.Name, err)
+	}
+	// One of a purged incident of the same name goes with that incident.
+	there := &appsv1.ControllerRevision{}
+	if err := r.Live.Get(ctx, key, there); err != nil {
+		return fmt.Errorf("pinning a playbook as %s: %w", key.Name, err)
+	}
+	if of := metav1.GetControllerOf(there); of == nil || of.UID != owner.UID {
+		return fmt.Errorf("pinning a playbook as %s: a ControllerRevision of that name belongs to another object; it must go first", key.Name)
 	}
 	return nil
 }
 
 // kept waits until the text that the status names is stored. Objects are looked at meanwhile.
+// What a Decision offered and the incident did not take is nobody's to wait for.
 func (run *incidentRun) kept() error {
-	if run.pinning == nil {
+	pinning, ok := run.pinning[run.incident.Status.Playbook.Revision]
+	if !ok {
 		return nil
 	}
-	err := <-run.pinning
-	run.pinning = nil
-	return err
+	delete(run.pinning, run.incident.Status.Playbook.Revision)
+	return <-pinning
 }
 
 // revisionName ends in a hash of the text, so that a changed text shows.

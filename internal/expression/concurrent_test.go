@@ -10,7 +10,7 @@ import (
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 )
 
-// With the race detector this finds what parsers share.
+// With the race detector this would find what environments and parsers share.
 func TestExpressionsAreReadAtTheSameTime(t *testing.T) {
 	failures := make([]error, 64)
 	var group sync.WaitGroup

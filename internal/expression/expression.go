@@ -53,8 +53,6 @@ func compile(scope Scope, source string, want *types.Type) (*Program, error) {
 	if err != nil {
 		return nil, err
 	}
-	parsing.Lock()
-	defer parsing.Unlock()
 	if want == types.DynType {
 		ast, err := compileMixed(environment.env, source)
 		if err != nil {
