@@ -80,6 +80,12 @@ type IncidentResource struct {
 	// +optional
 	GoneTime *metav1.Time `json:"goneTime,omitempty"`
 
+	// unseenTime is since when the object could not be read for a reason that may pass, such
+	// as an API server that does not answer. After two minutes the state becomes
+	// 'Unreadable'. It is empty once the object was looked at.
+	// +optional
+	UnseenTime *metav1.Time `json:"unseenTime,omitempty"`
+
 	// eventRef is the event that first named it. Empty when the incident itself did.
 	// +optional
 	EventRef EventReference `json:"eventRef,omitzero"`

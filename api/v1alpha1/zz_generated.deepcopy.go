@@ -990,6 +990,10 @@ func (in *IncidentResource) DeepCopyInto(out *IncidentResource) {
 		in, out := &in.GoneTime, &out.GoneTime
 		*out = (*in).DeepCopy()
 	}
+	if in.UnseenTime != nil {
+		in, out := &in.UnseenTime, &out.UnseenTime
+		*out = (*in).DeepCopy()
+	}
 	out.EventRef = in.EventRef
 }
 

@@ -61,6 +61,26 @@ type Right struct {
 	Unknown string
 }
 
+// Places are the namespaces in which a playbook needs the right; empty is the whole cluster.
+// By them rights are both granted and asked for.
+func (r Right) Places(playbook *v1alpha1.ResponsePlaybook) []string {
+	switch {
+	case r.Place == InCluster:
+		return []string{""}
+	case r.Place == InDomain:
+		return []string{playbook.Namespace}
+	case r.Namespace != "":
+		return []string{r.Namespace}
+	case len(playbook.Spec.Scope.Namespaces) == 0:
+		return []string{""}
+	}
+	names := make([]string, 0, len(playbook.Spec.Scope.Namespaces))
+	for _, name := range playbook.Spec.Scope.Namespaces {
+		names = append(names, string(name))
+	}
+	return names
+}
+
 // StepRights are the rights of one step.
 type StepRights struct {
 	// Step is the step's name. Empty stands for looking at what the incident is about,

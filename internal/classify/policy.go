@@ -70,9 +70,6 @@ func Unusable(source *v1alpha1.ClassificationPolicy, cause error) *Policy {
 	return &Policy{name: source.Name, generation: source.Generation, priority: priorityOf(source), broken: cause}
 }
 
-// Name is the policy's name.
-func (p *Policy) Name() string { return p.name }
-
 // Generation is the generation of the text that was compiled.
 func (p *Policy) Generation() int64 { return p.generation }
 

@@ -193,7 +193,11 @@ func (s *session) printPlans(o overview) {
 		plan := &o.plans[i]
 		if c := meta.FindStatusCondition(plan.Status.Conditions, v1alpha1.ConditionAutomationStopped); c != nil && c.Status == "True" {
 			fmt.Fprintf(s.Out, "%s %s\n", s.style.red("AUTOMATION IS STOPPED in "+plan.Namespace+":"), clean(c.Message))
-			fmt.Fprintln(s.Out, "  When it may go on: "+s.command(plan.Namespace, "resume"))
+			goOn := s.command(plan.Namespace, "resume")
+			if c.Reason == v1alpha1.ReasonPausedByPlan {
+				goOn = s.editPlan(plan.Namespace)
+			}
+			fmt.Fprintln(s.Out, "  When it may go on: "+goOn)
 			said = true
 		}
 		if c := meta.FindStatusCondition(plan.Status.Conditions, v1alpha1.ConditionGuarded); c != nil && c.Status == "False" {

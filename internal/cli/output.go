@@ -11,13 +11,12 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Output formats.
+// Output formats beside the table.
 const (
-	outputTable = ""
-	outputWide  = "wide"
-	outputJSON  = "json"
-	outputYAML  = "yaml"
-	outputName  = "name"
+	outputWide = "wide"
+	outputJSON = "json"
+	outputYAML = "yaml"
+	outputName = "name"
 )
 
 // checkOutput says what an -o must be.

@@ -31,7 +31,7 @@ func rolesFor(playbook *v1alpha1.ResponsePlaybook) grant {
 				result.remarks = append(result.remarks, fmt.Sprintf("%s: grant by hand %s", playbook.Name, right.String()))
 				continue
 			}
-			for _, namespace := range placesOf(playbook, right) {
+			for _, namespace := range right.Places(playbook) {
 				if collected[namespace] == nil {
 					collected[namespace] = rightSet{}
 				}
@@ -47,25 +47,6 @@ func rolesFor(playbook *v1alpha1.ResponsePlaybook) grant {
 			"%s: these rights are in the whole cluster. Name in spec.scope.namespaces where it is meant to act, and they are only there", playbook.Name))
 	}
 	return result
-}
-
-// placesOf are the namespaces of a right; empty is the cluster.
-func placesOf(playbook *v1alpha1.ResponsePlaybook, right action.Right) []string {
-	switch {
-	case right.Place == action.InCluster:
-		return []string{""}
-	case right.Place == action.InDomain:
-		return []string{playbook.Namespace}
-	case right.Namespace != "":
-		return []string{right.Namespace}
-	case len(playbook.Spec.Scope.Namespaces) == 0:
-		return []string{""}
-	}
-	names := make([]string, 0, len(playbook.Spec.Scope.Namespaces))
-	for _, name := range playbook.Spec.Scope.Namespaces {
-		names = append(names, string(name))
-	}
-	return names
 }
 
 // rightKey is what verbs are allowed on.

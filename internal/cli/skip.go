@@ -12,6 +12,7 @@ func newSkipCommand(s *session) *cobra.Command {
 		short:          "Go on without a step",
 		long:           "Go on without a step. The reason waives it, and is part of the record.",
 		kind:           v1alpha1.DecisionSkipStep,
+		roleOf:         []v1alpha1.AwaitingType{v1alpha1.AwaitingTask},
 		reason:         reasonFlag + " (required)",
 		reasonRequired: true,
 		done:           "step %s is skipped",

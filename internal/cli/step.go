@@ -18,6 +18,8 @@ type stepCommand struct {
 	// awaited are the things a person is asked for that this command answers. When
 	// exactly one step asks for one, it need not be named; empty means it always must.
 	awaited []v1alpha1.AwaitingType
+	// roleOf are the things whose role the person must hold who decides this, asked for it or not.
+	roleOf []v1alpha1.AwaitingType
 	// reason is the reason's help, and whether there must be one.
 	reason         string
 	reasonRequired bool
@@ -76,7 +78,7 @@ func (s *session) decideStep(ctx context.Context, f *decisionFlags, c stepComman
 			Subject: v1alpha1.DecisionSubject{Kind: v1alpha1.SubjectIncident, Name: incident.Name},
 			Type:    c.kind,
 			Step:    step,
-			Role:    awaitedRole(incident, step, c.awaited...),
+			Role:    awaitedRole(incident, step, append(slices.Clone(c.awaited), c.roleOf...)...),
 		},
 		done: fmt.Sprintf(c.done, step) + " (" + incident.Name + ")",
 		next: s.command(namespace, "show", incident.Name, "-w"),

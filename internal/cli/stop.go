@@ -2,10 +2,12 @@ package cli
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/lifecycle"
 )
 
 func newStopCommand(s *session) *cobra.Command {
@@ -60,6 +62,10 @@ func (s *session) decideDomain(ctx context.Context, f *decisionFlags, kind v1alp
 		done: "the automation of " + namespace + " runs again",
 		next: s.command(namespace, "list"),
 	}
+	if kind == v1alpha1.DecisionResumeAutomation && lifecycle.PausedByPlan(s.plan(ctx, namespace)) {
+		d.done = "the automation of " + namespace + " stays stopped as long as the plan's `response` is 'Paused'"
+		d.next = s.editPlan(namespace)
+	}
 	if kind == v1alpha1.DecisionStopAutomation {
 		d.done = "the automation of " + namespace + " is stopped; what is isolated stays isolated"
 		d.next = "when it may go on: " + s.command(namespace, "resume")
@@ -68,4 +74,9 @@ func (s *session) decideDomain(ctx context.Context, f *decisionFlags, kind v1alp
 		}
 	}
 	return s.decide(ctx, f, user, d)
+}
+
+// editPlan is the line that lets the plan of a namespace go on.
+func (s *session) editPlan(namespace string) string {
+	return fmt.Sprintf("kubectl edit responseplan %s -n %s%s", v1alpha1.ResponsePlanName, namespace, s.clusterFlags())
 }

@@ -2,12 +2,14 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -155,6 +157,8 @@ type incidentRun struct {
 	base *v1alpha1.Incident
 	// lessonMade says that this run has created the LessonLearned.
 	lessonMade bool
+	// lessonProblem says why this run could not create it; empty when it has not tried.
+	lessonProblem string
 	// fresh says that base was read or written just now and not from a cache.
 	fresh bool
 	// unseen are the resources that could not be looked at in this run, and why.
@@ -171,7 +175,8 @@ func (run *incidentRun) carryOn(ctx context.Context) (ctrl.Result, error) {
 	for range maxRounds {
 		in, err := run.gather(ctx)
 		if err != nil {
-			return ctrl.Result{}, err
+			// What became of the work before it must not be lost.
+			return ctrl.Result{}, errors.Join(err, run.write(ctx))
 		}
 		out, err = run.decide(ctx, in)
 		if err != nil {
@@ -191,7 +196,7 @@ func (run *incidentRun) carryOn(ctx context.Context) (ctrl.Result, error) {
 			return run.rest(ctx, out)
 		}
 	}
-	return ctrl.Result{RequeueAfter: time.Millisecond}, nil
+	return ctrl.Result{RequeueAfter: time.Millisecond}, run.write(ctx)
 }
 
 // decide lets package lifecycle decide, and does the reads it asks for on the way.
@@ -236,12 +241,13 @@ func (run *incidentRun) unsaved() int64 {
 
 // act does what needed to be written before it is begun. It says whether there may be more to do.
 func (run *incidentRun) act(ctx context.Context, in lifecycle.Input, out lifecycle.Output) (bool, error) {
-	if out.DraftLesson {
-		return true, run.draftLesson(ctx)
+	tried := out.DraftLesson && run.lessonProblem == ""
+	if tried {
+		run.draftLesson(ctx)
 	}
 	work := run.now(out.Work)
 	if len(work) == 0 {
-		return false, nil
+		return tried, nil
 	}
 	if err := run.confirm(ctx); err != nil {
 		return false, err
@@ -289,6 +295,9 @@ func (r *IncidentReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&v1alpha1.ResponsePlan{}, handler.EnqueueRequestsFromMapFunc(r.openIncidents)).
 		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.incidentsOfNamespace), builder.WithPredicates(becomesDomain)).
 		Watches(&v1alpha1.ResponsePlaybook{}, handler.EnqueueRequestsFromMapFunc(r.incidentsOfPlaybook)).
-		WithOptions(controller.Options{MaxConcurrentReconciles: max(r.Concurrency, 1)}).
+		WithOptions(controller.Options{
+			MaxConcurrentReconciles: max(r.Concurrency, 1),
+			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minRetry, maxRetry),
+		}).
 		Complete(r)
 }

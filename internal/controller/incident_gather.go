@@ -50,6 +50,7 @@ func (run *incidentRun) gather(ctx context.Context) (lifecycle.Input, error) {
 		err = run.Live.Get(ctx, key, lesson)
 	}
 	in.LessonDrafted = err == nil || run.lessonMade
+	in.LessonProblem = run.lessonProblem
 	return in, client.IgnoreNotFound(err)
 }
 

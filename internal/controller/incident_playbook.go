@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"sync"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -16,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 	"github.com/firebreak-dev/firebreak/internal/expression"
@@ -33,7 +35,11 @@ func (run *incidentRun) findPlaybook(ctx context.Context, incident *v1alpha1.Inc
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := expression.CheckPlaybook(&playbook.Spec); err != nil {
+	err = expression.CheckPlaybook(&playbook.Spec)
+	if err == nil {
+		_, err = checkOrder(&playbook.Spec)
+	}
+	if err != nil {
 		return nil, &lifecycle.PlaybookProblem{Reason: v1alpha1.ReasonPlaybookNotReady, Message: fmt.Sprintf(
 			"ResponsePlaybook '%s' cannot run: %v; correct it and the incident goes on by itself, or respond by hand and close", name, err)}, nil
 	}
@@ -168,8 +174,12 @@ func (c *revisionCache) forget(key types.NamespacedName) {
 	delete(c.texts, key)
 }
 
-// draftLesson creates the LessonLearned of an incident that reached Review.
-func (run *incidentRun) draftLesson(ctx context.Context) error {
+// lessonRetry is how soon a lesson that could not be created is tried again.
+const lessonRetry = time.Minute
+
+// draftLesson creates the LessonLearned of an incident that reached Review. That it cannot be
+// created keeps nothing else from being done.
+func (run *incidentRun) draftLesson(ctx context.Context) {
 	lesson := &v1alpha1.LessonLearned{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: run.incident.Namespace, Name: lifecycle.LessonName(run.incident.Name),
@@ -178,10 +188,11 @@ func (run *incidentRun) draftLesson(ctx context.Context) error {
 		Spec: lifecycle.DraftLesson(run.incident),
 	}
 	if err := run.Client.Create(ctx, lesson); err != nil && !apierrors.IsAlreadyExists(err) {
-		return fmt.Errorf("drafting the lesson: %w", err)
+		log.FromContext(ctx).Error(err, "the lesson could not be drafted; it is tried again")
+		run.lessonProblem, run.waiting = err.Error(), lessonRetry
+		return
 	}
 	run.lessonMade = true
-	return nil
 }
 
 // playbookReady says whether a playbook can run.

@@ -94,7 +94,7 @@ func (r *ResponsePlanReconciler) answer(ctx context.Context, plan *v1alpha1.Resp
 		}
 		if decision.Spec.Type == v1alpha1.DecisionResumeAutomation {
 			answer.Message = "the automation of this namespace goes on"
-			if plan != nil && plan.Spec.Response == v1alpha1.ResponsePaused {
+			if lifecycle.PausedByPlan(plan) {
 				answer.Message = "the automation goes on when the plan's `response` is 'Enforce' again"
 			}
 		}
@@ -123,7 +123,7 @@ func planConditions(plan *v1alpha1.ResponsePlan, decisions []v1alpha1.Decision, 
 	if automation := lifecycle.AutomationOf(plan, decisions); automation.Stopped {
 		stopped.Status, stopped.Reason = metav1.ConditionTrue, v1alpha1.ReasonStoppedByDecision
 		stopped.Message = lifecycle.Cut(automation.By+": "+automation.Why, 1024)
-		if plan.Spec.Response == v1alpha1.ResponsePaused {
+		if lifecycle.PausedByPlan(plan) {
 			stopped.Reason = v1alpha1.ReasonPausedByPlan
 		}
 	}

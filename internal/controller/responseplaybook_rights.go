@@ -60,7 +60,7 @@ func (a *rightsReview) step(ctx context.Context, step action.StepRights) error {
 		if right.Need == action.Useful {
 			continue
 		}
-		for _, namespace := range a.namespaces(right) {
+		for _, namespace := range right.Places(a.playbook) {
 			lacks, err := a.lacks(ctx, right, namespace)
 			if err != nil {
 				return err
@@ -137,25 +137,6 @@ func stepInWords(step action.StepRights) string {
 	default:
 		return "step '" + step.Step + "'"
 	}
-}
-
-// namespaces are where a right is asked for; empty means in all, or in the cluster.
-func (a *rightsReview) namespaces(right action.Right) []string {
-	switch {
-	case right.Place == action.InCluster:
-		return []string{""}
-	case right.Place == action.InDomain:
-		return []string{a.playbook.Namespace}
-	case right.Namespace != "":
-		return []string{right.Namespace}
-	case len(a.playbook.Spec.Scope.Namespaces) == 0:
-		return []string{""}
-	}
-	names := make([]string, 0, len(a.playbook.Spec.Scope.Namespaces))
-	for _, name := range a.playbook.Spec.Scope.Namespaces {
-		names = append(names, string(name))
-	}
-	return names
 }
 
 func placeInWords(right action.Right, namespace string) string {

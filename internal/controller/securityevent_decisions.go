@@ -1,10 +1,8 @@
 package controller
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -98,9 +96,7 @@ func (r *SecurityEventReconciler) unanswered(ctx context.Context, event types.Na
 	if err != nil {
 		return nil, fmt.Errorf("list the Decisions about event %q: %w", event.Name, err)
 	}
-	slices.SortFunc(list.Items, func(a, b v1alpha1.Decision) int {
-		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
-	})
+	lifecycle.SortDecisions(list.Items)
 	return list.Items, nil
 }
 

@@ -236,3 +236,25 @@ func TestUsePlaybookDeadline(t *testing.T) {
 		t.Errorf("deadlines are %+v", got)
 	}
 }
+
+// TestRunActionWhileContainmentIsOpenAgain runs an action in Recovery, while an object that
+// joined is not contained yet and waits for a person.
+func TestRunActionWhileContainmentIsOpenAgain(t *testing.T) {
+	playbook := playbookOf(steps(isolateStep("isolate")), nil, steps(taskStep("look")))
+	playbook.AdHoc = []v1alpha1.ActionName{"collect"}
+	s := newSim(t, playbook, "a")
+	s.run()
+	s.want(v1alpha1.PhaseRecovery, "look=AwaitingTask")
+	s.script = func(work Work, step *v1alpha1.IncidentStep, target *v1alpha1.StepTarget) Result {
+		if step.Action == "isolate" && target.Name == "b" {
+			return permanent("no")
+		}
+		return Result{}
+	}
+	s.event("event-2", "b")
+	s.run()
+	s.want(v1alpha1.PhaseRecovery, "isolate=AwaitingTask")
+	s.must(runAction("jane", collectStep("")))
+	s.want(v1alpha1.PhaseRecovery, "adhoc-1=Succeeded", "isolate=AwaitingTask")
+	s.wantDone("Apply adhoc-1 b")
+}

@@ -13,7 +13,7 @@ import (
 // 'Paused', and not after an accepted StopAutomation until a later accepted
 // ResumeAutomation. Of two Decisions in the same second the one that stops counts.
 func AutomationOf(plan *v1alpha1.ResponsePlan, decisions []v1alpha1.Decision) Automation {
-	if plan != nil && plan.Spec.Response == v1alpha1.ResponsePaused {
+	if PausedByPlan(plan) {
 		return Automation{Stopped: true, By: "the plan", Why: "`response` is 'Paused'"}
 	}
 	var last *v1alpha1.Decision
@@ -35,6 +35,11 @@ func AutomationOf(plan *v1alpha1.ResponsePlan, decisions []v1alpha1.Decision) Au
 		return Automation{}
 	}
 	return Automation{Stopped: true, By: last.Spec.By, Why: last.Spec.Reason}
+}
+
+// PausedByPlan says that the plan itself stops the automation: no Decision starts it again.
+func PausedByPlan(plan *v1alpha1.ResponsePlan) bool {
+	return plan != nil && plan.Spec.Response == v1alpha1.ResponsePaused
 }
 
 // SortDecisions puts Decisions in the order in which they count: by creation, then by name.

@@ -2,8 +2,8 @@ package lifecycle
 
 import (
 	"fmt"
-
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"slices"
+	"strings"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 )
@@ -29,7 +29,7 @@ func (m *machine) await() {
 	if m.dryRun && m.status.Resolution == v1alpha1.ResolutionFalsePositive && m.left() > 0 {
 		m.add(v1alpha1.Awaiting{
 			Type: v1alpha1.AwaitingResume, Message: countOf(m.left(), "effect") + " made before the dry run began must be undone: set the plan's `response` to 'Enforce'",
-			Command: fmt.Sprintf("kubectl edit responseplan %s -n %s", v1alpha1.ResponsePlanName, m.incident.Namespace),
+			Command: m.editPlan(),
 		})
 	}
 	for _, step := range m.driftedSteps() {
@@ -42,7 +42,8 @@ func (m *machine) await() {
 		for i := range m.status.Steps {
 			m.awaitStep(&m.status.Steps[i])
 		}
-		m.awaitIncident()
+		m.awaitUnreadable()
+		m.awaitIncident(before)
 	}
 	if len(m.status.Awaiting) > maxAwaiting {
 		m.status.Awaiting = m.status.Awaiting[:maxAwaiting]
@@ -79,11 +80,19 @@ func (m *machine) command(verb, rest string) string {
 	return line
 }
 
+func (m *machine) editPlan() string {
+	return fmt.Sprintf("kubectl edit responseplan %s -n %s", v1alpha1.ResponsePlanName, m.incident.Namespace)
+}
+
 func (m *machine) awaitResume() {
 	if m.Automation.Stopped {
+		command := fmt.Sprintf("kubectl firebreak -n %s resume", m.incident.Namespace)
+		if PausedByPlan(m.Plan) {
+			command = m.editPlan()
+		}
 		m.add(v1alpha1.Awaiting{
 			Type: v1alpha1.AwaitingResume, Message: joinWords("the automation of this namespace was stopped by "+m.Automation.By, m.Automation.Why),
-			Command: fmt.Sprintf("kubectl firebreak -n %s resume", m.incident.Namespace),
+			Command: command,
 		})
 		return
 	}
@@ -128,11 +137,38 @@ func (m *machine) awaitStep(step *v1alpha1.IncidentStep) {
 	}
 }
 
+// awaitUnreadable asks for what the steps that are over could not act on.
+func (m *machine) awaitUnreadable() {
+	unreadable := m.unreadable()
+	if len(unreadable) == 0 || m.status.Phase.Rank() >= v1alpha1.PhaseReview.Rank() {
+		return
+	}
+	for _, step := range m.stepsOf(v1alpha1.PhaseContainment) {
+		if m.passedOver(step) {
+			m.add(v1alpha1.Awaiting{
+				Type: v1alpha1.AwaitingFailure, Step: step.Name, Command: m.command("retry", step.Name),
+				Message: "not acted on: " + strings.Join(unreadable, "; ") + " (make it readable and retry the step, or contain it by hand)",
+			})
+			return
+		}
+	}
+}
+
+// passedOver says that a step is over, but for objects that could not be read.
+func (m *machine) passedOver(step *v1alpha1.IncidentStep) bool {
+	text := m.textOf(step)
+	return text != nil && TraitOf(step.Action).Contains && (stepDone(step) || continued(step, text)) &&
+		slices.ContainsFunc(m.status.Resources, func(resource v1alpha1.IncidentResource) bool {
+			return resource.State == v1alpha1.ResourceUnreadable && mayBe(text.Target, &resource)
+		})
+}
+
 // awaitIncident lists what is to do about the incident itself.
-func (m *machine) awaitIncident() {
+func (m *machine) awaitIncident(before []v1alpha1.Awaiting) {
 	switch {
 	case m.status.Phase == v1alpha1.PhaseReview && m.out.DraftLesson:
 		// Closing would be refused until the lesson is there, which is done next.
+		m.awaitLesson(before)
 	case m.status.Phase == v1alpha1.PhaseReview:
 		m.add(v1alpha1.Awaiting{
 			Type: v1alpha1.AwaitingClose, Message: "everything is done: fill in LessonLearned " + LessonName(m.incident.Name) + ", then close",
@@ -152,13 +188,19 @@ func (m *machine) awaitIncident() {
 	}
 }
 
-// NextDeadline is the earliest time by which a person is awaited; nil when there is none.
-func NextDeadline(status *v1alpha1.IncidentStatus) *metav1.Time {
-	var due *metav1.Time
-	for i := range status.Awaiting {
-		if at := status.Awaiting[i].DueTime; at != nil && (due == nil || at.Before(due)) {
-			due = at
+// awaitLesson says why the lesson could not be drafted, also while that is tried again.
+func (m *machine) awaitLesson(before []v1alpha1.Awaiting) {
+	if m.LessonProblem != "" {
+		m.add(v1alpha1.Awaiting{
+			Type: v1alpha1.AwaitingFailure, Command: m.command("show", ""),
+			Message: "LessonLearned " + LessonName(m.incident.Name) + " cannot be created, which closing needs; it is tried again: " + m.LessonProblem,
+		})
+		return
+	}
+	for i := range before {
+		if before[i].Type == v1alpha1.AwaitingFailure && before[i].Step == "" {
+			m.add(before[i])
+			return
 		}
 	}
-	return due
 }

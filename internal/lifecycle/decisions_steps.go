@@ -243,14 +243,18 @@ func (m *machine) retryStep(decision *v1alpha1.Decision) answer {
 	if refused != nil {
 		return *refused
 	}
-	if slices.Contains(m.driftedSteps(), step) {
+	drifting := slices.Contains(m.driftedSteps(), step)
+	if drifting {
 		countAnew(step)
-		if stepDone(step) {
-			return accept("what was taken away is made again, and counted anew")
-		}
 	}
 	failed := dry(step) && !m.dryRun || step.State == v1alpha1.StepFailed || step.State == v1alpha1.StepAwaitingTask && text.Task == nil
-	if !failed {
+	switch {
+	case drifting && (stepDone(step) || !failed):
+		return accept("what was taken away is made again, and counted anew")
+	case !failed && m.passedOver(step):
+		m.lookAgain()
+		return accept("what could not be read is looked at again")
+	case !failed:
 		return refuse(v1alpha1.ReasonNotAwaited, "step '%s' has not failed: it is %s", step.Name, step.State)
 	}
 	for i := range step.Targets {

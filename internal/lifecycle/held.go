@@ -197,7 +197,7 @@ func (m *machine) recordAgain(step *v1alpha1.IncidentStep, target *v1alpha1.Step
 	}
 }
 
-// lostSteps lists the effects of a phase that are lost.
+// lostOf lists the effects of a phase that are lost.
 func (m *machine) lostOf(steps []*v1alpha1.IncidentStep) []string {
 	var names []string
 	for _, step := range steps {

@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -287,5 +288,83 @@ func TestLostWhileReverting(t *testing.T) {
 	s.wantCondition(v1alpha1.ConditionContained, "True StepsDone")
 	if slices.ContainsFunc(s.last.Plans, func(work Work) bool { return work.Verb == VerbObserve }) || s.effects["isolate a"] {
 		t.Error("it is still held")
+	}
+}
+
+// TestManyLost takes a hundred effects away at once, three times: what is taken down of it
+// stays within what the timeline holds, and each is made again.
+func TestManyLost(t *testing.T) {
+	playbook := heldPlaybook()
+	playbook.Limits.MaxTargets = 100
+	s := newSim(t, playbook)
+	s.boundsEvery = 10
+	for i := range 10 {
+		names := make([]string, 10)
+		for j := range names {
+			names[j] = fmt.Sprintf("pod-%d-%d", i, j)
+		}
+		s.event(fmt.Sprintf("event-%d", i), names...)
+	}
+	s.run()
+	if got := len(s.step("isolate").Targets); got != 100 {
+		t.Fatalf("%d targets, want 100\n%s", got, s)
+	}
+	taken := &thief{there: true}
+	s.script = taken.script
+	s.pass(46 * time.Second)
+	s.wantCondition(v1alpha1.ConditionContainmentDrifted, "True Drifted")
+	taken.there = false
+	s.pass(time.Minute)
+	s.wantCondition(v1alpha1.ConditionContained, "True StepsDone")
+	for i := range s.step("isolate").Targets {
+		if target := s.step("isolate").Targets[i]; target.State != v1alpha1.TargetSucceeded || target.Losses < driftLosses {
+			t.Fatalf("%s is %s after %d losses, want it made again each time", target.Name, target.State, target.Losses)
+		}
+	}
+	for _, action := range []string{"ContainmentLost", "ContainmentDrifted", "ContainmentRestored"} {
+		if s.logged(action) == 0 {
+			t.Errorf("the timeline does not say %s", action)
+		}
+	}
+}
+
+// TestDriftedStepThatWaits retries a step that drifts while it waits for an approval of
+// another target.
+func TestDriftedStepThatWaits(t *testing.T) {
+	s := newSim(t, heldPlaybook(), "a", "b")
+	s.sightings["b"] = protected("b")
+	s.run()
+	taken := &thief{there: true}
+	s.script = taken.script
+	s.pass(46 * time.Second)
+	s.wantCondition(v1alpha1.ConditionContainmentDrifted, "True Drifted")
+	taken.there = false
+	s.pass(time.Minute)
+	s.must(by(v1alpha1.DecisionRetryStep, "isolate", "jane"))
+	s.wantCondition(v1alpha1.ConditionContainmentDrifted, "False Holding")
+	s.want(v1alpha1.PhaseContainment, "isolate=AwaitingApproval")
+}
+
+// TestLostBeforeContained takes an effect away before the phase is over for the first time.
+func TestLostBeforeContained(t *testing.T) {
+	s := newSim(t, playbookOf(steps(parallel(isolateStep("isolate"), "g"), parallel(taskStep("look"), "g")), steps(taskStep("later")), nil), "a")
+	s.run()
+	s.script = func(work Work, step *v1alpha1.IncidentStep, target *v1alpha1.StepTarget) Result {
+		if step.Action == "isolate" && work.Verb == VerbObserve && target.State == v1alpha1.TargetSucceeded && target.Losses == 0 {
+			return failure("somebody took it away")
+		}
+		if step.Action == "isolate" && work.Verb == VerbPlan && target.Losses == 1 {
+			return failure("no answer")
+		}
+		return Result{}
+	}
+	s.pass(16 * time.Second)
+	s.must(by(v1alpha1.DecisionCompleteTask, "look", "jane"))
+	s.wantCondition(v1alpha1.ConditionContained, "False Drifted")
+	s.script = nil
+	s.pass(time.Minute)
+	s.wantCondition(v1alpha1.ConditionContained, "True StepsDone")
+	if s.stored.Status.Times.ContainedTime == nil || s.logged("Contained") != 1 {
+		t.Errorf("containedTime is %v, and the timeline says Contained %d times; want it said once\n%s", s.stored.Status.Times.ContainedTime, s.logged("Contained"), s)
 	}
 }

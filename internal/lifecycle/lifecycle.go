@@ -72,6 +72,8 @@ type Input struct {
 	Answered map[string]bool
 	// LessonDrafted says that the incident's LessonLearned is there.
 	LessonDrafted bool
+	// LessonProblem says why it could not be drafted just now; empty when that was not tried.
+	LessonProblem string
 	// Conditions evaluates `when`.
 	Conditions Conditions
 	// Unseen are the indexes of resources that could not be looked at just now, and why.
@@ -176,6 +178,7 @@ func Advance(in Input) Output {
 func Record(in Input, results []Result) Output {
 	m := newMachine(in)
 	m.record(results)
+	m.condense(0) // many effects may be lost at once
 	m.out.Status = *m.status
 	return m.out
 }
@@ -210,19 +213,37 @@ func (m *machine) condense(first int) {
 		return
 	}
 	var order []v1alpha1.TimelineEntry
-	named := map[v1alpha1.TimelineEntry][]string{}
+	of := map[v1alpha1.TimelineEntry][]v1alpha1.TimelineEntry{}
 	for _, entry := range added {
 		alike := v1alpha1.TimelineEntry{Actor: entry.Actor, Action: entry.Action, Outcome: entry.Outcome}
-		if named[alike] == nil {
+		if of[alike] == nil {
 			order = append(order, alike)
 		}
-		named[alike] = append(named[alike], joinWords(entry.Resource, entry.Message))
+		of[alike] = append(of[alike], entry)
 	}
 	m.out.Entries = m.out.Entries[:first:first]
-	for _, entry := range order {
-		entry.Message = fmt.Sprintf("%d objects: %s", len(named[entry]), strings.Join(named[entry], "; "))
-		m.log(entry)
+	for _, alike := range order {
+		if all := of[alike]; len(all) == 1 {
+			m.log(all[0])
+		} else {
+			m.log(together(alike, all))
+		}
 	}
+}
+
+// together makes one entry of several that are alike. They name their step when it is the
+// step of all.
+func together(alike v1alpha1.TimelineEntry, all []v1alpha1.TimelineEntry) v1alpha1.TimelineEntry {
+	texts := make([]string, len(all))
+	alike.Step = all[0].Step
+	for i, entry := range all {
+		texts[i] = joinWords(entry.Resource, entry.Message)
+		if entry.Step != alike.Step {
+			alike.Step = ""
+		}
+	}
+	alike.Message = fmt.Sprintf("%d objects: %s", len(all), strings.Join(texts, "; "))
+	return alike
 }
 
 // wake asks for another decision at a time.

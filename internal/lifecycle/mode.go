@@ -88,7 +88,8 @@ func (m *machine) turn(step *v1alpha1.IncidentStep, target *v1alpha1.StepTarget)
 	case tried && begun:
 		target.State, target.Mode, target.Undo, target.NextTime = v1alpha1.TargetPending, "", "", nil
 	case tried:
-	case target.State == v1alpha1.TargetActing, target.State == v1alpha1.TargetPending && target.Undo != "":
+	case target.State == v1alpha1.TargetActing, target.State == v1alpha1.TargetPending && target.Undo != "",
+		target.State == v1alpha1.TargetApplied && step.Action == "evict": // which looks by evicting
 		target.State, target.NextTime = v1alpha1.TargetFailed, nil
 		target.Message = "the effect may have been made before the dry run began: set `response: Enforce`, then retry the step"
 	}
@@ -99,6 +100,9 @@ func (m *machine) turn(step *v1alpha1.IncidentStep, target *v1alpha1.StepTarget)
 func (m *machine) tried(step *v1alpha1.IncidentStep, target *v1alpha1.StepTarget, result Result) Result {
 	if !m.tries(step) || result.Verb == VerbUndo {
 		return result
+	}
+	if result.Verb == VerbObserve && target.Mode != v1alpha1.ResponseDryRun {
+		return result // a look at what was really made
 	}
 	switch result.State {
 	case v1alpha1.TargetFailed:

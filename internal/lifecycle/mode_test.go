@@ -273,3 +273,27 @@ func TestConfirmAgain(t *testing.T) {
 		t.Error("it was planned anew, so that the record of how it was is lost")
 	}
 }
+
+// TestDryRunWhileItTakesTime begins a dry run while a real deletion waits: what is looked at
+// is what was really done, and no wait becomes a success by it.
+func TestDryRunWhileItTakesTime(t *testing.T) {
+	s := newSim(t, playbookOf(steps(isolateStep("isolate")), steps(deleteStep("delete")), nil), "a")
+	waits := true
+	s.script = func(work Work, step *v1alpha1.IncidentStep, _ *v1alpha1.StepTarget) Result {
+		if step.Action == "delete" && waits && (work.Verb == VerbApply || work.Verb == VerbObserve) {
+			return Result{State: v1alpha1.TargetApplied, After: time.Second, Message: "it waits for its finalizers"}
+		}
+		return Result{}
+	}
+	s.run()
+	s.plan = planOf(v1alpha1.ResponseDryRun)
+	s.pass(5 * time.Second)
+	if target := s.target("delete"); target.State != v1alpha1.TargetApplied || s.stored.Status.Resources[0].GoneTime != nil {
+		t.Fatalf("target is %s, goneTime %v; want it to wait on\n%s", target.State, s.stored.Status.Resources[0].GoneTime, s)
+	}
+	waits = false
+	s.pass(5 * time.Second)
+	if target := s.target("delete"); target.State != v1alpha1.TargetSucceeded || target.Mode != "" {
+		t.Errorf("target is %s in mode '%s', want what was really done\n%s", target.State, target.Mode, s)
+	}
+}

@@ -158,20 +158,25 @@ func (m *machine) reach(goal goal, steps []*v1alpha1.IncidentStep, passed []stri
 	case goal.phase == v1alpha1.PhaseContainment && m.status.OmittedResources > 0:
 		status, reason = metav1.ConditionFalse, v1alpha1.ReasonStepSkipped
 		message = fmt.Sprintf("%d objects beyond the %d that are kept were not acted on", m.status.OmittedResources, maxResources)
+	case goal.phase == v1alpha1.PhaseContainment && len(m.unreadable()) > 0:
+		status, reason, message = metav1.ConditionFalse, v1alpha1.ReasonStepSkipped, "not acted on: "+strings.Join(m.unreadable(), "; ")
 	case goal.contains && effects == 0:
 		status, reason, message = metav1.ConditionFalse, v1alpha1.ReasonNoTargets, "no step had an effect on any object"
 	case len(goal.shown) > 0 && effects == 0:
 		status, reason, message = metav1.ConditionFalse, v1alpha1.ReasonNotVerified, "no verify step and no task has shown it"
 	}
-	if was.Status == status && was.Reason == reason {
-		return
-	}
 	m.setCondition(goal.condition, status, reason, message)
-	if reason == v1alpha1.ReasonDrifted || was.Reason == v1alpha1.ReasonDrifted {
+	first := status == metav1.ConditionTrue && *goal.time(&m.status.Times) == nil
+	if first {
+		m.once(goal.time(&m.status.Times))
+	}
+	switch {
+	case was.Status == status && was.Reason == reason:
+		return
+	case !first && (reason == v1alpha1.ReasonDrifted || was.Reason == v1alpha1.ReasonDrifted):
 		return // the losses are on the timeline
 	}
 	if status == metav1.ConditionTrue {
-		m.once(goal.time(&m.status.Times))
 		m.log(v1alpha1.TimelineEntry{Action: goal.reached, Outcome: "Succeeded"})
 	} else if reason != v1alpha1.ReasonNoSteps {
 		m.log(v1alpha1.TimelineEntry{Action: goal.reached, Outcome: "NotShown", Message: message})

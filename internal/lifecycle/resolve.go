@@ -243,3 +243,11 @@ func (m *machine) hasObjects(goal goal) bool {
 		return m.matters(goal, step) && text != nil && (text.Target != "" || text.Targets != "")
 	})
 }
+
+// lastNews is when the incident last heard of anything.
+func (m *machine) lastNews() time.Time {
+	if last := m.status.LastEventTime; last != nil && last.After(m.incident.CreationTimestamp.Time) {
+		return last.Time
+	}
+	return m.incident.CreationTimestamp.Time
+}

@@ -32,14 +32,18 @@ func (m *machine) lookAtResources() {
 		return
 	}
 	for i := range m.status.Resources {
-		if m.status.Resources[i].State != "" {
+		resource := &m.status.Resources[i]
+		if resource.State != "" {
 			continue
 		}
 		why, tried := m.Unseen[i]
+		if tried && resource.UnseenTime == nil {
+			resource.UnseenTime = m.now.DeepCopy()
+		}
 		switch {
 		case !tried:
 			m.out.Look = append(m.out.Look, i)
-		case m.Now.Sub(m.lastNews()) < lookWithin:
+		case m.Now.Sub(resource.UnseenTime.Time) < lookWithin:
 			m.unseen = true
 			m.wake(m.Now.Add(lookAgainAfter))
 		default:
@@ -54,14 +58,6 @@ const (
 	// lookWithin is how long that is tried before a person is asked.
 	lookWithin = 2 * time.Minute
 )
-
-// lastNews is when the incident last heard of anything.
-func (m *machine) lastNews() time.Time {
-	if last := m.status.LastEventTime; last != nil && last.After(m.incident.CreationTimestamp.Time) {
-		return last.Time
-	}
-	return m.incident.CreationTimestamp.Time
-}
 
 // nothingSeen says that the incident's resources could not be read for now, and none
 // is there to act on: what is not known yet must not be taken for nothing.
@@ -80,6 +76,33 @@ func (m *machine) unlooked() []string {
 		}
 	}
 	return names
+}
+
+// unreadable lists what a step of containment would act on, if it could be read.
+func (m *machine) unreadable() []string {
+	var names []string
+	for i := range m.status.Resources {
+		resource := &m.status.Resources[i]
+		if resource.State == v1alpha1.ResourceUnreadable && m.wouldContain(resource) {
+			names = append(names, joinWords(resourceName(&resource.ResourceReference)+" cannot be read", resource.Message))
+		}
+	}
+	return names
+}
+
+// wouldContain says that some step which contains acts on objects of this kind.
+func (m *machine) wouldContain(resource *v1alpha1.IncidentResource) bool {
+	return slices.ContainsFunc(m.stepsOf(v1alpha1.PhaseContainment), func(step *v1alpha1.IncidentStep) bool {
+		text := m.textOf(step)
+		return text != nil && TraitOf(step.Action).Contains && mayBe(text.Target, resource)
+	})
+}
+
+// mayBe says that an object which nobody could read may be, or lead to, a target.
+func mayBe(kind v1alpha1.TargetKind, resource *v1alpha1.IncidentResource) bool {
+	pod := resource.APIVersion == "v1" && resource.Kind == "Pod"
+	return kind == v1alpha1.TargetPods && pod ||
+		kind == v1alpha1.TargetWorkloads && (pod || isWorkload(resource.APIVersion, resource.Kind))
 }
 
 // Sight takes down what was found, and holds back what is protected or beyond a limit.
@@ -105,7 +128,7 @@ func (m *machine) sight(sighting Sighting) {
 		// Two events named one object, one with its UID and one without: it is one resource.
 		sighting.State, sighting.Message = v1alpha1.ResourceReplaced, "known already under its UID"
 	}
-	resource.State = sighting.State
+	resource.State, resource.UnseenTime = sighting.State, nil
 	resource.Message = Cut(sighting.Message, 512)
 	name := resourceName(&resource.ResourceReference)
 	if sighting.State != v1alpha1.ResourcePresent {

@@ -94,17 +94,6 @@ func TestDraftLessonAndMeasure(t *testing.T) {
 	}
 }
 
-func TestNextDeadline(t *testing.T) {
-	s := newSim(t, playbookOf(steps(parallel(taskStep("task"), "g"), parallel(approveStep("ok"), "g")), nil, nil))
-	s.run()
-	if got := NextDeadline(&s.stored.Status); got == nil || !got.Time.Equal(began.Add(30*time.Minute)) {
-		t.Errorf("next deadline is %v, want that of the approval", got)
-	}
-	if got := NextDeadline(&v1alpha1.IncidentStatus{}); got != nil {
-		t.Errorf("next deadline of nothing is %v", got)
-	}
-}
-
 // TestLongNames opens an incident all of whose texts are as long as the API allows: the
 // simulator holds what is written to the API's bounds.
 func TestLongNames(t *testing.T) {

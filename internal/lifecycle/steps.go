@@ -46,8 +46,13 @@ func (m *machine) runSteps() {
 		return
 	}
 	m.enter(v1alpha1.PhaseContainment)
-	for _, phase := range []v1alpha1.Phase{v1alpha1.PhaseContainment, v1alpha1.PhaseEradication, v1alpha1.PhaseRecovery} {
-		if !m.runPhase(phase) {
+	// What people have run waits for no other step, of whatever phase.
+	beside := map[v1alpha1.Phase]bool{}
+	for _, goal := range goals {
+		beside[goal.phase] = m.runAdHoc(goal.phase)
+	}
+	for _, goal := range goals {
+		if over := m.runPhase(goal.phase); !over || !beside[goal.phase] {
 			break
 		}
 	}
@@ -76,7 +81,7 @@ func (m *machine) park() {
 
 // runPhase says whether the phase is over.
 func (m *machine) runPhase(phase v1alpha1.Phase) bool {
-	over := m.runAdHoc(phase)
+	over := true
 	group := ""
 	for i := range m.status.Steps {
 		step := &m.status.Steps[i]

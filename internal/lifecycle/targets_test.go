@@ -211,3 +211,38 @@ func TestUnseen(t *testing.T) {
 		s.wantCondition(v1alpha1.ConditionContained, "True StepsDone")
 	})
 }
+
+// TestOneOfTwoUnreadable contains one object and cannot read the other: that is not contained,
+// and a person is told what to do about it.
+func TestOneOfTwoUnreadable(t *testing.T) {
+	s := newSim(t, playbookOf(steps(isolateStep("isolate")), steps(taskStep("look")), nil), "a", "b")
+	s.sightings["b"] = gone(v1alpha1.ResourceUnreadable, "grant it 'get'")
+	s.run()
+	s.want(v1alpha1.PhaseEradication, "isolate=Succeeded", "look=AwaitingTask")
+	s.wantCondition(v1alpha1.ConditionContained, "False StepSkipped")
+	s.wantAwaited("Task look", "Failure isolate")
+	delete(s.sightings, "b")
+	s.must(by(v1alpha1.DecisionRetryStep, "isolate", "jane"))
+	s.wantCondition(v1alpha1.ConditionContained, "True StepsDone")
+	s.wantAwaited("Task look")
+	if got := s.count("Apply isolate b"); got != 1 {
+		t.Errorf("b was isolated %d times, want once\n%s", got, s)
+	}
+}
+
+// TestNoAnswerWhileRepeatsArrive gives no answer about an object, and a repeat of its event
+// every minute: after two minutes a person is asked all the same.
+func TestNoAnswerWhileRepeatsArrive(t *testing.T) {
+	s := newSim(t, playbookOf(steps(isolateStep("isolate")), nil, nil), "a")
+	s.event("event-1", "a")
+	s.unseen = map[string]bool{"a": true}
+	for range 4 {
+		s.events[0].Status.Occurrences++
+		s.run()
+		s.pass(time.Minute)
+	}
+	s.want(v1alpha1.PhaseContainment, "isolate=AwaitingTask")
+	if got := s.stored.Status.Resources[0]; got.State != v1alpha1.ResourceUnreadable || got.UnseenTime != nil {
+		t.Errorf("resource is %+v, want it Unreadable", got)
+	}
+}

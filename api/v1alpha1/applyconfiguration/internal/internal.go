@@ -781,6 +781,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: uid
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.ObjectUID
+    - name: unseenTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
     - name: workload
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.WorkloadReference

@@ -42,6 +42,10 @@ type IncidentResourceApplyConfiguration struct {
 	// goneTime is when it was found to be gone; an event after that which names no UID
 	// means another object of that name. Empty while it is there.
 	GoneTime *v1.Time `json:"goneTime,omitempty"`
+	// unseenTime is since when the object could not be read for a reason that may pass, such
+	// as an API server that does not answer. After two minutes the state becomes
+	// 'Unreadable'. It is empty once the object was looked at.
+	UnseenTime *v1.Time `json:"unseenTime,omitempty"`
 	// eventRef is the event that first named it. Empty when the incident itself did.
 	EventRef *EventReferenceApplyConfiguration `json:"eventRef,omitempty"`
 	// submittedBy is who submitted that event; limits count by it.
@@ -165,6 +169,14 @@ func (b *IncidentResourceApplyConfiguration) WithWorkload(value *WorkloadReferen
 // If called multiple times, the GoneTime field is set to the value of the last call.
 func (b *IncidentResourceApplyConfiguration) WithGoneTime(value v1.Time) *IncidentResourceApplyConfiguration {
 	b.GoneTime = &value
+	return b
+}
+
+// WithUnseenTime sets the UnseenTime field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the UnseenTime field is set to the value of the last call.
+func (b *IncidentResourceApplyConfiguration) WithUnseenTime(value v1.Time) *IncidentResourceApplyConfiguration {
+	b.UnseenTime = &value
 	return b
 }
 
