@@ -33,6 +33,9 @@ const (
 	// ReasonInvalidTarget surfaces on Ready when a step's `targets` name kinds that its
 	// action cannot act on.
 	ReasonInvalidTarget = "InvalidTarget"
+	// ReasonChannelNotFound surfaces on Ready when a step tells channels or roles that the
+	// plan does not have, or roles without channels.
+	ReasonChannelNotFound = "ChannelNotFound"
 	// ReasonServiceAccountNotFound surfaces on Ready when the playbook's ServiceAccount does not exist.
 	ReasonServiceAccountNotFound = "ServiceAccountNotFound"
 	// ReasonAllowed surfaces on Authorized when no right is missing.

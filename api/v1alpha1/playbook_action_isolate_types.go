@@ -23,24 +23,21 @@ type IsolateAction struct {
 	Allow IsolateAllow `json:"allow,omitzero"`
 
 	// clusterNetworkPolicy says whether a ClusterNetworkPolicy (policy.networking.k8s.io)
-	// of the Admin tier, which comes before every NetworkPolicy, denies the traffic too, where
-	// the cluster has that API. Fewer labels need to be taken away then. It denies all
-	// egress, and ingress from pods; ingress from elsewhere it cannot deny. Empty means 'Ignore'.
+	// of the Admin tier denies the traffic too, where the cluster has that API. Fewer labels
+	// need to be taken away then. It cannot deny ingress but from pods. Empty means 'Ignore'.
 	// +optional
 	// +kubebuilder:default=Ignore
 	ClusterNetworkPolicy ClusterPolicyUse `json:"clusterNetworkPolicy,omitempty"`
 
 	// survivingConnections says what is done about connections that are open when the pod
-	// is cut: some network plugins let them go on. 'Report' says so; 'Delete' deletes the
-	// pod once it is isolated, and what was not collected of it is lost. Only for pods.
-	// Empty means 'Report'.
+	// is cut: some network plugins let them go on. 'Report' says so; 'Delete', for pods
+	// only, deletes the isolated pod with what was not collected. Empty means 'Report'.
 	// +optional
 	// +kubebuilder:default=Report
 	SurvivingConnections SurvivingConnections `json:"survivingConnections,omitempty"`
 
-	// readopt says whether undoing gives the pod back the labels its workload selects
-	// by. With 'Allow' the workload takes the pod back, and a clean replica is deleted
-	// in its place. Empty means 'Deny'.
+	// readopt says whether undoing gives back the labels the workload selects by: with
+	// 'Allow' it takes the pod back, and deletes a clean replica. Empty means 'Deny'.
 	// +optional
 	// +kubebuilder:default=Deny
 	Readopt TrafficVerdict `json:"readopt,omitempty"`
@@ -89,16 +86,15 @@ type IsolateAllow struct {
 
 // AllowedTraffic is traffic with some addresses, by some ports.
 type AllowedTraffic struct {
-	// cidrs are the addresses, such as '192.0.2.7/32'. The playbook's author names them; no
-	// alert can. All addresses together are refused: that would not be isolation.
+	// cidrs are the addresses, such as '192.0.2.7/32'. All addresses together are refused:
+	// that would not be isolation.
 	// +required
 	// +listType=set
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=8
 	CIDRs []CIDR `json:"cidrs,omitempty"`
 
-	// ports are the ports of the pod for ingress, and of the others for egress. Empty
-	// means all.
+	// ports are those of the pod for ingress, of the others for egress. Empty means all.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1

@@ -34,21 +34,20 @@ type SecretKeyReference struct {
 
 // JobAction runs a Job once.
 type JobAction struct {
-	// template is the Job: a batch/v1 JobSpec; a field that no Job has is refused. Its
-	// pods run as the playbook's ServiceAccount or, with `automountServiceAccountToken:
-	// false`, without a token; any other is refused, and so are Secrets, ConfigMaps and
-	// PersistentVolumeClaims that it may not get. Empty `backoffLimit` means 0;
-	// `activeDeadlineSeconds` is at most the step's timeout; `ttlSecondsAfterFinished` is
-	// refused: the Job stays until the incident is deleted.
+	// template is the Job: a batch/v1 JobSpec. Its pods run as the playbook's
+	// ServiceAccount or, with `automountServiceAccountToken: false`, without a token; any
+	// other is refused, and so are Secrets, ConfigMaps and PersistentVolumeClaims that it
+	// may not get. Empty `backoffLimit` means 0; `activeDeadlineSeconds` is at most the
+	// step's timeout; `ttlSecondsAfterFinished` is refused: the Job stays as proof.
 	// +required
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +kubebuilder:validation:Type=object
 	Template *runtime.RawExtension `json:"template,omitempty"`
 
 	// environment is added to every container: CEL expressions over `incident`,
-	// `resources`, `object` (the target, when there is one), `variables` and `steps` that
-	// yield strings. What came from an alert reaches a program only this way, never by its
-	// command line: `$(NAME)` of it in the template is refused.
+	// `resources`, `object` (the target, if any), `variables` and `steps` that yield
+	// strings. Only this way an alert's text reaches a program: `$(NAME)` of it in the
+	// template is refused.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
@@ -110,27 +109,51 @@ type HTTPAction struct {
 	// +kubebuilder:validation:MaxItems=16
 	Headers []HTTPHeader `json:"headers,omitempty"`
 
-	// body is a CEL expression over `incident`, `resources`, `object` (the target, when
-	// there is one), `variables` and `steps`; what it yields is sent as JSON. Empty means
-	// the incident's name, namespace, title, severity and category, and the step; for
-	// 'GET' and 'DELETE' it means no body.
+	// body is a CEL expression over `incident`, `resources`, `object` (the target, if any),
+	// `variables` and `steps`; it is sent as JSON. Empty means the incident's name,
+	// namespace, title, severity and category, and the step; for 'GET' and 'DELETE' none.
 	// +optional
 	Body Expression `json:"body,omitempty"`
 
-	// signatureFrom is the key by which the request is signed: the header
-	// 'Firebreak-Signature' holds the HMAC-SHA256, as hexadecimal digits, over the value of
-	// the header 'Firebreak-Timestamp' (seconds since 1970), a full stop and the body.
-	// Empty means no signature.
+	// signatureFrom is the key of the HMAC-SHA256 in the header 'Firebreak-Signature', over
+	// the header 'Firebreak-Timestamp' (seconds since 1970), a full stop and the body, in
+	// hexadecimal digits. Empty means no signature.
 	// +optional
 	SignatureFrom *SecretKeyReference `json:"signatureFrom,omitempty"`
 
 	// outputs are values for later steps: CEL expressions over `response` with `status`,
-	// `headers` (by their names in small letters) and `body` (parsed, when it is JSON).
-	// What is no text is kept as JSON.
+	// `headers` (their names in small letters) and `body` (parsed, when it is JSON).
 	// +optional
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=8
 	Outputs []NamedExpression `json:"outputs,omitempty"`
+}
+
+// NotifyAction sends a message to channels of the plan.
+// +kubebuilder:validation:AtLeastOneOf=channels;roles
+type NotifyAction struct {
+	// channels of the plan.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	Channels []ChannelName `json:"channels,omitempty"`
+
+	// roles of the plan, whose channels are told.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	Roles []RoleName `json:"roles,omitempty"`
+
+	// title is a CEL expression as `message` is. Empty means the incident's severity and title.
+	// +optional
+	Title Expression `json:"title,omitempty"`
+
+	// message is a CEL expression over `incident`, `resources`, `variables` and `steps` that
+	// yields text. Empty means a summary of the incident.
+	// +optional
+	Message Expression `json:"message,omitempty"`
 }

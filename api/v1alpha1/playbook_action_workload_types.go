@@ -3,9 +3,8 @@ package v1alpha1
 // QuarantineAction takes a pod out of its workload and its Services. A pod of a StatefulSet
 // is refused: no clean one can start while it is there under its name.
 type QuarantineAction struct {
-	// readopt says whether undoing gives the pod back the labels its workload selects
-	// by. With 'Allow' the workload takes the pod back, and a clean replica is deleted
-	// in its place. Empty means 'Deny'.
+	// readopt says whether undoing gives back the labels the workload selects by: with
+	// 'Allow' it takes the pod back, and deletes a clean replica. Empty means 'Deny'.
 	// +optional
 	// +kubebuilder:default=Deny
 	Readopt TrafficVerdict `json:"readopt,omitempty"`
@@ -41,9 +40,8 @@ type RestartAction struct{}
 
 // RollbackAction takes a Deployment, StatefulSet or DaemonSet back to an earlier revision.
 type RollbackAction struct {
-	// toRevision is the number of the revision, as `kubectl rollout history` shows it.
-	// Empty means the one before the present, unless another incident has taken the
-	// workload back already: that is refused.
+	// toRevision is the revision's number, as `kubectl rollout history` shows it. Empty
+	// means the one before, unless another incident has taken the workload back already.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	ToRevision int64 `json:"toRevision,omitempty"`

@@ -64,10 +64,10 @@ type Retry struct {
 }
 
 // PlaybookStep is one step of a playbook: exactly one action.
-// +kubebuilder:validation:ExactlyOneOf=collect;isolate;quarantine;scale;suspend;cordon;drain;taint;revokeAccess;blockImage;patch;apply;delete;evict;restart;rollback;job;http;approve;task;verify;wait;revert
+// +kubebuilder:validation:ExactlyOneOf=collect;isolate;quarantine;scale;suspend;cordon;drain;taint;revokeAccess;blockImage;patch;apply;delete;evict;restart;rollback;job;http;notify;approve;task;verify;wait;revert
 // +kubebuilder:validation:XValidation:rule="!has(self.target) || !has(self.targets)",message="`target` and `targets` must not both be set"
 // +kubebuilder:validation:XValidation:rule="has(self.target) || has(self.targets) || !(has(self.collect) || has(self.isolate) || has(self.quarantine) || has(self.scale) || has(self.suspend) || has(self.cordon) || has(self.drain) || has(self.taint) || has(self.blockImage) || has(self.patch) || has(self.delete) || has(self.evict) || has(self.restart) || has(self.rollback) || (has(self.verify) && has(self.verify.expression)))",message="`target` or `targets` must be set: this action acts on objects"
-// +kubebuilder:validation:XValidation:rule="!(has(self.target) || has(self.targets)) || !(has(self.apply) || has(self.approve) || has(self.task) || has(self.wait) || has(self.revert) || (has(self.verify) && has(self.verify.noEventsFor)))",message="`target` and `targets` must not be set for actions that act on no object"
+// +kubebuilder:validation:XValidation:rule="!(has(self.target) || has(self.targets)) || !(has(self.apply) || has(self.notify) || has(self.approve) || has(self.task) || has(self.wait) || has(self.revert) || (has(self.verify) && has(self.verify.noEventsFor)))",message="`target` and `targets` must not be set for actions that act on no object"
 // +kubebuilder:validation:XValidation:rule="!has(self.target) || !(has(self.isolate) || has(self.quarantine) || has(self.evict)) || self.target == 'Pods' || (has(self.isolate) && self.target == 'Workloads')",message="`target` must be 'Pods' for 'quarantine' and 'evict', and 'Pods' or 'Workloads' for 'isolate'"
 // +kubebuilder:validation:XValidation:rule="!has(self.isolate) || !has(self.isolate.survivingConnections) || self.isolate.survivingConnections != 'Delete' || !has(self.target) || self.target == 'Pods'",message="`target` must be 'Pods' for 'isolate' with `survivingConnections: Delete`"
 // +kubebuilder:validation:XValidation:rule="!has(self.target) || !(has(self.scale) || has(self.suspend) || has(self.restart) || has(self.rollback)) || self.target == 'Workloads'",message="`target` must be 'Workloads' for 'scale', 'suspend', 'restart' and 'rollback'"
@@ -146,9 +146,9 @@ type PlaybookStep struct {
 	// +optional
 	Isolate *IsolateAction `json:"isolate,omitempty"`
 
-	// quarantine takes the target pods out of their workloads and Services by their labels:
-	// a clean replica starts, and this one stays for forensics. It can be undone, but for
-	// the labels of the workload. Rights: get and patch pods; list services; get the pods' owners.
+	// quarantine takes the target pods out of their workloads and Services: a clean replica
+	// starts, and this one stays for forensics. It can be undone, but for the labels of the
+	// workload. Rights: get and patch pods; list services; get the pods' owners.
 	// +optional
 	Quarantine *QuarantineAction `json:"quarantine,omitempty"`
 
@@ -227,6 +227,10 @@ type PlaybookStep struct {
 	// http sends one signed HTTPS request. Rights: get on the Secrets it names.
 	// +optional
 	HTTP *HTTPAction `json:"http,omitempty"`
+
+	// notify tells channels of the plan. The plan's ServiceAccount reads their Secrets.
+	// +optional
+	Notify *NotifyAction `json:"notify,omitempty"`
 
 	// approve waits until people have approved what comes next.
 	// +optional

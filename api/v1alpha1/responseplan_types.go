@@ -42,6 +42,52 @@ type RoleSubject struct {
 	Name string `json:"name,omitempty"`
 }
 
+// ChannelName is a channel's name.
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=63
+type ChannelName string
+
+// RoleName is a role's name.
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=63
+type RoleName string
+
+// ChannelSecretReference names the value of a Secret of the plan's namespace that holds a
+// channel's URL. It is read as the plan's ServiceAccount.
+type ChannelSecretReference struct {
+	// name of the Secret.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name,omitempty"`
+
+	// key in the Secret's data.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Key string `json:"key,omitempty"`
+}
+
+// PlanChannel is one way to reach people: a chat, a pager, a mailbox or a webhook.
+type PlanChannel struct {
+	// name of the channel.
+	// +required
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	Name ChannelName `json:"name,omitempty"`
+
+	// urlSecretKeyRef is where its URL is. It must be a shoutrrr URL that begins with
+	// 'generic://' (any webhook), 'slack://', 'teams://', 'pagerduty://', 'opsgenie://' or
+	// 'smtp://', and lead to a host that the manager's `--egress-allow` names.
+	// +required
+	URLSecretKeyRef ChannelSecretReference `json:"urlSecretKeyRef,omitzero"`
+
+	// tlp is the strictest marking that the channel may carry: a message about an incident
+	// that is marked more strictly is refused. The strictest is 'Red', then come
+	// 'AmberStrict', 'Amber', 'Green' and 'Clear'.
+	// +required
+	TLP TLP `json:"tlp,omitempty"`
+}
+
 // PlanRole is a role of the response organisation (ISO/IEC 27002:2022, 5.24).
 type PlanRole struct {
 	// name of the role, such as 'IncidentManager'.
@@ -57,6 +103,13 @@ type PlanRole struct {
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=64
 	Subjects []RoleSubject `json:"subjects,omitempty"`
+
+	// channels are where they are told: names of the plan's `channels`. Empty means nowhere.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	Channels []ChannelName `json:"channels,omitempty"`
 }
 
 // PlanLessons says when a lesson must be recorded (ISO/IEC 27002:2022, 5.27).
@@ -70,11 +123,13 @@ type PlanLessons struct {
 
 // ResponsePlanSpec is how a domain prepares (ISO/IEC 27002:2022, 5.24). Everything is
 // optional.
+// +kubebuilder:validation:XValidation:rule="!has(self.roles) || self.roles.all(r, !has(r.channels) || r.channels.all(c, has(self.channels) && self.channels.exists(x, x.name == c)))",message="`roles[].channels` must be names of `channels`"
+// +kubebuilder:validation:XValidation:rule="!has(self.channels) || has(self.serviceAccountName)",message="`serviceAccountName` must be set with `channels`: their Secrets are read as it"
 type ResponsePlanSpec struct {
 	// serviceAccountName is the ServiceAccount of this namespace by which Firebreak
-	// reads pods and their owners while it assesses events. Who sets it must hold the
-	// verb 'impersonate' on it. Empty means that owners are not looked up, and
-	// `event.workload` is the resource's own name.
+	// reads pods and their owners while it assesses events, and the Secrets of `channels`.
+	// Who sets it must hold the verb 'impersonate' on it. Empty means that owners are not
+	// looked up, and `event.workload` is the resource's own name.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
@@ -95,6 +150,15 @@ type ResponsePlanSpec struct {
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=32
 	Roles []PlanRole `json:"roles,omitempty"`
+
+	// channels are where people are told, by the action 'notify'. No address ever comes
+	// from an event.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	Channels []PlanChannel `json:"channels,omitempty"`
 
 	// lessons says when a lesson must be recorded.
 	// +optional

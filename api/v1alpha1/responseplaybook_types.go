@@ -36,7 +36,7 @@ const (
 )
 
 // ActionName is the name of an action that people may run beside a playbook.
-// +kubebuilder:validation:Enum=collect;isolate;quarantine;scale;suspend;cordon;drain;taint;revokeAccess;blockImage;patch;apply;delete;evict;restart;rollback;job;http;revert
+// +kubebuilder:validation:Enum=collect;isolate;quarantine;scale;suspend;cordon;drain;taint;revokeAccess;blockImage;patch;apply;delete;evict;restart;rollback;job;http;notify;revert
 type ActionName string
 
 // ProtectedNamespace is the name of a namespace.

@@ -17,7 +17,7 @@ type egressOptions struct {
 }
 
 func (o *egressOptions) bind(flags *flag.FlagSet) {
-	flags.StringVar(&o.allow, "egress-allow", "", "the hosts that playbooks may send HTTPS requests to, separated by commas: 'host', 'host:port' or '*.suffix'; without a port it is 443; empty allows none")
+	flags.StringVar(&o.allow, "egress-allow", "", "the hosts that playbooks and the plans' channels may reach, with TLS only, separated by commas: 'host', 'host:port' or '*.suffix'; without a port it is 443; empty allows none")
 	flags.StringVar(&o.deny, "egress-deny", "", "networks that no such host may resolve to, separated by commas, such as those of pods and Services: '10.96.0.0/12'; loopback, link-local and metadata addresses are always refused, unless --egress-allow names the address itself")
 	flags.StringVar(&o.caFile, "egress-ca-file", "", "a file with the certificate authorities, as PEM, that may vouch for these hosts; empty means the system's")
 }

@@ -68,6 +68,11 @@ type Request struct {
 	Values Values
 	// Egress sends requests out of the cluster. Nil means that none leaves.
 	Egress *Egress
+	// Plan is the domain's plan as it is now. Nil when there is none.
+	Plan *v1alpha1.ResponsePlan
+	// AsPlan gives a client that acts as the plan's ServiceAccount, and its user name. An
+	// error says in words why there is none.
+	AsPlan func(ctx context.Context) (client.Client, string, error)
 	// Protected says why nothing may be written in a namespace without an approval; empty
 	// when something may. Nil means that none is protected.
 	Protected func(ctx context.Context, namespace string) (string, error)

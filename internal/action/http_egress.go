@@ -33,10 +33,12 @@ var (
 	errTooManyHops = errors.New("the answer leads on too often")
 )
 
-// Egress is the one way out of the cluster: HTTPS, to hosts that the platform team names.
+// Egress is the one way out of the cluster, to hosts that the platform team names: HTTPS for
+// requests, and for the plan's channels mail too.
 type Egress struct {
 	rules  []egressRule
 	deny   []netip.Prefix
+	tls    *tls.Config
 	client *http.Client
 }
 
@@ -93,11 +95,12 @@ func NewEgress(options EgressOptions) (*Egress, error) {
 			return nil, errors.New("the file of certificate authorities has no certificate in PEM")
 		}
 	}
+	e.tls = config
 	e.client = &http.Client{
 		Timeout: egressTimeout,
 		Transport: &http.Transport{
 			// No proxy: what is reached must be what was allowed.
-			DialContext: e.dial, TLSClientConfig: config, TLSHandshakeTimeout: 10 * time.Second, ForceAttemptHTTP2: true,
+			DialContext: e.dial, TLSClientConfig: config.Clone(), TLSHandshakeTimeout: 10 * time.Second, ForceAttemptHTTP2: true,
 			MaxIdleConnsPerHost: 2, IdleConnTimeout: 30 * time.Second, MaxResponseHeaderBytes: 64 << 10,
 		},
 		CheckRedirect: e.redirect,
@@ -144,10 +147,30 @@ func (e *Egress) Allows(target *url.URL) error {
 	if port == "" {
 		port = httpsPort
 	}
-	if _, ok := e.rule(target.Hostname(), port); !ok {
+	return e.Reaches(target.Hostname(), port)
+}
+
+// Reaches says whether a host and port may be reached, and nothing of them when they may not.
+func (e *Egress) Reaches(host, port string) error {
+	if _, ok := e.rule(host, port); !ok {
 		return errNotAllowed
 	}
 	return nil
+}
+
+// Client sends HTTPS requests to what may be reached.
+func (e *Egress) Client() *http.Client { return e.client }
+
+// Dial connects to what may be reached, unless its name leads where none may.
+func (e *Egress) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	return e.dial(ctx, network, address)
+}
+
+// TLS is how servers prove who they are.
+func (e *Egress) TLS(serverName string) *tls.Config {
+	config := e.tls.Clone()
+	config.ServerName = serverName
+	return config
 }
 
 // rule finds the entry that names a host.

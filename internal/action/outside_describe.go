@@ -127,3 +127,32 @@ func (httpRequest) Rights(step *v1alpha1.PlaybookStep, kinds []schema.GroupVersi
 	}
 	return rights
 }
+
+// Describe documents the action.
+func (tell) Describe() Description {
+	return Description{
+		Does: "Sends a message to channels of the domain's ResponsePlan: those in `channels`, and those of the `roles`. A channel is a shoutrrr URL in a Secret, which is read as the plan's ServiceAccount. Each channel is a target with an outcome of its own: who could not be reached is named, and RetryStep tells only them.",
+		Limits: []string{
+			"The services are `generic` (any webhook), `slack`, `teams`, `pagerduty`, `opsgenie` and `smtp`; a URL of any other is refused, because its connections could not be confined. Other chats take webhooks: `generic://HOST/PATH?template=json&messagekey=text`.",
+			"Only TLS, and only to hosts that the manager's `--egress-allow` names, such as `hooks.slack.com` or `mail.example.com:587`; the addresses that `http` does not reach are not reached.",
+			"A channel carries only what its `tlp` allows: an incident marked more strictly is not sent.",
+			"Delivery is at least once: who was told just before the manager was killed may be told again. The repetition has the same `Idempotency-Key`, `dedup_key`, alias or Message-ID.",
+			"The text is plain: control characters, calls such as `@everyone` and links with a text of their own are taken out; 200 characters of the title and 2,000 of the message are kept. It ends with the incident, the step and the marking.",
+			"The plan counts as it is now, not as it was when the incident was opened. No address ever comes from an event.",
+			"A step that could not tell everybody has failed: `onFailure: Continue` keeps it from holding up what contains.",
+			"The playbook's ServiceAccount needs no right for it; the plan's needs `get` on the Secrets of the channels, which `kubectl firebreak rbac` prints too.",
+			"It waits for no confirmation in the mode `Confirm`. In a dry run nothing is sent.",
+		},
+		Example: `
+name: tell-oncall
+notify:
+  channels: [security-chat]
+  roles: [IncidentManager]
+  message: '"Cut off: " + resources.map(r, r.name).join(", ")'
+onFailure: Continue
+`,
+	}
+}
+
+// Rights are none: what sending takes, the plan's ServiceAccount needs.
+func (tell) Rights(*v1alpha1.PlaybookStep, []schema.GroupVersionKind) []Right { return nil }

@@ -29,6 +29,12 @@ type TargetError struct{ message string }
 // Error says what is wrong and what would be right.
 func (e *TargetError) Error() string { return e.message }
 
+// ChannelError says that a step tells channels or roles by which nobody can be told.
+type ChannelError struct{ message string }
+
+// Error says what is wrong and what would be right.
+func (e *ChannelError) Error() string { return e.message }
+
 // stepsOf are the steps of a playbook in the order in which they run.
 func stepsOf(playbook *v1alpha1.ResponsePlaybookSpec) []*v1alpha1.PlaybookStep {
 	var steps []*v1alpha1.PlaybookStep
@@ -139,6 +145,30 @@ func CheckTargets(playbook *v1alpha1.ResponsePlaybookSpec) error {
 		}
 	}
 	return nil
+}
+
+// CheckChannels finds the steps of a playbook that tell channels or roles by which nobody
+// can be told. It gives a *ChannelError that names them all, or nil.
+func CheckChannels(playbook *v1alpha1.ResponsePlaybookSpec, plan *v1alpha1.ResponsePlan) error {
+	var problems []string
+	for _, step := range stepsOf(playbook) {
+		if step.Notify == nil {
+			continue
+		}
+		channels, mute := lifecycle.Addressees(plan, step.Notify)
+		for _, name := range channels {
+			if lifecycle.ChannelOf(plan, string(name)) == nil {
+				problems = append(problems, fmt.Sprintf("step '%s': %v", step.Name, noChannel(plan, string(name))))
+			}
+		}
+		for _, name := range mute {
+			problems = append(problems, fmt.Sprintf("step '%s': %v", step.Name, muteRole(plan, string(name))))
+		}
+	}
+	if len(problems) == 0 {
+		return nil
+	}
+	return &ChannelError{strings.Join(problems, "; ")}
 }
 
 // Unreverted names the steps that contain and could be undone, but are undone by no

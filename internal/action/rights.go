@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/lifecycle"
 )
 
 // Place says where a right is needed.
@@ -154,11 +155,42 @@ func PlaybookRights(playbook *v1alpha1.ResponsePlaybookSpec) []StepRights {
 	return all
 }
 
+// PlanRights are what the plan's ServiceAccount needs for the steps of a playbook.
+func PlanRights(playbook *v1alpha1.ResponsePlaybookSpec, plan *v1alpha1.ResponsePlan) []StepRights {
+	var all []StepRights
+	add := func(one StepRights, channels []v1alpha1.ChannelName) {
+		for _, name := range channels {
+			if channel := lifecycle.ChannelOf(plan, string(name)); channel != nil {
+				one.Rights = append(one.Rights, secretRight(channel.URLSecretKeyRef.Name))
+			}
+		}
+		if len(one.Rights) > 0 {
+			all = append(all, one)
+		}
+	}
+	for _, step := range stepsOf(playbook) {
+		if step.Notify != nil {
+			channels, _ := lifecycle.Addressees(plan, step.Notify)
+			add(StepRights{Step: step.Name}, channels)
+		}
+	}
+	for _, name := range playbook.AdHoc {
+		if plan != nil && lifecycle.TraitOf(string(name)).Tells {
+			var channels []v1alpha1.ChannelName
+			for i := range plan.Spec.Channels {
+				channels = append(channels, plan.Spec.Channels[i].Name)
+			}
+			add(StepRights{Step: string(name), AdHoc: true}, channels)
+		}
+	}
+	return all
+}
+
 // adHocRights are what an action needs that people may run, with its defaults, on whatever
 // it can act on.
 func adHocRights(name string) []Right {
 	describer, ok := registry[name].(Describer)
-	if !ok {
+	if !ok || lifecycle.TraitOf(name).Tells {
 		return nil
 	}
 	var rights []Right

@@ -11,6 +11,7 @@ import (
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 	"github.com/firebreak-dev/firebreak/internal/action"
+	"github.com/firebreak-dev/firebreak/internal/lifecycle"
 )
 
 // grant is what gives a playbook its rights.
@@ -40,11 +41,52 @@ func rolesFor(playbook *v1alpha1.ResponsePlaybook) grant {
 		}
 	}
 	for _, namespace := range slices.Sorted(maps.Keys(collected)) {
-		result.objects = append(result.objects, roleAndBinding(playbook, namespace, collected[namespace].rules())...)
+		to := holder{playbook: playbook, name: playbook.Name, account: playbook.Spec.ServiceAccountName}
+		result.objects = append(result.objects, to.roleAndBinding(namespace, collected[namespace].rules())...)
 	}
 	if _, everywhere := collected[""]; everywhere && len(playbook.Spec.Scope.Namespaces) == 0 {
 		result.remarks = append(result.remarks, fmt.Sprintf(
 			"%s: these rights are in the whole cluster. Name in spec.scope.namespaces where it is meant to act, and they are only there", playbook.Name))
+	}
+	return result
+}
+
+func (g *grant) add(other grant) {
+	g.objects = append(g.objects, other.objects...)
+	g.remarks = append(g.remarks, other.remarks...)
+}
+
+// tells says whether a playbook tells people, or lets them have others told.
+func tells(playbook *v1alpha1.ResponsePlaybook) bool {
+	if slices.ContainsFunc(playbook.Spec.AdHoc, func(name v1alpha1.ActionName) bool { return lifecycle.TraitOf(string(name)).Tells }) {
+		return true
+	}
+	for _, phase := range []v1alpha1.PlaybookPhase{playbook.Spec.Containment, playbook.Spec.Eradication, playbook.Spec.Recovery} {
+		if slices.ContainsFunc(phase.Steps, func(step v1alpha1.PlaybookStep) bool { return step.Notify != nil }) {
+			return true
+		}
+	}
+	return false
+}
+
+// channelRoles gives the Role by which the plan's ServiceAccount reads the channels of a playbook.
+func channelRoles(playbook *v1alpha1.ResponsePlaybook, plan *v1alpha1.ResponsePlan) grant {
+	result := grant{}
+	if !tells(playbook) {
+		return result
+	}
+	if err := action.CheckChannels(&playbook.Spec, plan); err != nil {
+		result.remarks = append(result.remarks, fmt.Sprintf("%s: %v", playbook.Name, err))
+	}
+	collected := rightSet{}
+	for _, step := range action.PlanRights(&playbook.Spec, plan) {
+		for _, right := range step.Rights {
+			collected.add(right)
+		}
+	}
+	if len(collected) > 0 {
+		to := holder{playbook: playbook, name: playbook.Name + "-channels", account: plan.Spec.ServiceAccountName}
+		result.objects = to.roleAndBinding(playbook.Namespace, collected.rules())
 	}
 	return result
 }
@@ -106,10 +148,17 @@ func verbOrder(verb string) int {
 	return len(usual)
 }
 
+// holder is a ServiceAccount that gets rights for a playbook.
+type holder struct {
+	playbook *v1alpha1.ResponsePlaybook
+	name     string
+	account  string
+}
+
 // roleAndBinding gives a Role and its binding, or for no namespace a ClusterRole.
-func roleAndBinding(playbook *v1alpha1.ResponsePlaybook, namespace string, rules []rbacv1.PolicyRule) []any {
-	name := action.NameFor("firebreak-"+playbook.Namespace, playbook.Name, 253)
-	subject := rbacv1ac.Subject().WithKind(rbacv1.ServiceAccountKind).WithNamespace(playbook.Namespace).WithName(playbook.Spec.ServiceAccountName)
+func (h holder) roleAndBinding(namespace string, rules []rbacv1.PolicyRule) []any {
+	name := action.NameFor("firebreak-"+h.playbook.Namespace, h.name, 253)
+	subject := rbacv1ac.Subject().WithKind(rbacv1.ServiceAccountKind).WithNamespace(h.playbook.Namespace).WithName(h.account)
 	reference := rbacv1ac.RoleRef().WithAPIGroup(rbacv1.GroupName).WithName(name)
 	applied := make([]*rbacv1ac.PolicyRuleApplyConfiguration, 0, len(rules))
 	for _, rule := range rules {

@@ -80,6 +80,55 @@ func TestRBACOfAPlaybook(t *testing.T) {
 	run(ctx, janeConfig, "rbac", "people", "-n", namespace).check(t, ExitOK, "", "It needs no rights")
 }
 
+const tellingDocuments = `---
+apiVersion: firebreak.dev/v1alpha1
+kind: ResponsePlaybook
+metadata: {name: tell, namespace: security}
+spec:
+  serviceAccountName: contain-intrusion
+  adHoc: [notify]
+  containment:
+    steps:
+    - {name: tell, notify: {channels: [chat], roles: [Legal]}}
+`
+
+const tellingPlan = `---
+apiVersion: firebreak.dev/v1alpha1
+kind: ResponsePlan
+metadata: {name: default, namespace: security}
+spec:
+  serviceAccountName: reader
+  roles: [{name: Legal, subjects: [{kind: User, name: x}], channels: [mail]}]
+  channels:
+  - {name: chat, tlp: Amber, urlSecretKeyRef: {name: chat, key: url}}
+  - {name: mail, tlp: Red, urlSecretKeyRef: {name: mail, key: url}}
+  - {name: pager, tlp: Red, urlSecretKeyRef: {name: pager, key: url}}
+`
+
+// TestRBACOfChannels prints what the plan's ServiceAccount needs, and for the playbook's nothing.
+func TestRBACOfChannels(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "playbook.yaml")
+	mustDo(t, os.WriteFile(file, []byte(tellingDocuments+tellingPlan), 0o600))
+	r := run(t.Context(), adminConfig, "rbac", "-f", file)
+	r.check(t, ExitOK, "kind: Role", "")
+	golden(t, "rbac-channels", r.out)
+	mustDo(t, os.WriteFile(file, []byte(tellingDocuments), 0o600))
+	run(t.Context(), adminConfig, "rbac", "-f", file).check(t, ExitOK, "", "tell: step 'tell': there is no channel 'chat': the namespace has no ResponsePlan 'default'")
+
+	ctx := t.Context()
+	namespace := domain(t, "firebreak-viewer")
+	playbook := &v1alpha1.ResponsePlaybook{ObjectMeta: metav1.ObjectMeta{Name: "tell", Namespace: namespace}, Spec: v1alpha1.ResponsePlaybookSpec{
+		ServiceAccountName: "contain", Containment: v1alpha1.PlaybookPhase{Steps: []v1alpha1.PlaybookStep{{Name: "tell", Notify: &v1alpha1.NotifyAction{Channels: []v1alpha1.ChannelName{"chat"}}}}},
+	}}
+	mustDo(t, admin.Create(ctx, playbook))
+	run(ctx, janeConfig, "rbac", "tell", "-n", namespace).check(t, ExitOK, "", "the namespace has no ResponsePlan 'default'")
+	plan := &v1alpha1.ResponsePlan{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ResponsePlanName, Namespace: namespace}}
+	plan.Spec.ServiceAccountName = "reader"
+	plan.Spec.Channels = []v1alpha1.PlanChannel{{Name: "chat", TLP: v1alpha1.TLPAmber, URLSecretKeyRef: v1alpha1.ChannelSecretReference{Name: "chat-url", Key: "url"}}}
+	mustDo(t, admin.Create(ctx, plan))
+	run(ctx, janeConfig, "rbac", "tell", "-n", namespace).check(t, ExitOK, "- chat-url\n", "")
+}
+
 func TestRBACRefuses(t *testing.T) {
 	ctx := t.Context()
 	namespace := domain(t, "firebreak-viewer")

@@ -73,13 +73,15 @@ func (run *incidentRun) execute(ctx context.Context, in lifecycle.Input, work []
 }
 
 // now gives what is to be done now: what stops an attack first, so that slow collecting
-// never keeps an isolation waiting; what only reads after it, when there is room.
+// never keeps an isolation waiting; what tells people after it, and what only reads when
+// there is room.
 func (run *incidentRun) now(work []lifecycle.Work) []lifecycle.Work {
 	if urgent := run.urgent(work); len(urgent) > 0 {
 		return urgent
 	}
-	if len(work) == 0 || !run.collecting.enter(client.ObjectKeyFromObject(run.incident)) {
-		return nil
+	telling := run.those(work, func(trait lifecycle.Trait) bool { return trait.Tells })
+	if len(telling) == len(work) || !run.collecting.enter(client.ObjectKeyFromObject(run.incident)) {
+		return telling
 	}
 	return work
 }
@@ -93,15 +95,20 @@ func (run *incidentRun) plansNow(out lifecycle.Output) []lifecycle.Work {
 	return run.now(out.Plans)
 }
 
-// urgent leaves out what only reads.
+// urgent leaves out what only reads, and what only tells people.
 func (run *incidentRun) urgent(work []lifecycle.Work) []lifecycle.Work {
-	var urgent []lifecycle.Work
+	return run.those(work, func(trait lifecycle.Trait) bool { return !trait.Reads && !trait.Tells })
+}
+
+// those gives the work for actions of some kind.
+func (run *incidentRun) those(work []lifecycle.Work, are func(lifecycle.Trait) bool) []lifecycle.Work {
+	var those []lifecycle.Work
 	for _, one := range work {
-		if !lifecycle.TraitOf(run.incident.Status.Steps[one.Step].Action).Reads {
-			urgent = append(urgent, one)
+		if are(lifecycle.TraitOf(run.incident.Status.Steps[one.Step].Action)) {
+			those = append(those, one)
 		}
 	}
-	return urgent
+	return those
 }
 
 // protectedNow holds a target whose namespace was protected since it was looked at.
@@ -143,6 +150,20 @@ func (run *incidentRun) protected(in lifecycle.Input) func(context.Context, stri
 	}
 }
 
+// asPlan gives the client that acts as the plan's ServiceAccount.
+func (run *incidentRun) asPlan(plan *v1alpha1.ResponsePlan) func(context.Context) (client.Client, string, error) {
+	return func(ctx context.Context) (client.Client, string, error) {
+		if plan == nil || plan.Spec.ServiceAccountName == "" {
+			return nil, "", errors.New("the plan names no `serviceAccountName`, as which its channels' Secrets are read")
+		}
+		identity, err := run.Identities.For(ctx, plan.Namespace, plan.Spec.ServiceAccountName)
+		if err != nil {
+			return nil, "", err
+		}
+		return identity.Client, identity.User, nil
+	}
+}
+
 func (run *incidentRun) executeOne(ctx context.Context, in lifecycle.Input, work lifecycle.Work, identity *impersonation.Identity) lifecycle.Result {
 	step := &run.incident.Status.Steps[work.Step]
 	text := lifecycle.TextOf(in.Playbook, step)
@@ -153,6 +174,7 @@ func (run *incidentRun) executeOne(ctx context.Context, in lifecycle.Input, work
 		Incident: run.incident, Step: text, Attempt: step.Attempts, Targets: step.Targets,
 		Client: identity.Client, Logs: identity, Evidence: run.Evidence, ActingAs: identity.User, Now: run.Clock.Now(),
 		Values: run.values.Values(in.Playbook), Protected: run.protected(in), Egress: run.Egress,
+		Plan: in.Plan, AsPlan: run.asPlan(in.Plan),
 	}
 	if lifecycle.DryRun(in) && !lifecycle.TraitOf(step.Action).Reads {
 		request.Client, request.DryRun = client.NewDryRunClient(identity.Client), true

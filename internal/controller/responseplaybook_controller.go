@@ -59,12 +59,16 @@ func (r *ResponsePlaybookReconciler) Reconcile(ctx context.Context, request ctrl
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	ready := playbookReady(playbook)
+	plan, err := planOf(ctx, r.Client, request.Namespace)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	ready := readyWith(playbook, plan)
 	authorized := metav1.Condition{
 		Type: v1alpha1.ConditionAuthorized, Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonNotAsked, Message: "the namespace is not a response domain",
 	}
 	if domain {
-		authorized = r.authorized(ctx, playbook)
+		authorized = r.authorized(ctx, playbook, plan)
 		if missing := r.accountMissing(ctx, playbook); missing != "" && ready.Status == metav1.ConditionTrue {
 			ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, v1alpha1.ReasonServiceAccountNotFound, missing
 		}
@@ -86,6 +90,15 @@ func (r *ResponsePlaybookReconciler) Reconcile(ctx context.Context, request ctrl
 		return ctrl.Result{}, fmt.Errorf("writing the playbook's status: %w", client.IgnoreNotFound(err))
 	}
 	return ctrl.Result{RequeueAfter: again}, nil
+}
+
+// readyWith says whether a playbook can run, and tell whom it names.
+func readyWith(playbook *v1alpha1.ResponsePlaybook, plan *v1alpha1.ResponsePlan) metav1.Condition {
+	ready := playbookReady(playbook)
+	if problem := action.CheckChannels(&playbook.Spec, plan); problem != nil && ready.Status == metav1.ConditionTrue {
+		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, v1alpha1.ReasonChannelNotFound, lifecycle.Cut(problem.Error(), maxPreflightMessage)
+	}
+	return ready
 }
 
 // again is when to ask again.
@@ -150,12 +163,22 @@ func (r *ResponsePlaybookReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Named("responseplaybook").
 		For(&v1alpha1.ResponsePlaybook{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.playbooksOfNamespace), builder.WithPredicates(becomesDomain)).
+		Watches(&v1alpha1.ResponsePlan{}, handler.EnqueueRequestsFromMapFunc(r.playbooksOfPlan), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Complete(r)
 }
 
 func (r *ResponsePlaybookReconciler) playbooksOfNamespace(ctx context.Context, namespace client.Object) []reconcile.Request {
+	return r.playbooksIn(ctx, namespace.GetName())
+}
+
+// playbooksOfPlan are those that the plan's channels and roles are for.
+func (r *ResponsePlaybookReconciler) playbooksOfPlan(ctx context.Context, plan client.Object) []reconcile.Request {
+	return r.playbooksIn(ctx, plan.GetNamespace())
+}
+
+func (r *ResponsePlaybookReconciler) playbooksIn(ctx context.Context, namespace string) []reconcile.Request {
 	list := &v1alpha1.ResponsePlaybookList{}
-	if err := r.Client.List(ctx, list, client.InNamespace(namespace.GetName())); err != nil {
+	if err := r.Client.List(ctx, list, client.InNamespace(namespace)); err != nil {
 		return nil
 	}
 	requests := make([]reconcile.Request, 0, len(list.Items))

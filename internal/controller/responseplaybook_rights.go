@@ -18,22 +18,43 @@ import (
 )
 
 // authorized asks the API server for every right of every step, as the playbook's
-// ServiceAccount, in every namespace of its scope.
-func (r *ResponsePlaybookReconciler) authorized(ctx context.Context, playbook *v1alpha1.ResponsePlaybook) metav1.Condition {
+// ServiceAccount, in every namespace of its scope; and as the plan's for what it must read.
+func (r *ResponsePlaybookReconciler) authorized(ctx context.Context, playbook *v1alpha1.ResponsePlaybook, plan *v1alpha1.ResponsePlan) metav1.Condition {
 	condition := metav1.Condition{Type: v1alpha1.ConditionAuthorized, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonAllowed}
-	asking := &rightsReview{client: r.Client, playbook: playbook, answers: map[question]bool{}, missing: map[string]map[string][]string{}}
-	for _, step := range action.PlaybookRights(&playbook.Spec) {
-		if err := asking.step(ctx, step); err != nil {
-			condition.Status, condition.Reason = metav1.ConditionUnknown, v1alpha1.ReasonNotAsked
-			condition.Message = lifecycle.Cut(err.Error(), maxPreflightMessage)
-			return condition
+	var messages []string
+	for _, account := range accountsOf(playbook, plan) {
+		asking := &rightsReview{client: r.Client, playbook: playbook, account: account.name, answers: map[question]bool{}, missing: map[string]map[string][]string{}}
+		for _, step := range account.needs {
+			if err := asking.step(ctx, step); err != nil {
+				condition.Status, condition.Reason = metav1.ConditionUnknown, v1alpha1.ReasonNotAsked
+				condition.Message = lifecycle.Cut(err.Error(), maxPreflightMessage)
+				return condition
+			}
+		}
+		if len(asking.missing) > 0 {
+			condition.Status, condition.Reason = metav1.ConditionFalse, v1alpha1.ReasonRightsMissing
+		}
+		if message := asking.message(); message != "" {
+			messages = append(messages, message)
 		}
 	}
-	if len(asking.missing) > 0 {
-		condition.Status, condition.Reason = metav1.ConditionFalse, v1alpha1.ReasonRightsMissing
-	}
-	condition.Message = lifecycle.Cut(asking.message(), maxPreflightMessage)
+	condition.Message = lifecycle.Cut(strings.Join(messages, ". "), maxPreflightMessage)
 	return condition
+}
+
+// accountRights are what one ServiceAccount needs.
+type accountRights struct {
+	name  string
+	needs []action.StepRights
+}
+
+// accountsOf are the ServiceAccounts that a playbook acts as.
+func accountsOf(playbook *v1alpha1.ResponsePlaybook, plan *v1alpha1.ResponsePlan) []accountRights {
+	accounts := []accountRights{{playbook.Spec.ServiceAccountName, action.PlaybookRights(&playbook.Spec)}}
+	if needs := action.PlanRights(&playbook.Spec, plan); len(needs) > 0 {
+		accounts = append(accounts, accountRights{plan.Spec.ServiceAccountName, needs})
+	}
+	return accounts
 }
 
 // question is one question to the API server.
@@ -43,6 +64,7 @@ type question struct{ namespace, group, resource, subresource, name, verb string
 type rightsReview struct {
 	client   client.Client
 	playbook *v1alpha1.ResponsePlaybook
+	account  string
 	answers  map[question]bool
 	// missing is by place and by right; the values are the steps that need it.
 	missing map[string]map[string][]string
@@ -176,7 +198,7 @@ func (a *rightsReview) ask(ctx context.Context, q question) (bool, error) {
 	if known, ok := a.answers[q]; ok {
 		return known, nil
 	}
-	namespace, account := a.playbook.Namespace, a.playbook.Spec.ServiceAccountName
+	namespace, account := a.playbook.Namespace, a.account
 	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
 		User:   "system:serviceaccount:" + namespace + ":" + account,
 		Groups: []string{"system:serviceaccounts", "system:serviceaccounts:" + namespace, "system:authenticated"},
@@ -204,8 +226,8 @@ func (a *rightsReview) message() string {
 	text := ""
 	if len(parts) > 0 {
 		text = fmt.Sprintf("ServiceAccount '%s' may not, %s. 'kubectl firebreak rbac %s -n %s' prints the Roles that it needs",
-			a.playbook.Spec.ServiceAccountName, strings.Join(parts, "; "), a.playbook.Name, a.playbook.Namespace)
-		if len(a.playbook.Spec.Scope.Namespaces) == 0 {
+			a.account, strings.Join(parts, "; "), a.playbook.Name, a.playbook.Namespace)
+		if len(a.playbook.Spec.Scope.Namespaces) == 0 && a.account == a.playbook.Spec.ServiceAccountName {
 			text += "; or name in `scope.namespaces` where it is meant to act"
 		}
 	}

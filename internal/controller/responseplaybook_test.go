@@ -137,6 +137,43 @@ func grant(t *testing.T, playbook *v1alpha1.ResponsePlaybook, namespace string, 
 	})
 }
 
+func TestPreflightOfChannels(t *testing.T) {
+	playbook, _ := preflightScene(t)
+	mustCreate(t, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: playbook.Namespace, Name: "contain"}})
+	playbook.Spec.Containment = v1alpha1.PlaybookPhase{Steps: []v1alpha1.PlaybookStep{{
+		Name: "tell", Notify: &v1alpha1.NotifyAction{Channels: []v1alpha1.ChannelName{"chat", "fax"}, Roles: []v1alpha1.RoleName{"Legal"}},
+	}}}
+	mustCreate(t, playbook)
+	missing := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonChannelNotFound}
+	expectCondition(t, preflight(t, playbook), missing, "step 'tell': there is no channel 'chat': the namespace has no ResponsePlan 'default'")
+
+	plan := &v1alpha1.ResponsePlan{ObjectMeta: metav1.ObjectMeta{Namespace: playbook.Namespace, Name: v1alpha1.ResponsePlanName}}
+	plan.Spec.ServiceAccountName = "reader"
+	secret := v1alpha1.ChannelSecretReference{Name: "chat", Key: "url"}
+	plan.Spec.Channels = []v1alpha1.PlanChannel{{Name: "chat", TLP: v1alpha1.TLPAmber, URLSecretKeyRef: secret}}
+	mustCreate(t, plan)
+	read := preflight(t, playbook)
+	expectCondition(t, read, missing, "step 'tell': the plan has no channel 'fax': it must be one of 'chat'; step 'tell': the plan has no role 'Legal'")
+	expectCondition(t, read, metav1.Condition{Type: v1alpha1.ConditionAuthorized, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonRightsMissing},
+		"ServiceAccount 'reader' may not, in namespace '"+playbook.Namespace+"': get secrets 'chat' (step 'tell'). 'kubectl firebreak rbac contain")
+
+	plan.Spec.Channels = append(plan.Spec.Channels, v1alpha1.PlanChannel{Name: "fax", TLP: v1alpha1.TLPAmber, URLSecretKeyRef: secret})
+	plan.Spec.Roles = []v1alpha1.PlanRole{{Name: "Legal", Subjects: []v1alpha1.RoleSubject{{Kind: v1alpha1.RoleSubjectUser, Name: "x"}}, Channels: []v1alpha1.ChannelName{"fax"}}}
+	if err := testClient.Update(t.Context(), plan); err != nil {
+		t.Fatal(err)
+	}
+	reader := playbook.DeepCopy()
+	reader.Spec.ServiceAccountName = "reader"
+	grant(t, reader, playbook.Namespace, rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"secrets"}, ResourceNames: []string{"chat"}, Verbs: []string{"get"}})
+	eventually(t, func(context.Context) string {
+		if !meta.IsStatusConditionTrue(preflight(t, playbook).Status.Conditions, v1alpha1.ConditionAuthorized) {
+			return "not Authorized"
+		}
+		return ""
+	})
+	expectCondition(t, preflight(t, playbook), metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonCompiled})
+}
+
 func TestPreflightHoldsBackWhatDestroysFirst(t *testing.T) {
 	playbook, _ := preflightScene(t)
 	mustCreate(t, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: playbook.Namespace, Name: "contain"}})

@@ -62,6 +62,13 @@ func checkValues(step *v1alpha1.PlaybookStep, variables []v1alpha1.NamedExpressi
 			checker.compile(Response, fmt.Sprintf("`http.outputs[%s].expression`", one.Name), one.Expression, types.DynType)
 		}
 	}
+	if step.Notify != nil {
+		for _, one := range []v1alpha1.NamedExpression{{Name: "title", Expression: step.Notify.Title}, {Name: "message", Expression: step.Notify.Message}} {
+			if one.Expression != "" {
+				checker.compile(Playbook, fmt.Sprintf("`notify.%s`", one.Name), one.Expression, types.StringType)
+			}
+		}
+	}
 	return checker.problems
 }
 

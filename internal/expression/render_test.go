@@ -180,6 +180,8 @@ func TestCheckPlaybookValues(t *testing.T) {
 		}), wantError: "undeclared reference to 'object'"},
 		"body":                      {step: step(func(s *v1alpha1.PlaybookStep) { s.HTTP = &v1alpha1.HTTPAction{Body: `response`} }), wantError: "`http.body` 1:1"},
 		"outputs":                   {step: step(func(s *v1alpha1.PlaybookStep) { s.HTTP = &v1alpha1.HTTPAction{Outputs: named(`incident`)} }), wantError: "`http.outputs[VALUE].expression` 1:1"},
+		"title":                     {step: step(func(s *v1alpha1.PlaybookStep) { s.Notify = &v1alpha1.NotifyAction{Title: `1`} }), wantError: "`notify.title` 1:1: must yield a string"},
+		"message has no object":     {step: step(func(s *v1alpha1.PlaybookStep) { s.Notify = &v1alpha1.NotifyAction{Message: `object.kind`} }), wantError: "`notify.message` 1:1: undeclared reference to 'object'"},
 		"no such variable":          {step: step(func(s *v1alpha1.PlaybookStep) { s.Targets = `[variables.shp]` }), wantError: "uses `variables.shp`: it must be one of the playbook's `variables`, which are [\"shop\"]"},
 		"no such variable, indexed": {step: step(func(s *v1alpha1.PlaybookStep) { s.Targets = `[variables["shp"]]` }), wantError: "uses `variables.shp`"},
 		"itself":                    {step: step(func(s *v1alpha1.PlaybookStep) { s.Targets = `[steps["second"].state]` }), wantError: "uses `steps` of \"second\": it must be a step that comes before"},

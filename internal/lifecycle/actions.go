@@ -8,7 +8,7 @@ type Trait struct {
 	Name string
 	// Acts says that an executor does it to each target; the others are decided here.
 	// A step of an acting action without `target` and `targets` has one target, the
-	// incident itself.
+	// incident itself; one that tells people has a target for each channel.
 	Acts bool
 	// Reads says that it changes nothing.
 	Reads bool
@@ -19,6 +19,9 @@ type Trait struct {
 	// Held says that its effect is looked at until it is undone, and made again when
 	// something takes it away.
 	Held bool
+	// Tells says that it changes nothing in the cluster, and tells people: it waits for no
+	// confirmation, and never keeps what contains waiting.
+	Tells bool
 	// Destroys says that evidence may be lost by it.
 	Destroys bool
 
@@ -45,6 +48,7 @@ var Actions = []Trait{
 	{Name: "rollback", Acts: true, Contains: true, Undoable: true, Destroys: true, of: func(s *v1alpha1.PlaybookStep) bool { return s.Rollback != nil }},
 	{Name: "job", Acts: true, Contains: true, of: func(s *v1alpha1.PlaybookStep) bool { return s.Job != nil }},
 	{Name: "http", Acts: true, Contains: true, of: func(s *v1alpha1.PlaybookStep) bool { return s.HTTP != nil }},
+	{Name: "notify", Acts: true, Tells: true, of: func(s *v1alpha1.PlaybookStep) bool { return s.Notify != nil }},
 	{Name: "approve", of: func(s *v1alpha1.PlaybookStep) bool { return s.Approve != nil }},
 	{Name: "task", Contains: true, of: func(s *v1alpha1.PlaybookStep) bool { return s.Task != nil }},
 	{Name: "verify", Reads: true, of: func(s *v1alpha1.PlaybookStep) bool { return s.Verify != nil }},

@@ -196,7 +196,7 @@ func (m *machine) firstEffect() string {
 			target := &step.Targets[j]
 			begun := target.State == v1alpha1.TargetActing || target.State == v1alpha1.TargetApplied || target.State == v1alpha1.TargetReverting
 			made := target.State == v1alpha1.TargetSucceeded || target.State == v1alpha1.TargetReverted || target.Undo != ""
-			if begun || made && !TraitOf(step.Action).Reads {
+			if trait := TraitOf(step.Action); begun || made && !trait.Reads && !trait.Tells {
 				return step.Name + " of " + objectName(target.Kind, target.Namespace, target.Name)
 			}
 		}

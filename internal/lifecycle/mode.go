@@ -53,7 +53,7 @@ var modeMeans = map[v1alpha1.IncidentMode]string{
 // confirms says that what a step writes waits for a person.
 func (m *machine) confirms(step *v1alpha1.IncidentStep) bool {
 	trait := TraitOf(step.Action)
-	return m.Playbook != nil && m.Playbook.Mode == v1alpha1.PlaybookConfirm && !m.dryRun && trait.Acts && !trait.Reads
+	return m.Playbook != nil && m.Playbook.Mode == v1alpha1.PlaybookConfirm && !m.dryRun && trait.Acts && !trait.Reads && !trait.Tells
 }
 
 // confirm holds what nobody has confirmed.

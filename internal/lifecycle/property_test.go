@@ -15,7 +15,7 @@ import (
 // genStep draws a step of a playbook. What it reverts are steps before it.
 func genStep(t *rapid.T, name string, before []v1alpha1.StepName) v1alpha1.PlaybookStep {
 	var step v1alpha1.PlaybookStep
-	switch rapid.IntRange(0, 13).Draw(t, name) {
+	switch rapid.IntRange(0, 14).Draw(t, name) {
 	case 0:
 		step = collectStep(name)
 	case 1, 2:
@@ -42,6 +42,8 @@ func genStep(t *rapid.T, name string, before []v1alpha1.StepName) v1alpha1.Playb
 		step = httpStep(name)
 	case 13:
 		step = applyStep(name)
+	case 14:
+		step = notifyStep(name, []v1alpha1.ChannelName{"chat", "mail"}, "IncidentManager", "Owner")
 	default:
 		step = revertStep(name, before...)
 		if rapid.Bool().Draw(t, "all") {
@@ -75,7 +77,7 @@ func genPlaybook(t *rapid.T) *v1alpha1.ResponsePlaybookSpec {
 	for _, phase := range []*v1alpha1.PlaybookPhase{&playbook.Containment, &playbook.Eradication, &playbook.Recovery} {
 		phase.Within = duration(time.Duration(rapid.IntRange(0, 600).Draw(t, "within")) * time.Second)
 	}
-	playbook.AdHoc = rapid.SampledFrom([][]v1alpha1.ActionName{nil, {"collect", "isolate", "cordon", "http", "delete", "revert"}}).Draw(t, "adHoc")
+	playbook.AdHoc = rapid.SampledFrom([][]v1alpha1.ActionName{nil, {"collect", "isolate", "cordon", "http", "notify", "delete", "revert"}}).Draw(t, "adHoc")
 	playbook.Limits.MaxTargets = rapid.Int32Range(0, 3).Draw(t, "maxTargets")
 	return playbook
 }
@@ -148,7 +150,7 @@ func (s *sim) disturb(t *rapid.T, turn int) {
 	case 9:
 		s.unseen = map[string]bool{fmt.Sprintf("pod-%d", rapid.IntRange(0, 5).Draw(t, "unseen")): true}
 	case 10:
-		s.plan = rapid.SampledFrom([]*v1alpha1.ResponsePlan{nil, nil, planOf(v1alpha1.ResponseEnforce), planOf(v1alpha1.ResponseDryRun)}).Draw(t, "plan")
+		s.plan = rapid.SampledFrom([]*v1alpha1.ResponsePlan{nil, nil, planOf(v1alpha1.ResponseEnforce), planOf(v1alpha1.ResponseDryRun), tellingPlan()}).Draw(t, "plan")
 	default:
 		s.answers = rapid.Bool().Draw(t, "decisions are told")
 	}

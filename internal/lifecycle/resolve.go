@@ -34,10 +34,10 @@ func onIncident(text *v1alpha1.PlaybookStep) bool {
 	return text.Target == "" && text.Targets == "" && TraitOf(ActionOf(text)).Acts
 }
 
-// IsIncident says that a target is the incident itself, which stands for no object: it is
-// in no protected namespace and counts for no limit of objects.
+// IsIncident says that a target is the incident itself or whom a step tells, which stand for
+// no object: they are in no protected namespace and count for no limit of objects.
 func IsIncident(target *v1alpha1.StepTarget, incident *v1alpha1.Incident) bool {
-	return target.Kind == kindIncident && string(target.UID) == string(incident.UID)
+	return target.Kind == kindIncident && string(target.UID) == string(incident.UID) || IsChannel(target) || isRole(target)
 }
 
 func (m *machine) incidentTarget() v1alpha1.StepTarget {

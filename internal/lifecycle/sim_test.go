@@ -364,7 +364,7 @@ func (s *sim) execute(incident *v1alpha1.Incident, work []Work) []Result {
 			s.guarded(step, target)
 			if in := s.input(incident); DryRun(in) && !TraitOf(step.Action).Reads {
 				break
-			} else if in.Playbook.Mode == v1alpha1.PlaybookConfirm && !TraitOf(step.Action).Reads && target.ConfirmedBy == "" {
+			} else if in.Playbook.Mode == v1alpha1.PlaybookConfirm && !TraitOf(step.Action).Reads && !TraitOf(step.Action).Tells && target.ConfirmedBy == "" {
 				s.t.Fatalf("%s of %s, which nobody has confirmed\n%s", step.Action, target.Name, s)
 			}
 			// Even what has failed may have taken effect.

@@ -189,6 +189,8 @@ func (m *machine) begin(step *v1alpha1.IncidentStep, text *v1alpha1.PlaybookStep
 	step.Message, step.EndTime, step.HoldingTime, step.NextTime = "", nil, nil, nil
 	m.startClock(step)
 	switch {
+	case text.Notify != nil:
+		step.Targets = mergeTargets(step.Targets, m.channelTargets(text.Notify))
 	case onIncident(text):
 		step.Targets = mergeTargets(step.Targets, []v1alpha1.StepTarget{m.incidentTarget()})
 	case Resolves(text):

@@ -96,7 +96,12 @@ func newActionsWorld(t *testing.T, cluster *harness.Cluster, hook *webhook) *wor
 	t.Helper()
 	var namespace string
 	w := newWorld(t, cluster, func(sample *unstructured.Unstructured) {
-		if sample.GetKind() != "ResponsePlaybook" {
+		switch sample.GetKind() {
+		case "ResponsePlan":
+			telling(t, sample)
+			return
+		case "ResponsePlaybook":
+		default:
 			return
 		}
 		namespace = sample.GetNamespace()
@@ -113,6 +118,18 @@ func newActionsWorld(t *testing.T, cluster *harness.Cluster, hook *webhook) *wor
 	w.hook = hook
 	w.makeThings(t)
 	return w
+}
+
+// telling gives a plan the channel 'chat', whose URL the playbook's account may read.
+func telling(t *testing.T, plan *unstructured.Unstructured) {
+	t.Helper()
+	chat := map[string]any{"name": "chat", "tlp": "Amber", "urlSecretKeyRef": map[string]any{"name": "hook", "key": "chat"}}
+	if err := unstructured.SetNestedSlice(plan.Object, []any{chat}, "spec", "channels"); err != nil {
+		t.Fatal(err)
+	}
+	if err := unstructured.SetNestedField(plan.Object, "contain-intrusion", "spec", "serviceAccountName"); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // usesAll holds the playbook to use every action there is.
@@ -145,7 +162,9 @@ func (w *world) makeThings(t *testing.T) {
 	things := []client.Object{
 		&corev1.ConfigMap{ObjectMeta: in("settings"), Data: map[string]string{"open": "yes"}},
 		&corev1.ServiceAccount{ObjectMeta: in("robot")},
-		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: "hook"}, StringData: map[string]string{"key": hookKey}},
+		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: "hook"}, StringData: map[string]string{
+			"key": hookKey, "chat": "generic://" + w.hook.Listener.Addr().String() + webhookPath + w.Namespace + "?template=json",
+		}},
 		&batchv1.CronJob{ObjectMeta: in("nightly"), Spec: batchv1.CronJobSpec{Schedule: "0 3 * * *", JobTemplate: batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{Template: template}}}},
 		&rbacv1.RoleBinding{
 			ObjectMeta: in("robot"), RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "view"},

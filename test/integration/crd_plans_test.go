@@ -11,8 +11,18 @@ func TestBadResponsePlans(t *testing.T) {
 		{"a role of a bad name", `{"spec":{"roles":[{"name":"1","subjects":[{"kind":"User","name":"x"}]}]}}`, "spec.roles[0].name"},
 		{"a role of an account", `{"spec":{"roles":[{"name":"A","subjects":[{"kind":"ServiceAccount","name":"x"}]}]}}`, `spec.roles[0].subjects[0].kind: Unsupported value: "ServiceAccount": supported values: "User", "Group"`},
 		{"an account of a bad name", `{"spec":{"serviceAccountName":"a/b"}}`, "spec.serviceAccountName"},
+		{"a role told by a channel that is not there", `{"spec":{"roles":[{"name":"A","subjects":[{"kind":"User","name":"x"}],"channels":["fax"]}]}}`, "`roles[].channels` must be names of `channels`"},
+		{"a channel that nobody reads", `{"spec":{"serviceAccountName":null,"channels":[` + channelOf("a") + `]}}`, "`serviceAccountName` must be set with `channels`"},
+		{"a channel twice", `{"spec":{"channels":[` + repeat(2, channelOf("a")) + `]}}`, "spec.channels[1]: Duplicate value"},
+		{"a channel of a bad name", `{"spec":{"channels":[` + channelOf("A b") + `]}}`, "spec.channels[0].name"},
+		{"a channel for any marking", `{"spec":{"channels":[{"name":"a","urlSecretKeyRef":{"name":"a","key":"b"}}]}}`, "spec.channels[0].tlp: Required value"},
+		{"a channel with no URL", `{"spec":{"channels":[{"name":"a","tlp":"Amber"}]}}`, "spec.channels[0].urlSecretKeyRef: Required value"},
 		{"lessons from no severity", `{"spec":{"lessons":{"requiredFrom":"Bad"}}}`, `spec.lessons.requiredFrom: Unsupported value: "Bad"`},
 	})
+}
+
+func channelOf(name string) string {
+	return `{"name":"` + name + `","tlp":"Amber","urlSecretKeyRef":{"name":"a","key":"b"}}`
 }
 
 func TestBadClassificationPolicies(t *testing.T) {
@@ -47,7 +57,7 @@ func TestBadResponsePlaybooks(t *testing.T) {
 		{"too many targets", `{"spec":{"limits":{"maxTargets":129}}}`, "spec.limits.maxTargets"},
 		{"a step of a bad name", steps(`{"name":"A b","wait":{"duration":"1s"}}`), "spec.containment.steps[0].name"},
 		{"a step twice", steps(repeat(2, `{"name":"a","wait":{"duration":"1s"}}`)), "spec.containment.steps[1]: Duplicate value"},
-		{"a step of no action", steps(`{"name":"a"}`), "exactly one of the fields in [collect isolate quarantine scale suspend cordon drain taint revokeAccess blockImage patch apply delete evict restart rollback job http approve task verify wait revert] must be set"},
+		{"a step of no action", steps(`{"name":"a"}`), "exactly one of the fields in [collect isolate quarantine scale suspend cordon drain taint revokeAccess blockImage patch apply delete evict restart rollback job http notify approve task verify wait revert] must be set"},
 		{"a step of two actions", steps(`{"name":"a","wait":{"duration":"1s"},"revert":{}}`), "exactly one of the fields in"},
 		{"isolate nothing", steps(`{"name":"a","isolate":{}}`), "`target` or `targets` must be set: this action acts on objects"},
 		{"isolate nodes", steps(`{"name":"a","target":"Nodes","isolate":{}}`), "`target` must be 'Pods' for 'quarantine' and 'evict', and 'Pods' or 'Workloads' for 'isolate'"},
@@ -63,6 +73,8 @@ func TestBadResponsePlaybooks(t *testing.T) {
 		{"apply to pods", steps(`{"name":"a","target":"Pods","apply":{"expression":"{}"}}`), "`target` and `targets` must not be set for actions that act on no object"},
 		{"send without encryption", steps(`{"name":"a","http":{"url":"http://example.com"}}`), `should match '^https://`},
 		{"send to nobody", steps(`{"name":"a","http":{}}`), "exactly one of the fields in [url urlFrom] must be set"},
+		{"tell nobody", steps(`{"name":"a","notify":{}}`), "at least one of the fields in [channels roles] must be set"},
+		{"tell pods", steps(`{"name":"a","target":"Pods","notify":{"channels":["a"]}}`), "`target` and `targets` must not be set for actions that act on no object"},
 		{"wait for pods", steps(`{"name":"a","target":"Pods","wait":{"duration":"1s"}}`), "`target` and `targets` must not be set for actions that act on no object"},
 		{"wait for ever", steps(`{"name":"a","wait":{"duration":"721h"}}`), "`duration` must be more than '0s' and at most '720h'"},
 		{"wait for no time", steps(`{"name":"a","wait":{"duration":"0s"}}`), "`duration` must be more than '0s'"},

@@ -71,6 +71,7 @@ func stepsFor(v *victim) map[string]string {
 		"restart":      workloads + "\nrestart: {}",
 		"rollback":     workloads + "\nrollback: {}",
 		"job":          "job: {template: {template: {spec: {containers: [{name: c, image: busybox}]}}}}",
+		"notify":       "notify: {channels: [pager]}",
 		"http":         "http: {url: 'https://hooks.example.com/', headers: [{name: Token, valueFrom: {name: credentials, key: token}}]}",
 	}
 }
@@ -117,6 +118,10 @@ func (s *scene) victim(t *testing.T) *victim {
 	} {
 		done(t, s.Client.Create(t.Context(), object))
 	}
+	// The plan's account may not read the Secret that the playbook's author has the plan name.
+	done(t, patchTo(t, s, harness.MakePlan(s.Namespace, ""), func(p *v1alpha1.ResponsePlan) {
+		p.Spec.Channels = []v1alpha1.PlanChannel{{Name: "pager", TLP: v1alpha1.TLPRed, URLSecretKeyRef: v1alpha1.ChannelSecretReference{Name: "credentials", Key: "url"}}}
+	}))
 	return v
 }
 
@@ -285,7 +290,7 @@ func onlooker(t *testing.T, s *scene) {
 	delete(steps, "collect") // to read is what it may
 	before := s.everything(t)
 	incident := s.try(t, name, podResource(v.namespace, v.pod.Name, ""), steps)
-	allFailed(t, incident, map[string][]string{"": {name, "grant it"}})
+	allFailed(t, incident, map[string][]string{"": {name, "grant it"}, "notify": {":reader may not get secrets", "grant it"}})
 	s.unchanged(t, before)
 }
 

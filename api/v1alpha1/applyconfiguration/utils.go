@@ -50,6 +50,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.AwaitingApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("BlockImageAction"):
 		return &apiv1alpha1.BlockImageActionApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ChannelSecretReference"):
+		return &apiv1alpha1.ChannelSecretReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ClassificationPolicy"):
 		return &apiv1alpha1.ClassificationPolicyApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ClassificationPolicySpec"):
@@ -140,12 +142,16 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.LessonMeasuresApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("NamedExpression"):
 		return &apiv1alpha1.NamedExpressionApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("NotifyAction"):
+		return &apiv1alpha1.NotifyActionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PatchAction"):
 		return &apiv1alpha1.PatchActionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PhaseDeadline"):
 		return &apiv1alpha1.PhaseDeadlineApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PinnedPlaybook"):
 		return &apiv1alpha1.PinnedPlaybookApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("PlanChannel"):
+		return &apiv1alpha1.PlanChannelApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PlanLessons"):
 		return &apiv1alpha1.PlanLessonsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PlanRole"):

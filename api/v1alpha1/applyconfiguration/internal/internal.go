@@ -211,6 +211,17 @@ var schemaYAML = typed.YAMLObject(`types:
   scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.Category
   scalar: string
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.ChannelName
+  scalar: string
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.ChannelSecretReference
+  map:
+    fields:
+    - name: key
+      type:
+        scalar: string
+    - name: name
+      type:
+        scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.ChecklistItem
   scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.ClassificationPolicy
@@ -1249,6 +1260,27 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.NoTargetsPolicy
   scalar: string
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.NotifyAction
+  map:
+    fields:
+    - name: channels
+      type:
+        list:
+          elementType:
+            namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.ChannelName
+          elementRelationship: associative
+    - name: message
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Expression
+    - name: roles
+      type:
+        list:
+          elementType:
+            namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.RoleName
+          elementRelationship: associative
+    - name: title
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Expression
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.ObjectDetail
   scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.ObjectUID
@@ -1294,6 +1326,18 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: serviceAccountName
       type:
         scalar: string
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.PlanChannel
+  map:
+    fields:
+    - name: name
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.ChannelName
+    - name: tlp
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.TLP
+    - name: urlSecretKeyRef
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.ChannelSecretReference
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.PlanLessons
   map:
     fields:
@@ -1304,6 +1348,12 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.PlanRole
   map:
     fields:
+    - name: channels
+      type:
+        list:
+          elementType:
+            namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.ChannelName
+          elementRelationship: associative
     - name: name
       type:
         scalar: string
@@ -1412,6 +1462,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: name
       type:
         scalar: string
+    - name: notify
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.NotifyAction
     - name: onFailure
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.FailurePolicy
@@ -1552,6 +1605,14 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.ResponsePlanSpec
   map:
     fields:
+    - name: channels
+      type:
+        list:
+          elementType:
+            namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.PlanChannel
+          elementRelationship: associative
+          keys:
+          - name
     - name: lessons
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.PlanLessons
@@ -1704,6 +1765,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: subject
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Expression
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.RoleName
+  scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.RoleSubject
   map:
     fields:

@@ -25,11 +25,10 @@ import (
 //
 // AllowedTraffic is traffic with some addresses, by some ports.
 type AllowedTrafficApplyConfiguration struct {
-	// cidrs are the addresses, such as '192.0.2.7/32'. The playbook's author names them; no
-	// alert can. All addresses together are refused: that would not be isolation.
+	// cidrs are the addresses, such as '192.0.2.7/32'. All addresses together are refused:
+	// that would not be isolation.
 	CIDRs []apiv1alpha1.CIDR `json:"cidrs,omitempty"`
-	// ports are the ports of the pod for ingress, and of the others for egress. Empty
-	// means all.
+	// ports are those of the pod for ingress, of the others for egress. Empty means all.
 	Ports []AllowedPortApplyConfiguration `json:"ports,omitempty"`
 }
 

@@ -34,19 +34,16 @@ type HTTPActionApplyConfiguration struct {
 	URLFrom *SecretKeyReferenceApplyConfiguration `json:"urlFrom,omitempty"`
 	// headers are added to the request.
 	Headers []HTTPHeaderApplyConfiguration `json:"headers,omitempty"`
-	// body is a CEL expression over `incident`, `resources`, `object` (the target, when
-	// there is one), `variables` and `steps`; what it yields is sent as JSON. Empty means
-	// the incident's name, namespace, title, severity and category, and the step; for
-	// 'GET' and 'DELETE' it means no body.
+	// body is a CEL expression over `incident`, `resources`, `object` (the target, if any),
+	// `variables` and `steps`; it is sent as JSON. Empty means the incident's name,
+	// namespace, title, severity and category, and the step; for 'GET' and 'DELETE' none.
 	Body *apiv1alpha1.Expression `json:"body,omitempty"`
-	// signatureFrom is the key by which the request is signed: the header
-	// 'Firebreak-Signature' holds the HMAC-SHA256, as hexadecimal digits, over the value of
-	// the header 'Firebreak-Timestamp' (seconds since 1970), a full stop and the body.
-	// Empty means no signature.
+	// signatureFrom is the key of the HMAC-SHA256 in the header 'Firebreak-Signature', over
+	// the header 'Firebreak-Timestamp' (seconds since 1970), a full stop and the body, in
+	// hexadecimal digits. Empty means no signature.
 	SignatureFrom *SecretKeyReferenceApplyConfiguration `json:"signatureFrom,omitempty"`
 	// outputs are values for later steps: CEL expressions over `response` with `status`,
-	// `headers` (by their names in small letters) and `body` (parsed, when it is JSON).
-	// What is no text is kept as JSON.
+	// `headers` (their names in small letters) and `body` (parsed, when it is JSON).
 	Outputs []NamedExpressionApplyConfiguration `json:"outputs,omitempty"`
 }
 

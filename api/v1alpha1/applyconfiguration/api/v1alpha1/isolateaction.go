@@ -35,18 +35,15 @@ type IsolateActionApplyConfiguration struct {
 	// Empty means none.
 	Allow *IsolateAllowApplyConfiguration `json:"allow,omitempty"`
 	// clusterNetworkPolicy says whether a ClusterNetworkPolicy (policy.networking.k8s.io)
-	// of the Admin tier, which comes before every NetworkPolicy, denies the traffic too, where
-	// the cluster has that API. Fewer labels need to be taken away then. It denies all
-	// egress, and ingress from pods; ingress from elsewhere it cannot deny. Empty means 'Ignore'.
+	// of the Admin tier denies the traffic too, where the cluster has that API. Fewer labels
+	// need to be taken away then. It cannot deny ingress but from pods. Empty means 'Ignore'.
 	ClusterNetworkPolicy *apiv1alpha1.ClusterPolicyUse `json:"clusterNetworkPolicy,omitempty"`
 	// survivingConnections says what is done about connections that are open when the pod
-	// is cut: some network plugins let them go on. 'Report' says so; 'Delete' deletes the
-	// pod once it is isolated, and what was not collected of it is lost. Only for pods.
-	// Empty means 'Report'.
+	// is cut: some network plugins let them go on. 'Report' says so; 'Delete', for pods
+	// only, deletes the isolated pod with what was not collected. Empty means 'Report'.
 	SurvivingConnections *apiv1alpha1.SurvivingConnections `json:"survivingConnections,omitempty"`
-	// readopt says whether undoing gives the pod back the labels its workload selects
-	// by. With 'Allow' the workload takes the pod back, and a clean replica is deleted
-	// in its place. Empty means 'Deny'.
+	// readopt says whether undoing gives back the labels the workload selects by: with
+	// 'Allow' it takes the pod back, and deletes a clean replica. Empty means 'Deny'.
 	Readopt *apiv1alpha1.TrafficVerdict `json:"readopt,omitempty"`
 }
 

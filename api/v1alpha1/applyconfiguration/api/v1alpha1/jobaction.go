@@ -25,17 +25,16 @@ import (
 //
 // JobAction runs a Job once.
 type JobActionApplyConfiguration struct {
-	// template is the Job: a batch/v1 JobSpec; a field that no Job has is refused. Its
-	// pods run as the playbook's ServiceAccount or, with `automountServiceAccountToken:
-	// false`, without a token; any other is refused, and so are Secrets, ConfigMaps and
-	// PersistentVolumeClaims that it may not get. Empty `backoffLimit` means 0;
-	// `activeDeadlineSeconds` is at most the step's timeout; `ttlSecondsAfterFinished` is
-	// refused: the Job stays until the incident is deleted.
+	// template is the Job: a batch/v1 JobSpec. Its pods run as the playbook's
+	// ServiceAccount or, with `automountServiceAccountToken: false`, without a token; any
+	// other is refused, and so are Secrets, ConfigMaps and PersistentVolumeClaims that it
+	// may not get. Empty `backoffLimit` means 0; `activeDeadlineSeconds` is at most the
+	// step's timeout; `ttlSecondsAfterFinished` is refused: the Job stays as proof.
 	Template *runtime.RawExtension `json:"template,omitempty"`
 	// environment is added to every container: CEL expressions over `incident`,
-	// `resources`, `object` (the target, when there is one), `variables` and `steps` that
-	// yield strings. What came from an alert reaches a program only this way, never by its
-	// command line: `$(NAME)` of it in the template is refused.
+	// `resources`, `object` (the target, if any), `variables` and `steps` that yield
+	// strings. Only this way an alert's text reaches a program: `$(NAME)` of it in the
+	// template is refused.
 	Environment []NamedExpressionApplyConfiguration `json:"environment,omitempty"`
 }
 

@@ -28,11 +28,10 @@ import (
 type PatchActionApplyConfiguration struct {
 	// fields are the fields to set, as the object has them from its root, such as
 	// {"spec": {"paused": true}}; of the metadata only labels and annotations, and not
-	// apiVersion, kind and status. Null is refused: a field can be set, not taken away.
+	// apiVersion, kind and status. Null is refused.
 	Fields *runtime.RawExtension `json:"fields,omitempty"`
 	// expression is a CEL expression over `incident`, `resources`, `object` (the target as
-	// it is now), `variables` and `steps` that yields these fields. It is evaluated once,
-	// before the first write.
+	// it is now), `variables` and `steps` that yields these fields. It is evaluated once.
 	Expression *apiv1alpha1.Expression `json:"expression,omitempty"`
 }
 

@@ -16,6 +16,10 @@
 
 package v1alpha1
 
+import (
+	apiv1alpha1 "github.com/firebreak-dev/firebreak/api/v1alpha1"
+)
+
 // PlanRoleApplyConfiguration represents a declarative configuration of the PlanRole type for use
 // with apply.
 //
@@ -25,6 +29,8 @@ type PlanRoleApplyConfiguration struct {
 	Name *string `json:"name,omitempty"`
 	// subjects are who holds it.
 	Subjects []RoleSubjectApplyConfiguration `json:"subjects,omitempty"`
+	// channels are where they are told: names of the plan's `channels`. Empty means nowhere.
+	Channels []apiv1alpha1.ChannelName `json:"channels,omitempty"`
 }
 
 // PlanRoleApplyConfiguration constructs a declarative configuration of the PlanRole type for use with
@@ -50,6 +56,16 @@ func (b *PlanRoleApplyConfiguration) WithSubjects(values ...*RoleSubjectApplyCon
 			panic("nil value passed to WithSubjects")
 		}
 		b.Subjects = append(b.Subjects, *values[i])
+	}
+	return b
+}
+
+// WithChannels adds the given value to the Channels field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Channels field.
+func (b *PlanRoleApplyConfiguration) WithChannels(values ...apiv1alpha1.ChannelName) *PlanRoleApplyConfiguration {
+	for i := range values {
+		b.Channels = append(b.Channels, values[i])
 	}
 	return b
 }

@@ -61,9 +61,9 @@ type PlaybookStepApplyConfiguration struct {
 	// It can be undone. Rights: get and patch pods; get, list, create, patch and delete
 	// networkpolicies; get the pods' owners; for workloads list pods.
 	Isolate *IsolateActionApplyConfiguration `json:"isolate,omitempty"`
-	// quarantine takes the target pods out of their workloads and Services by their labels:
-	// a clean replica starts, and this one stays for forensics. It can be undone, but for
-	// the labels of the workload. Rights: get and patch pods; list services; get the pods' owners.
+	// quarantine takes the target pods out of their workloads and Services: a clean replica
+	// starts, and this one stays for forensics. It can be undone, but for the labels of the
+	// workload. Rights: get and patch pods; list services; get the pods' owners.
 	Quarantine *QuarantineActionApplyConfiguration `json:"quarantine,omitempty"`
 	// scale sets the replicas of the target workloads. It can be undone. Rights: get the
 	// workloads, get and patch their `scale`; for more than 0 replicas list
@@ -111,6 +111,8 @@ type PlaybookStepApplyConfiguration struct {
 	Job *JobActionApplyConfiguration `json:"job,omitempty"`
 	// http sends one signed HTTPS request. Rights: get on the Secrets it names.
 	HTTP *HTTPActionApplyConfiguration `json:"http,omitempty"`
+	// notify tells channels of the plan. The plan's ServiceAccount reads their Secrets.
+	Notify *NotifyActionApplyConfiguration `json:"notify,omitempty"`
 	// approve waits until people have approved what comes next.
 	Approve *ApproveActionApplyConfiguration `json:"approve,omitempty"`
 	// task asks a person to do something by hand.
@@ -350,6 +352,14 @@ func (b *PlaybookStepApplyConfiguration) WithJob(value *JobActionApplyConfigurat
 // If called multiple times, the HTTP field is set to the value of the last call.
 func (b *PlaybookStepApplyConfiguration) WithHTTP(value *HTTPActionApplyConfiguration) *PlaybookStepApplyConfiguration {
 	b.HTTP = value
+	return b
+}
+
+// WithNotify sets the Notify field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Notify field is set to the value of the last call.
+func (b *PlaybookStepApplyConfiguration) WithNotify(value *NotifyActionApplyConfiguration) *PlaybookStepApplyConfiguration {
+	b.Notify = value
 	return b
 }
 

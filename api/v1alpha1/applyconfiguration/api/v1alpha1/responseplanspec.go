@@ -27,9 +27,9 @@ import (
 // optional.
 type ResponsePlanSpecApplyConfiguration struct {
 	// serviceAccountName is the ServiceAccount of this namespace by which Firebreak
-	// reads pods and their owners while it assesses events. Who sets it must hold the
-	// verb 'impersonate' on it. Empty means that owners are not looked up, and
-	// `event.workload` is the resource's own name.
+	// reads pods and their owners while it assesses events, and the Secrets of `channels`.
+	// Who sets it must hold the verb 'impersonate' on it. Empty means that owners are not
+	// looked up, and `event.workload` is the resource's own name.
 	ServiceAccountName *string `json:"serviceAccountName,omitempty"`
 	// response says whether playbooks run, also those that run already. 'DryRun' only
 	// tries: what was done before stays, and is neither undone nor made again. Empty means
@@ -37,6 +37,9 @@ type ResponsePlanSpecApplyConfiguration struct {
 	Response *apiv1alpha1.ResponseMode `json:"response,omitempty"`
 	// roles are who does what.
 	Roles []PlanRoleApplyConfiguration `json:"roles,omitempty"`
+	// channels are where people are told, by the action 'notify'. No address ever comes
+	// from an event.
+	Channels []PlanChannelApplyConfiguration `json:"channels,omitempty"`
 	// lessons says when a lesson must be recorded.
 	Lessons *PlanLessonsApplyConfiguration `json:"lessons,omitempty"`
 }
@@ -72,6 +75,19 @@ func (b *ResponsePlanSpecApplyConfiguration) WithRoles(values ...*PlanRoleApplyC
 			panic("nil value passed to WithRoles")
 		}
 		b.Roles = append(b.Roles, *values[i])
+	}
+	return b
+}
+
+// WithChannels adds the given value to the Channels field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Channels field.
+func (b *ResponsePlanSpecApplyConfiguration) WithChannels(values ...*PlanChannelApplyConfiguration) *ResponsePlanSpecApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithChannels")
+		}
+		b.Channels = append(b.Channels, *values[i])
 	}
 	return b
 }
