@@ -3,7 +3,7 @@ package v1alpha1
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // EvidenceType is what a piece of evidence is.
-// +kubebuilder:validation:Enum=Manifest;Log;Events;Journal
+// +kubebuilder:validation:Enum=Manifest;Log;Events;Journal;UndoRecord
 type EvidenceType string
 
 // The types of evidence.
@@ -16,6 +16,9 @@ const (
 	EvidenceEvents EvidenceType = "Events"
 	// EvidenceJournal is a sealed part of an incident's timeline.
 	EvidenceJournal EvidenceType = "Journal"
+	// EvidenceUndoRecord is what undoing an effect needs, where it is too large for the
+	// incident's status. It was kept before the effect was made.
+	EvidenceUndoRecord EvidenceType = "UndoRecord"
 )
 
 // EvidenceTool is what collected it.
@@ -95,7 +98,8 @@ type EvidenceSpec struct {
 	// +required
 	CollectedTime metav1.Time `json:"collectedTime,omitzero"`
 
-	// collectedBy is the identity that read it: the playbook's ServiceAccount.
+	// collectedBy is the identity that read it: the playbook's ServiceAccount. Of a Journal
+	// and an UndoRecord it is the manager.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253

@@ -147,7 +147,8 @@ type StepTarget struct {
 	Message string `json:"message,omitempty"`
 
 	// undo is what is needed to undo the effect, as JSON, written before the effect
-	// was made. Empty when nothing can be undone.
+	// was made; beyond 4096 bytes '{"keptInEvidence":{"name":…,"digest":…}}', the Evidence
+	// that keeps it. Empty when nothing can be undone.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=4096

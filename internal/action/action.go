@@ -43,6 +43,11 @@ type Record struct {
 type Recorder interface {
 	// Preserve stores the bytes and creates the Evidence, or finds that an earlier try did.
 	Preserve(ctx context.Context, request *Request, record Record) (*v1alpha1.Evidence, error)
+	// KeepUndo keeps an undo record as Evidence, or finds that an earlier try did.
+	KeepUndo(ctx context.Context, request *Request, record []byte) (UndoReference, error)
+	// ReadUndo reads it back, and gives nothing but the bytes that were kept. The error is
+	// ErrUndoLost when they are not there or were changed.
+	ReadUndo(ctx context.Context, namespace string, reference UndoReference) ([]byte, error)
 }
 
 // Request is what an action is asked to do.

@@ -20,9 +20,6 @@ import (
 	"github.com/firebreak-dev/firebreak/internal/lifecycle"
 )
 
-// maxUndo is how many bytes an undo record may have.
-const maxUndo = 4096
-
 // isolate cuts the network of a pod: a policy of its own that allows nothing, and no
 // label left by which any other policy allows something.
 type isolate struct{}
@@ -157,7 +154,7 @@ func (r *Request) planPod(ctx context.Context, record *isolateRecord, cut isolat
 // planned is the plan of an isolation whose record is complete.
 func (r *Request) planned(record *isolateRecord, message string) lifecycle.Result {
 	undo, err := json.Marshal(record)
-	if err != nil || len(undo) > maxUndo {
+	if err != nil || len(undo) > MaxUndo {
 		return refused("%s cannot be isolated: what undoing needs (%d labels and the selector) is more than can be recorded", r.targetName(), len(record.Removed))
 	}
 	if r.Step.Isolate.ClusterNetworkPolicy == v1alpha1.ClusterPolicyUsed && record.ClusterPolicy == "" {

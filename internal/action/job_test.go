@@ -2,6 +2,7 @@ package action_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -62,6 +63,14 @@ func (n *fakeNode) Preserve(ctx context.Context, _ *action.Request, record actio
 	content, err := io.ReadAll(from)
 	n.kept[record.Key] = string(content)
 	return &v1alpha1.Evidence{}, err
+}
+
+func (n *fakeNode) KeepUndo(context.Context, *action.Request, []byte) (action.UndoReference, error) {
+	return action.UndoReference{}, errors.New("there is nothing to undo")
+}
+
+func (n *fakeNode) ReadUndo(context.Context, string, action.UndoReference) ([]byte, error) {
+	return nil, action.ErrUndoLost
 }
 
 const simpleJob = `{"template": {"spec": {"automountServiceAccountToken": false, "containers": [{"name": "main", "image": "registry.example/tool:1", "command": ["tool"]}]}}}`

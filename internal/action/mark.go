@@ -158,13 +158,13 @@ func (h *holding) plan(object *unstructured.Unstructured, r *Request) lifecycle.
 	for _, key := range slices.Sorted(maps.Keys(marks)) {
 		// What cannot be given back was forged: it must not stand in the way.
 		if record.Before = marks[key].Before; h.valid(record.Before) {
-			if inherited, err := json.Marshal(record); err == nil && len(inherited) <= maxUndo {
+			if inherited, err := json.Marshal(record); err == nil && len(inherited) <= MaxUndo {
 				undo = inherited
 				break
 			}
 		}
 	}
-	if err != nil || len(undo) > maxUndo {
+	if err != nil || len(undo) > MaxUndo {
 		return refused("what is to be given back to %s is more than can be recorded: nothing was done", r.targetName())
 	}
 	return lifecycle.Result{State: v1alpha1.TargetActing, Undo: string(undo), Message: say("to be done: %s %s", r.targetName(), h.is)}

@@ -21,7 +21,7 @@ func (patch) Describe() Description {
 			"It does not set `metadata` but labels and annotations, none of Firebreak's, no `status`, and no object of Firebreak's kinds.",
 			"A field can be set, not taken away: null is refused.",
 			"Fields that another response has set to another value are refused: undo that first.",
-			"What undoing needs must fit into 4,096 bytes; set fewer fields in one step.",
+			"What undoing needs must fit into 1 MiB; beyond 4,096 bytes it is kept as Evidence of type UndoRecord.",
 		},
 		Example: `
 name: pause
@@ -96,7 +96,7 @@ func (revokeAccess) Describe() Description {
 			"Tokens stay valid: they are worth nothing but what the bindings still give.",
 			"Changing who has a role takes `bind` on that role: what is missing is named before anything is written. Let a ServiceAccount of its own hold it.",
 			"Bindings in protected namespaces that `limits.allowProtected` does not name wait for an approval.",
-			"A subject in more bindings than can be recorded in 4,096 bytes, about 25, is refused.",
+			"A subject in more bindings than can be recorded in 1 MiB, several thousand, is refused; from about 25 on the record is kept as Evidence of type UndoRecord.",
 		},
 		Example: `
 name: revoke

@@ -110,8 +110,8 @@ func planned(record any, name, what string) lifecycle.Result {
 	switch {
 	case err != nil:
 		return refused("%s: %v", name, err)
-	case len(undo) > maxUndo:
-		return refused("%s is not changed: to undo it %d bytes would have to be kept, and there is room for %d; set fewer fields in one step", name, len(undo), maxUndo)
+	case len(undo) > MaxUndo:
+		return refused("%s is not changed: to undo it %d bytes would have to be kept, and there is room for %d; set fewer fields in one step", name, len(undo), MaxUndo)
 	}
 	return lifecycle.Result{State: v1alpha1.TargetActing, Undo: string(undo), Message: say("%s: will set %s", name, what)}
 }

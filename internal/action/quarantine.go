@@ -92,7 +92,7 @@ func (quarantine) Plan(ctx context.Context, r *Request) lifecycle.Result {
 		return *problem
 	}
 	undo, err := json.Marshal(record)
-	if err != nil || len(undo) > maxUndo {
+	if err != nil || len(undo) > MaxUndo {
 		return refused("%s cannot be quarantined: %d labels would have to be taken away, which is more than can be recorded to give them back", r.targetName(), len(record.Removed))
 	}
 	return lifecycle.Result{State: v1alpha1.TargetActing, Undo: string(undo), Message: say("planned: %s", record.describe(pod.Spec.NodeName))}
@@ -117,7 +117,7 @@ func (record *quarantineRecord) carryOver(r *Request, pod *corev1.Pod) *lifecycl
 		}
 		larger.add(one.Removed)
 		// A mark may be forged: one that is too large must not stand in the way.
-		if text, err := json.Marshal(larger); err == nil && len(text) <= maxUndo {
+		if text, err := json.Marshal(larger); err == nil && len(text) <= MaxUndo {
 			*record = larger
 		}
 	}

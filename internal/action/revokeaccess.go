@@ -108,7 +108,7 @@ func (revokeAccess) Plan(ctx context.Context, r *Request) lifecycle.Result {
 		}
 	}
 	undo, err := json.Marshal(record)
-	if err != nil || len(undo) > maxUndo {
+	if err != nil || len(undo) > MaxUndo {
 		return refused("%s is named by %d bindings, which is more than can be recorded to give its access back: take it out of some by hand first, or bind a group instead", record.Subject, len(record.Bindings))
 	}
 	return lifecycle.Result{State: v1alpha1.TargetActing, Undo: string(undo), Message: say("%s will be taken out of %s", record.Subject, countBindings(record.Bindings))}

@@ -202,12 +202,3 @@ func TestRevokeAccessSubject(t *testing.T) {
 		}
 	}
 }
-
-func TestRevokeAccessTooManyBindings(t *testing.T) {
-	w := clusterWorld(t, revokeRights)
-	for i := range 60 {
-		w.bind(fmt.Sprintf("binding-%02d", i), "view", w.account())
-	}
-	result := do(t, "revokeAccess").Plan(t.Context(), w.revoke("inc-1"))
-	w.expect("Plan", result, v1alpha1.TargetFailed, "is named by 60 bindings, which is more than can be recorded")
-}

@@ -66,7 +66,7 @@ func (rollback) Plan(ctx context.Context, r *Request) lifecycle.Result {
 		return done("%s runs the template of revision %d already", r.targetName(), r.Step.Rollback.ToRevision)
 	}
 	undo, err := json.Marshal(record)
-	if err != nil || len(undo) > maxUndo {
+	if err != nil || len(undo) > MaxUndo {
 		return refused("what %s runs now is more than can be recorded: nothing was done", r.targetName())
 	}
 	return lifecycle.Result{State: v1alpha1.TargetActing, Undo: string(undo), Message: say("%s will be taken from %s back to %s", r.targetName(), record.From, record.To)}

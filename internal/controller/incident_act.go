@@ -196,19 +196,12 @@ func (run *incidentRun) executeOne(ctx context.Context, in lifecycle.Input, work
 		return lifecycle.Result{State: v1alpha1.TargetFailed, Permanent: true, Message: err.Error()}
 	}
 	request.Target = step.Targets[work.Target]
-	switch work.Verb {
-	case lifecycle.VerbPlan:
+	if work.Verb == lifecycle.VerbPlan {
 		if held := run.protectedNow(ctx, in, &request.Target); held != nil {
 			return *held
 		}
-		return does.Plan(ctx, request)
-	case lifecycle.VerbApply:
-		return does.Apply(ctx, request)
-	case lifecycle.VerbObserve:
-		return does.Observe(ctx, request)
-	default:
-		return does.Undo(ctx, request)
 	}
+	return action.Do(ctx, does, work.Verb, request)
 }
 
 // look finds the objects the incident is about, as the playbook's ServiceAccount. Each

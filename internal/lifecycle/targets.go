@@ -15,7 +15,7 @@ const (
 	defaultBackoff  = 2 * time.Second
 	maxBackoff      = 5 * time.Minute
 	defaultLook     = time.Second
-	// maxUndo is how many characters an undo record may have.
+	// maxUndo is how many characters of an undo record the status keeps.
 	maxUndo = 4096
 )
 

@@ -40,7 +40,8 @@ type EvidenceSpecApplyConfiguration struct {
 	Tool *EvidenceToolApplyConfiguration `json:"tool,omitempty"`
 	// collectedTime is when it was collected.
 	CollectedTime *v1.Time `json:"collectedTime,omitempty"`
-	// collectedBy is the identity that read it: the playbook's ServiceAccount.
+	// collectedBy is the identity that read it: the playbook's ServiceAccount. Of a Journal
+	// and an UndoRecord it is the manager.
 	CollectedBy *string `json:"collectedBy,omitempty"`
 	// digest is the SHA-256 of the bytes, as 'sha256:' and 64 hexadecimal digits.
 	Digest *string `json:"digest,omitempty"`

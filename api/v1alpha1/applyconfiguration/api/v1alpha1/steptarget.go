@@ -60,7 +60,8 @@ type StepTargetApplyConfiguration struct {
 	// message says what was done, or why not.
 	Message *string `json:"message,omitempty"`
 	// undo is what is needed to undo the effect, as JSON, written before the effect
-	// was made. Empty when nothing can be undone.
+	// was made; beyond 4096 bytes '{"keptInEvidence":{"name":…,"digest":…}}', the Evidence
+	// that keeps it. Empty when nothing can be undone.
 	Undo *string `json:"undo,omitempty"`
 }
 
