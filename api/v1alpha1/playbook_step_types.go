@@ -240,7 +240,7 @@ type PlaybookStep struct {
 	// +optional
 	Task *TaskAction `json:"task,omitempty"`
 
-	// verify waits until a condition holds. Rights: get on the targets.
+	// verify waits until a condition holds. Rights: get on the targets, best with watch.
 	// +optional
 	Verify *VerifyAction `json:"verify,omitempty"`
 

@@ -272,7 +272,14 @@ func verifyRights(step *v1alpha1.PlaybookStep) []Right {
 	if len(kinds) == 0 && step.Targets != "" {
 		return []Right{{Verbs: []string{"get"}, Unknown: unknownTargets(step)}}
 	}
-	return rightsOn(kinds, "", "get")
+	rights := rightsOn(kinds, "", "get")
+	for _, kind := range kinds {
+		// Without it the objects are looked at every second.
+		watch := rightOn(kind, "watch")
+		watch.Need = Useful
+		rights = append(rights, watch)
+	}
+	return rights
 }
 
 // String says it in words: get, list 'pods'.

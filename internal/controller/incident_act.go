@@ -189,7 +189,7 @@ func (run *incidentRun) executeOne(ctx context.Context, in lifecycle.Input, work
 	case lifecycle.VerbResolve:
 		return run.resolve(ctx, in, request)
 	case lifecycle.VerbVerify:
-		return action.Verify(ctx, request, run.Expressions)
+		return run.verify(ctx, request)
 	}
 	does, err := action.For(step.Action)
 	if err != nil {

@@ -81,6 +81,7 @@ type IncidentReconciler struct {
 	runs      runLedger
 	written   writtenVersions
 	looks     lookTimes
+	verifies  *verifyWatches
 	// collecting and publishing are for what can wait while others are attacked.
 	collecting, publishing *backstage
 }
@@ -93,6 +94,9 @@ func (r *IncidentReconciler) Reconcile(ctx context.Context, request ctrl.Request
 	defer r.publishing.leave(request.NamespacedName)
 	domain, err := isDomain(ctx, r.Client, request.Namespace)
 	if err != nil || !domain {
+		if err == nil {
+			r.verifies.keep(request.NamespacedName, nil)
+		}
 		return ctrl.Result{}, err
 	}
 	incident, err := r.read(ctx, request)
@@ -114,6 +118,7 @@ func (r *IncidentReconciler) read(ctx context.Context, request ctrl.Request) (*v
 			r.written.forget(request.NamespacedName)
 			r.revisions.forget(request.NamespacedName)
 			r.looks.forget(request.NamespacedName)
+			r.verifies.keep(request.NamespacedName, nil)
 			// The ledger forgets by itself, an hour later: deleting incidents gives no new turns.
 		}
 		return nil, err
@@ -260,6 +265,7 @@ func (run *incidentRun) act(ctx context.Context, in lifecycle.Input, out lifecyc
 // rest publishes what was recorded, and says when to look again.
 func (run *incidentRun) rest(ctx context.Context, out lifecycle.Output) (ctrl.Result, error) {
 	run.looks.note(client.ObjectKeyFromObject(run.incident), run.incident)
+	run.endVerifies()
 	after := run.waiting
 	if err := run.projectInTurn(ctx); apierrors.IsConflict(err) {
 		return ctrl.Result{}, err
@@ -286,9 +292,14 @@ func (r *IncidentReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	}
 	woken := make(chan event.GenericEvent, collectingRoom+publishingRoom)
 	r.collecting, r.publishing = newBackstage(collectingRoom, woken), newBackstage(publishingRoom, woken)
+	r.verifies = newVerifyWatches(r.Identities, r.Clock)
+	if err := mgr.Add(r.verifies); err != nil {
+		return err
+	}
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("incident").
 		WatchesRawSource(source.Channel(woken, &handler.EnqueueRequestForObject{})).
+		WatchesRawSource(source.Channel(r.verifies.wake, &handler.EnqueueRequestForObject{})).
 		For(&v1alpha1.Incident{}, builder.WithPredicates(changed)).
 		Watches(&v1alpha1.SecurityEvent{}, handler.EnqueueRequestsFromMapFunc(incidentOfEvent)).
 		Watches(&v1alpha1.Decision{}, handler.EnqueueRequestsFromMapFunc(r.incidentsOfDecision)).

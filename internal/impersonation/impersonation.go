@@ -13,7 +13,11 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
@@ -42,12 +46,26 @@ type Identity struct {
 	// Client reads without a cache.
 	Client client.Client
 
-	core corev1client.CoreV1Interface
+	core     corev1client.CoreV1Interface
+	watching client.WithWatch
 }
 
 // OpenLog opens the log of one container of a pod. The caller closes it.
 func (i *Identity) OpenLog(ctx context.Context, namespace, pod string, options *corev1.PodLogOptions) (io.ReadCloser, error) {
 	return i.core.Pods(namespace).GetLogs(pod, options).Stream(ctx)
+}
+
+// Watch watches the metadata of the objects of a kind in a namespace, or of the one that is
+// named, until the time is over. It begins with what is there.
+func (i *Identity) Watch(ctx context.Context, kind schema.GroupVersionKind, of client.ObjectKey, within time.Duration) (watch.Interface, error) {
+	list := &metav1.PartialObjectMetadataList{}
+	list.SetGroupVersionKind(kind.GroupVersion().WithKind(kind.Kind + "List"))
+	seconds := int64(within.Seconds())
+	options := &client.ListOptions{Namespace: of.Namespace, Raw: &metav1.ListOptions{TimeoutSeconds: &seconds}}
+	if of.Name != "" {
+		options.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, of.Name)
+	}
+	return i.watching.Watch(ctx, list, options)
 }
 
 // Factory makes identities, and keeps them: they share one set of connections.
@@ -157,7 +175,7 @@ func (f *Factory) make(namespace, serviceAccount string) (*Identity, error) {
 	config := rest.CopyConfig(f.config)
 	// The API server adds the groups that go with a ServiceAccount.
 	config.Impersonate = rest.ImpersonationConfig{UserName: user}
-	own, err := client.New(config, client.Options{Scheme: f.scheme, Mapper: f.mapper})
+	own, err := client.NewWithWatch(config, client.Options{Scheme: f.scheme, Mapper: f.mapper})
 	if err != nil {
 		return nil, fmt.Errorf("client for %s: %w", user, err)
 	}
@@ -165,5 +183,5 @@ func (f *Factory) make(namespace, serviceAccount string) (*Identity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client for %s: %w", user, err)
 	}
-	return &Identity{User: user, Client: own, core: core}, nil
+	return &Identity{User: user, Client: own, core: core, watching: own}, nil
 }

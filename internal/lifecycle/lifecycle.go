@@ -78,6 +78,9 @@ type Input struct {
 	Conditions Conditions
 	// Unseen are the indexes of resources that could not be looked at just now, and why.
 	Unseen map[int]string
+	// Stirred are the names of verify steps whose objects have changed since they were
+	// looked at: they are looked at now.
+	Stirred map[string]bool
 	// Manager is the user name of the manager.
 	Manager string
 	// Now is the time.

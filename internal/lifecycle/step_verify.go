@@ -24,7 +24,7 @@ func (m *machine) runVerify(index int, text *v1alpha1.PlaybookStep) {
 		m.fail(step, text, joinWords(fmt.Sprintf("it did not hold within %s", limitOf(text)), step.Message))
 		return
 	}
-	if step.NextTime != nil && m.Now.Before(step.NextTime.Time) {
+	if step.NextTime != nil && m.Now.Before(step.NextTime.Time) && !m.Stirred[step.Name] {
 		m.wake(step.NextTime.Time)
 		return
 	}
@@ -56,7 +56,7 @@ func (m *machine) recordVerify(step *v1alpha1.IncidentStep, text *v1alpha1.Playb
 		return
 	}
 	step.Message = Cut(result.Message, 1024)
-	next := metav1.NewTime(m.Now.Add(orDefault(result.After, defaultLook)))
+	after := orDefault(result.After, defaultLook)
 	switch result.State {
 	case v1alpha1.TargetSucceeded:
 		if step.HoldingTime == nil {
@@ -70,6 +70,7 @@ func (m *machine) recordVerify(step *v1alpha1.IncidentStep, text *v1alpha1.Playb
 			m.end(step, v1alpha1.StepSucceeded, heldFor(m.now.Sub(step.HoldingTime.Time), result.Message))
 			return
 		}
+		after = min(after, needed-m.now.Sub(step.HoldingTime.Time))
 	case v1alpha1.TargetFailed:
 		step.HoldingTime = nil
 		if result.Permanent {
@@ -79,6 +80,7 @@ func (m *machine) recordVerify(step *v1alpha1.IncidentStep, text *v1alpha1.Playb
 	default:
 		step.HoldingTime = nil
 	}
+	next := metav1.NewTime(m.Now.Add(after))
 	step.NextTime = &next
 }
 

@@ -117,7 +117,7 @@ type PlaybookStepApplyConfiguration struct {
 	Approve *ApproveActionApplyConfiguration `json:"approve,omitempty"`
 	// task asks a person to do something by hand.
 	Task *TaskActionApplyConfiguration `json:"task,omitempty"`
-	// verify waits until a condition holds. Rights: get on the targets.
+	// verify waits until a condition holds. Rights: get on the targets, best with watch.
 	Verify *VerifyActionApplyConfiguration `json:"verify,omitempty"`
 	// wait lets time pass.
 	Wait *WaitActionApplyConfiguration `json:"wait,omitempty"`
