@@ -59,7 +59,7 @@ func newRootCommand(s *session) *cobra.Command {
 		groupLook:   {newListCommand(s), newShowCommand(s), newVerifyCommand(s)},
 		groupDecide: decidingCommands(s),
 		groupEvents: {newPromoteCommand(s), newDismissCommand(s)},
-		groupOther:  {newInitCommand(s), newRBACCommand(s), newVersionCommand(s)},
+		groupOther:  {newInitCommand(s), newOffboardCommand(s), newRBACCommand(s), newVersionCommand(s)},
 	} {
 		for _, command := range commands {
 			command.GroupID = group

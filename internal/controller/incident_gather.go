@@ -23,7 +23,7 @@ func (run *incidentRun) gather(ctx context.Context) (lifecycle.Input, error) {
 	incident := run.incident
 	in := lifecycle.Input{
 		Incident: incident, Conditions: run.Expressions, Manager: run.Manager, Now: run.Clock.Now(), Answered: map[string]bool{},
-		Stirred: run.verifies.stirred(client.ObjectKeyFromObject(incident)),
+		Stirred: run.verifies.stirred(incident),
 	}
 	if err := run.gatherPlan(ctx, &in); err != nil {
 		return in, err

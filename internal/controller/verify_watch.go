@@ -105,18 +105,19 @@ func (w *verifyWatches) looking(key verifyKey) (watched bool, problem string) {
 	return true, ""
 }
 
-// stirred gives the steps of an incident whose objects have changed since they were looked at.
-func (w *verifyWatches) stirred(incident types.NamespacedName) map[string]bool {
+// stirred gives the verify steps of an incident whose objects have changed since they were
+// looked at, or may have: a manager that was there before has relied on watches of its own.
+func (w *verifyWatches) stirred(incident *v1alpha1.Incident) map[string]bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var names map[string]bool
-	for key, step := range w.steps {
-		if key.incident == incident && step.stirred {
-			if names == nil {
-				names = map[string]bool{}
-			}
-			names[key.step] = true
+	names := map[string]bool{}
+	for i := range incident.Status.Steps {
+		step := &incident.Status.Steps[i]
+		if step.State != v1alpha1.StepRunning || step.Action != "verify" || step.NextTime == nil {
+			continue
 		}
+		known := w.steps[verifyKey{types.NamespacedName{Namespace: incident.Namespace, Name: incident.Name}, step.Name}]
+		names[step.Name] = known != nil && known.stirred || known == nil && step.NextTime.Sub(w.clock.Now()) > 2*verifyGap
 	}
 	return names
 }

@@ -99,14 +99,39 @@ func woken(t *testing.T, watches *verifyWatches, key verifyKey) (watched bool, p
 	case <-time.After(waitFor):
 		t.Fatal("the incident was not woken")
 	}
-	if stirred := watches.stirred(key.incident); !stirred[key.step] {
+	incident := verifying(key, watchedLook)
+	if stirred := watches.stirred(incident); !stirred[key.step] {
 		t.Fatalf("stirred: %v, want %s", stirred, key.step)
 	}
 	watched, problem = watches.looking(key)
-	if stirred := watches.stirred(key.incident); len(stirred) > 0 {
-		t.Errorf("stirred after a look: %v", stirred)
+	if watches.stirred(incident)[key.step] {
+		t.Error("stirred after a look")
 	}
 	return watched, problem
+}
+
+// verifying is an incident whose step is looked at again later.
+func verifying(key verifyKey, later time.Duration) *v1alpha1.Incident {
+	next := metav1.NewTime(time.Now().Add(later))
+	incident := &v1alpha1.Incident{Status: v1alpha1.IncidentStatus{Steps: []v1alpha1.IncidentStep{
+		{Name: "isolate", Action: "isolate", State: v1alpha1.StepRunning, NextTime: &next},
+		{Name: key.step, Action: "verify", State: v1alpha1.StepRunning, NextTime: &next},
+	}}}
+	incident.Namespace, incident.Name = key.incident.Namespace, key.incident.Name
+	return incident
+}
+
+// TestVerifyAfterARestart: what a manager has put off because it watched, the next one
+// does not.
+func TestVerifyAfterARestart(t *testing.T) {
+	key := verifyKey{types.NamespacedName{Namespace: "security", Name: "inc-1"}, "healthy"}
+	watches := newVerifyWatches(nil, clock.RealClock{})
+	for later, want := range map[time.Duration]bool{watchedLook: true, verifyGap: false} {
+		stirred := watches.stirred(verifying(key, later))
+		if stirred["healthy"] != want || stirred["isolate"] {
+			t.Errorf("to be looked at in %s: stirred %v, want %t", later, stirred, want)
+		}
+	}
 }
 
 func TestVerifyWatches(t *testing.T) {

@@ -93,7 +93,7 @@ func (m *machine) finish() {
 	} else if m.out.DraftLesson {
 		return
 	}
-	if left := m.inPlace(); len(left) > 0 {
+	if left := Standing(m.status); len(left) > 0 {
 		m.log(v1alpha1.TimelineEntry{Action: "ContainmentLeft", Outcome: "InPlace", Message: "left in place: " + strings.Join(left, ", ")})
 	}
 	m.status.Phase = v1alpha1.PhaseClosed
@@ -102,11 +102,11 @@ func (m *machine) finish() {
 	m.log(v1alpha1.TimelineEntry{Action: "IncidentClosed", Outcome: string(m.status.Resolution)})
 }
 
-// inPlace lists effects that stand although the incident closes.
-func (m *machine) inPlace() []string {
+// Standing lists the effects that were made, can be undone and were not.
+func Standing(status *v1alpha1.IncidentStatus) []string {
 	var left []string
-	for i := range m.status.Steps {
-		step := &m.status.Steps[i]
+	for i := range status.Steps {
+		step := &status.Steps[i]
 		for j := range step.Targets {
 			if target := &step.Targets[j]; reversible(target) {
 				left = append(left, step.Name+" of "+objectName(target.Kind, target.Namespace, target.Name))
