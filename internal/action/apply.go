@@ -63,12 +63,14 @@ func (a applyObject) Plan(ctx context.Context, r *Request) lifecycle.Result {
 	s.target.UID = v1alpha1.ObjectUID(live.GetUID())
 	s.record.Ref.UID, s.record.Intent = s.target.UID, ""
 	if r.Target.Undo != "" && (r.Target.Losses > 0 || isOwner(live, r.stepOwner())) {
-		return lifecycle.Result{State: v1alpha1.TargetActing, Undo: r.Target.Undo, Message: say("%s will be changed", s.name())}
+		return acting(s.name(), live, []byte(r.Target.Undo), s.name()+" will be changed")
 	}
 	if s.record.Set, problem = s.plan(ctx, live); problem != nil {
 		return *problem
 	}
-	return planned(s.record, s.name(), fieldNames(s.record.Set))
+	result := planned(s.record, s.name(), fieldNames(s.record.Set))
+	result.Warning = fights(s.name(), live)
+	return result
 }
 
 // subject renders the object, or takes what an earlier try has rendered.

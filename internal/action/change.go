@@ -236,7 +236,7 @@ func (c *change) observe(live *unstructured.Unstructured, recorded []setField) l
 		}
 	}
 	if len(lost) > 0 {
-		return failed("%s: something has changed %s", c.name(), firstText(fieldNames(lost), "the annotation of this response"))
+		return takenBack(live, "%s: something has changed %s", c.name(), firstText(fieldNames(lost), "the annotation of this response"))
 	}
 	return done("%s: set %s", c.name(), fieldNames(recorded))
 }

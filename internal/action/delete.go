@@ -11,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 	"github.com/firebreak-dev/firebreak/internal/lifecycle"
 )
 
@@ -29,7 +28,7 @@ func (remove) Plan(ctx context.Context, r *Request) lifecycle.Result {
 	if problem := r.absent(object, err); problem != nil {
 		return *problem
 	}
-	return lifecycle.Result{State: v1alpha1.TargetActing, Message: say("%s will be deleted", r.targetName())}
+	return acting(r.targetName(), object, nil, r.targetName()+" will be deleted")
 }
 
 // Apply deletes the target. That it is gone already is success: it was there when this

@@ -148,7 +148,9 @@ func (r *Request) planPod(ctx context.Context, record *isolateRecord, cut isolat
 	if err := record.carryOver(r.Target.Undo); err != nil {
 		return refused("%v", err)
 	}
-	return r.planned(record, record.describe("will be", cut)+fightWarning(pod))
+	result := r.planned(record, record.describe("will be", cut))
+	result.Warning = fights(r.targetName(), pod)
+	return result
 }
 
 // planned is the plan of an isolation whose record is complete.
@@ -347,7 +349,7 @@ func (r *Request) judge(ctx context.Context, pod *corev1.Pod, record *isolateRec
 		return *problem
 	}
 	if pod.Labels[record.Label.Key] != record.Label.Value {
-		return failed("label '%s' was taken off %s: NetworkPolicy '%s' does not select it", record.Label.Key, r.targetName(), record.Policy)
+		return takenBack(pod, "label '%s' was taken off %s: NetworkPolicy '%s' does not select it", record.Label.Key, r.targetName(), record.Policy)
 	}
 	further, err := isolation.Compute(isolation.Input{Labels: pod.Labels, Policies: others, Cut: cut, Keep: record.mustStay})
 	switch {
@@ -358,7 +360,7 @@ func (r *Request) judge(ctx context.Context, pod *corev1.Pod, record *isolateRec
 		result.Proof = v1alpha1.ProofComputed
 		return result
 	case slices.ContainsFunc(further, record.hasRemoved):
-		return failed("%s is not isolated: something has put back %s, by which a NetworkPolicy allows traffic to it", r.targetName(), quoteKeys(further))
+		return takenBack(pod, "%s is not isolated: something has put back %s, by which a NetworkPolicy allows traffic to it", r.targetName(), quoteKeys(further))
 	default:
 		// What is taken away must be recorded before: plan again.
 		return lifecycle.Result{State: v1alpha1.TargetPending, Message: say(

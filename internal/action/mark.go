@@ -167,7 +167,7 @@ func (h *holding) plan(object *unstructured.Unstructured, r *Request) lifecycle.
 	if err != nil || len(undo) > MaxUndo {
 		return refused("what is to be given back to %s is more than can be recorded: nothing was done", r.targetName())
 	}
-	return lifecycle.Result{State: v1alpha1.TargetActing, Undo: string(undo), Message: say("to be done: %s %s", r.targetName(), h.is)}
+	return acting(r.targetName(), object, undo, fmt.Sprintf("to be done: %s %s", r.targetName(), h.is))
 }
 
 // apply sets the value and leaves the mark, with one write.
@@ -283,10 +283,10 @@ func (h *holding) judge(object *unstructured.Unstructured, record *holdRecord, r
 	}
 	marks := holdMarksOf(object, h.prefix, h.of)
 	if _, held := marks[record.Mark]; !held {
-		return failed("%s: something has taken away the annotation '%s', by which others see that this incident holds it", r.targetName(), record.Mark)
+		return takenBack(object, "%s: something has taken away the annotation '%s', by which others see that this incident holds it", r.targetName(), record.Mark)
 	}
 	if !equality.Semantic.DeepEqual(current, h.heldAt(marks)) {
-		return failed("something has changed what was done: %s %s", r.targetName(), h.isNot)
+		return takenBack(object, "something has changed what was done: %s %s", r.targetName(), h.isNot)
 	}
 	return done("%s %s", r.targetName(), h.is)
 }

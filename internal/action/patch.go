@@ -84,7 +84,7 @@ func (p patch) Plan(ctx context.Context, r *Request) lifecycle.Result {
 	record := &changeRecord{}
 	if r.Target.Undo != "" && (r.Target.Losses > 0 || isOwner(live, r.stepOwner())) {
 		// An earlier try has set fields: what they were before it counts.
-		return lifecycle.Result{State: v1alpha1.TargetActing, Undo: r.Target.Undo, Message: say("%s will be changed", r.targetName())}
+		return acting(r.targetName(), live, []byte(r.Target.Undo), r.targetName()+" will be changed")
 	}
 	fields, raw, err := p.render(ctx, r, live)
 	if err != nil {
@@ -101,7 +101,9 @@ func (p patch) Plan(ctx context.Context, r *Request) lifecycle.Result {
 	if record.Set, problem = c.plan(ctx, live); problem != nil {
 		return *problem
 	}
-	return planned(record, c.name(), fieldNames(record.Set))
+	result := planned(record, c.name(), fieldNames(record.Set))
+	result.Warning = fights(c.name(), live)
+	return result
 }
 
 // planned gives the record of a change, if it fits.

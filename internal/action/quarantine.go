@@ -16,7 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 	"github.com/firebreak-dev/firebreak/internal/action/isolation"
 	"github.com/firebreak-dev/firebreak/internal/lifecycle"
 )
@@ -95,7 +94,7 @@ func (quarantine) Plan(ctx context.Context, r *Request) lifecycle.Result {
 	if err != nil || len(undo) > MaxUndo {
 		return refused("%s cannot be quarantined: %d labels would have to be taken away, which is more than can be recorded to give them back", r.targetName(), len(record.Removed))
 	}
-	return lifecycle.Result{State: v1alpha1.TargetActing, Undo: string(undo), Message: say("planned: %s", record.describe(pod.Spec.NodeName))}
+	return acting(r.targetName(), pod, undo, "planned: "+record.describe(pod.Spec.NodeName))
 }
 
 // carryOver keeps what an earlier try of this step, or another incident, has taken off.

@@ -70,11 +70,11 @@ func (r *Request) judgeQuarantine(ctx context.Context, pod *corev1.Pod, record *
 		return *problem
 	}
 	if _, marked := pod.Annotations[record.Mark]; !marked {
-		return failed("something has taken the mark '%s' off %s, by which others see that this incident holds it", record.Mark, r.targetName())
+		return takenBack(pod, "something has taken the mark '%s' off %s, by which others see that this incident holds it", record.Mark, r.targetName())
 	}
 	for _, one := range selections {
 		if one.selector.Matches(labels.Set(pod.Labels)) {
-			return failed("%s is selected by %s: a label was put back, or that was added or changed since", r.targetName(), one.name)
+			return takenBack(pod, "%s is selected by %s: a label was put back, or that was added or changed since", r.targetName(), one.name)
 		}
 	}
 	return done("%s", record.describe(pod.Spec.NodeName))

@@ -7,7 +7,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 	"github.com/firebreak-dev/firebreak/internal/lifecycle"
 )
 
@@ -31,14 +30,15 @@ func (restart) Plan(ctx context.Context, r *Request) lifecycle.Result {
 	if r.Step.Restart == nil {
 		return refused("step '%s' has no `restart`", r.Step.Name)
 	}
-	if _, problem := r.rollable(ctx); problem != nil {
+	object, problem := r.rollable(ctx)
+	if problem != nil {
 		return *problem
 	}
 	undo, err := json.Marshal(restartRecord{RestartedAt: r.Now.UTC().Format(time.RFC3339Nano)})
 	if err != nil {
 		return refused("%v", err)
 	}
-	return lifecycle.Result{State: v1alpha1.TargetActing, Undo: string(undo), Message: say("%s will replace its pods", r.targetName())}
+	return acting(r.targetName(), object, undo, r.targetName()+" will replace its pods")
 }
 
 // Apply has the workload replace its pods, unless an earlier try has.

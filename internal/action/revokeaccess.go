@@ -1,6 +1,7 @@
 package action
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -89,6 +90,7 @@ func (revokeAccess) Plan(ctx context.Context, r *Request) lifecycle.Result {
 	}
 	earlier := record.Bindings
 	record.Bindings = nil
+	warning := ""
 	for _, one := range all {
 		entry := r.findTaken(one, record.Subject)
 		if len(entry.Taken) == 0 {
@@ -98,6 +100,7 @@ func (revokeAccess) Plan(ctx context.Context, r *Request) lifecycle.Result {
 			return *problem
 		}
 		record.Bindings = append(record.Bindings, entry)
+		warning = cmp.Or(warning, fights(entry.name(), one.object))
 	}
 	// What an earlier try has taken is recorded still.
 	for _, one := range earlier {
@@ -111,7 +114,8 @@ func (revokeAccess) Plan(ctx context.Context, r *Request) lifecycle.Result {
 	if err != nil || len(undo) > MaxUndo {
 		return refused("%s is named by %d bindings, which is more than can be recorded to give its access back: take it out of some by hand first, or bind a group instead", record.Subject, len(record.Bindings))
 	}
-	return lifecycle.Result{State: v1alpha1.TargetActing, Undo: string(undo), Message: say("%s will be taken out of %s", record.Subject, countBindings(record.Bindings))}
+	return lifecycle.Result{State: v1alpha1.TargetActing, Undo: string(undo), Warning: warning,
+		Message: say("%s will be taken out of %s", record.Subject, countBindings(record.Bindings))}
 }
 
 // revocationHeld says that a namespace is protected, and nobody has approved the step.
@@ -258,19 +262,23 @@ func (revokeAccess) judge(ctx context.Context, r *Request, record *revokeRecord,
 		return r.failure(err, at)
 	}
 	var back, fresh []string
+	var object client.Object
 	for _, one := range all {
 		if len(record.Subject.entriesOf(*one.subjects)) == 0 {
 			continue
 		}
 		if slices.ContainsFunc(record.Bindings, func(known bindingRecord) bool { return known.isOf(one) }) {
 			back = append(back, one.name())
+			if object == nil || managedBy(object) == nil {
+				object = one.object
+			}
 		} else {
 			fresh = append(fresh, one.name())
 		}
 	}
 	switch {
 	case len(back) > 0:
-		return failed("%s has its access back: something has put it back into %s", record.Subject, strings.Join(back, ", "))
+		return takenBack(object, "%s has its access back: something has put it back into %s", record.Subject, strings.Join(back, ", "))
 	case len(fresh) > 0:
 		return lifecycle.Result{State: otherwise, Message: say("%s has been given access by %s", record.Subject, strings.Join(fresh, ", "))}
 	}

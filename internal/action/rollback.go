@@ -69,7 +69,7 @@ func (rollback) Plan(ctx context.Context, r *Request) lifecycle.Result {
 	if err != nil || len(undo) > MaxUndo {
 		return refused("what %s runs now is more than can be recorded: nothing was done", r.targetName())
 	}
-	return lifecycle.Result{State: v1alpha1.TargetActing, Undo: string(undo), Message: say("%s will be taken from %s back to %s", r.targetName(), record.From, record.To)}
+	return acting(r.targetName(), object, undo, fmt.Sprintf("%s will be taken from %s back to %s", r.targetName(), record.From, record.To))
 }
 
 // planRollback decides from where to where. It gives nothing when the workload is there
@@ -200,7 +200,7 @@ func (rollback) Observe(ctx context.Context, r *Request) lifecycle.Result {
 		return r.stillGone(*problem)
 	}
 	if hashOf(templateOf(object)) != record.To.Hash {
-		return failed("somebody has changed the template of %s since it was taken back to %s", r.targetName(), record.To)
+		return takenBack(object, "somebody has changed the template of %s since it was taken back to %s", r.targetName(), record.To)
 	}
 	return r.rolledOut(object)
 }

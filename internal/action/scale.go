@@ -19,7 +19,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 	"github.com/firebreak-dev/firebreak/internal/lifecycle"
 )
 
@@ -233,8 +232,8 @@ func (scale) Plan(ctx context.Context, r *Request) lifecycle.Result {
 	if err != nil {
 		return refused("%v", err)
 	}
-	return lifecycle.Result{State: v1alpha1.TargetActing, Undo: string(undo), Message: say("%s will be scaled from %d to %d replicas%s",
-		r.targetName(), now.replicas, holds.with(record.Holder, want).least(), note)}
+	return acting(r.targetName(), now.object, undo, fmt.Sprintf("%s will be scaled from %d to %d replicas%s",
+		r.targetName(), now.replicas, holds.with(record.Holder, want).least(), note))
 }
 
 // autoscaler refuses to scale what a HorizontalPodAutoscaler scales: it would fight.
@@ -334,9 +333,9 @@ func (scale) Observe(ctx context.Context, r *Request) lifecycle.Result {
 	want := holds.with(record.Holder, *r.Step.Scale.Replicas).least()
 	switch {
 	case now.replicas != want:
-		return failed("something has scaled %s to %d replicas: it is to have %d", r.targetName(), now.replicas, want)
+		return takenBack(now.object, "something has scaled %s to %d replicas: it is to have %d", r.targetName(), now.replicas, want)
 	case !held && record.Before != want:
-		return failed("%s has %d replicas, but something else has set them: this incident does not hold them", r.targetName(), want)
+		return takenBack(now.object, "%s has %d replicas, but something else has set them: this incident does not hold them", r.targetName(), want)
 	}
 	return done("%s", r.scaledTo(want))
 }

@@ -74,6 +74,23 @@ func TestLost(t *testing.T) {
 	s.wantAwaited("Task look")
 }
 
+// TestContested takes down what may go against an effect, once, before it is made.
+func TestContested(t *testing.T) {
+	s := newSim(t, heldPlaybook(), "a")
+	s.script = func(work Work, _ *v1alpha1.IncidentStep, _ *v1alpha1.StepTarget) Result {
+		if work.Verb != VerbPlan {
+			return Result{}
+		}
+		return Result{State: v1alpha1.TargetActing, Undo: "{}", Message: "planned", Warning: "Flux may put it back"}
+	}
+	s.run()
+	s.want(v1alpha1.PhaseEradication, "isolate=Succeeded", "look=AwaitingTask")
+	at := slices.IndexFunc(s.entries, func(entry v1alpha1.TimelineEntry) bool { return entry.Action == "TargetContested" })
+	if s.logged("TargetContested") != 1 || s.entries[at].Message != "isolate: Flux may put it back" || s.entries[at].Step != "isolate" {
+		t.Errorf("want one entry about who may put it back\n%s", s)
+	}
+}
+
 // TestDrift takes an effect away for ever: a person is called with the third loss, and
 // it goes on being made again.
 func TestDrift(t *testing.T) {

@@ -268,8 +268,22 @@ func (m *machine) recordTarget(step *v1alpha1.IncidentStep, text *v1alpha1.Playb
 		}
 	}
 	target.State = result.State
+	m.warn(step, target, result, verbose)
 	m.keep(step, target, result)
 	m.logTarget(step, target, result, verbose)
+}
+
+// warn takes down what may go against an effect that is about to be made: the message goes
+// when it is made, the timeline stays.
+func (m *machine) warn(step *v1alpha1.IncidentStep, target *v1alpha1.StepTarget, result Result, verbose bool) {
+	if result.Warning == "" || result.State != v1alpha1.TargetActing {
+		return
+	}
+	target.Message = Cut(joinWords(target.Message, result.Warning), 1024)
+	if verbose && target.Attempts == 0 {
+		m.log(v1alpha1.TimelineEntry{Action: "TargetContested", Outcome: "Warned", Step: step.Name,
+			Resource: objectName(target.Kind, target.Namespace, target.Name), Message: joinWords(step.Action, result.Warning)})
+	}
 }
 
 // keep takes down what follows from the state that a target has reached.

@@ -60,6 +60,9 @@ type Result struct {
 	Proof v1alpha1.Proof
 	// Message says what was done or why not, for a person; never a secret.
 	Message string
+	// Warning says what may go against the effect, such as a controller that takes it back;
+	// only of Plan that ends Acting.
+	Warning string
 	// Undo is the record to keep before the effect is made; only of Plan.
 	Undo string
 	// Targets are the objects that were found; only of Resolve. Of their State only Held
