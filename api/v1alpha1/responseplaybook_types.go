@@ -46,8 +46,8 @@ type ProtectedNamespace string
 
 // PlaybookScope says where a playbook is meant to act.
 type PlaybookScope struct {
-	// namespaces are those in which the playbook's ServiceAccount needs its rights. Empty
-	// means all of them, and rights in the whole cluster.
+	// namespaces are those in which the playbook needs its rights. What is in another one
+	// waits for an approval. Empty means all of them, and rights in the whole cluster.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MinItems=1

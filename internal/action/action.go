@@ -81,6 +81,9 @@ type Request struct {
 	// Protected says why nothing may be written in a namespace without an approval; empty
 	// when something may. Nil means that none is protected.
 	Protected func(ctx context.Context, namespace string) (string, error)
+	// OutOfScope says why the playbook is not meant to act in a namespace; empty when it is.
+	// Nil means that it is meant to act everywhere.
+	OutOfScope func(namespace string) string
 	// DryRun says that the response is only tried: Client makes every write a server-side
 	// dry run by itself, and what goes elsewhere is rendered and not sent.
 	DryRun bool

@@ -154,24 +154,17 @@ func checkApply(r *Request, content map[string]any) error {
 	return nil
 }
 
-// held says that the object's namespace is protected, and nobody has approved the step.
+// held says that nothing may be written in the object's namespace, and nobody has approved the step.
 func (s *subject) held(ctx context.Context) *lifecycle.Result {
 	namespace := s.target.Namespace
 	if s.target.Kind == "Namespace" {
 		namespace = s.target.Name
 	}
-	if s.request.Protected == nil || s.request.Target.ApprovedBy != "" || namespace == "" {
-		return nil
+	if held := s.request.heldIn(ctx, namespace); held != nil {
+		held.Message = say("%s: %s", s.name(), held.Message)
+		return held
 	}
-	why, err := s.request.Protected(ctx, namespace)
-	if err != nil {
-		result := failed("%s: %v", s.name(), err)
-		return &result
-	}
-	if why == "" {
-		return nil
-	}
-	return &lifecycle.Result{State: v1alpha1.TargetHeld, Message: say("%s: %s, and the playbook's `limits.allowProtected` does not name it", s.name(), why)}
+	return nil
 }
 
 func (s *subject) intent() string {

@@ -135,6 +135,12 @@ func TestApplyHoldsProtectedNamespaces(t *testing.T) {
 	w.expect("Plan", do(t, "apply").Plan(t.Context(), request), v1alpha1.TargetHeld, "is protected", "`limits.allowProtected`")
 	request.Target.ApprovedBy = "jane"
 	w.expect("Plan after an approval", do(t, "apply").Plan(t.Context(), request), v1alpha1.TargetActing)
+
+	request.Target.ApprovedBy, request.Protected = "", nil
+	request.OutOfScope = func(namespace string) string { return "namespace " + namespace + " is out of scope" }
+	w.expect("Plan out of scope", do(t, "apply").Plan(t.Context(), request), v1alpha1.TargetHeld, "namespace "+w.shop+" is out of scope")
+	request.Target.ApprovedBy = "jane"
+	w.expect("Plan out of scope after an approval", do(t, "apply").Plan(t.Context(), request), v1alpha1.TargetActing)
 }
 
 // What an expression yields for another namespace needs rights there, and nothing more

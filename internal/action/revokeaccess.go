@@ -81,7 +81,7 @@ func (revokeAccess) Plan(ctx context.Context, r *Request) lifecycle.Result {
 	if record.Subject == subjectOf(rbacv1.UserKind, "", r.ActingAs) {
 		return refused("%s is as whom this playbook acts: it cannot take away its own rights", record.Subject)
 	}
-	if held := r.revocationHeld(ctx, record.Subject.Namespace); held != nil {
+	if held := r.heldIn(ctx, record.Subject.Namespace); held != nil {
 		return *held
 	}
 	all, at, err := r.bindings(ctx)
@@ -118,22 +118,6 @@ func (revokeAccess) Plan(ctx context.Context, r *Request) lifecycle.Result {
 		Message: say("%s will be taken out of %s", record.Subject, countBindings(record.Bindings))}
 }
 
-// revocationHeld says that a namespace is protected, and nobody has approved the step.
-func (r *Request) revocationHeld(ctx context.Context, namespace string) *lifecycle.Result {
-	if r.Protected == nil || namespace == "" || r.Target.ApprovedBy != "" {
-		return nil
-	}
-	why, err := r.Protected(ctx, namespace)
-	if err != nil {
-		result := failed("%v", err)
-		return &result
-	}
-	if why == "" {
-		return nil
-	}
-	return &lifecycle.Result{State: v1alpha1.TargetHeld, Message: say("%s, and the playbook's `limits.allowProtected` does not name it", why)}
-}
-
 // findTaken finds the subject in a binding, or what another response has taken of it.
 func (r *Request) findTaken(one binding, subject who) bindingRecord {
 	entry := bindingRecord{
@@ -163,7 +147,7 @@ func mergeTaken(first, more []taken) []taken {
 
 // tryRevoke tries to take the subject out, and writes nothing.
 func (r *Request) tryRevoke(ctx context.Context, one binding, entry *bindingRecord, subject who) *lifecycle.Result {
-	if held := r.revocationHeld(ctx, entry.Namespace); held != nil {
+	if held := r.protectedIn(ctx, entry.Namespace); held != nil {
 		return held
 	}
 	tried := one.copy()

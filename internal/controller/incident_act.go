@@ -175,6 +175,7 @@ func (run *incidentRun) executeOne(ctx context.Context, in lifecycle.Input, work
 		Client: identity.Client, Logs: identity, Evidence: run.Evidence, ActingAs: identity.User, Now: run.Clock.Now(),
 		Values: run.values.Values(in.Playbook), Protected: run.protected(in), Egress: run.Egress,
 		Plan: in.Plan, AsPlan: run.asPlan(in.Plan),
+		OutOfScope: func(namespace string) string { return lifecycle.OutOfScope(in.Playbook, namespace) },
 	}
 	if lifecycle.DryRun(in) && !lifecycle.TraitOf(step.Action).Reads {
 		request.Client, request.DryRun = client.NewDryRunClient(identity.Client), true

@@ -184,7 +184,7 @@ func (m *machine) usePlaybook(decision *v1alpha1.Decision) answer {
 	m.dryRun, m.repinned = DryRun(m.Input), true
 	m.pin()
 	m.setDeadline(m.status.Phase)
-	m.lookAgain()
+	m.lookAnew()
 	return accept("playbook " + offer.Pin.Name + " answers from now on")
 }
 

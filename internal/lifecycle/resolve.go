@@ -176,8 +176,8 @@ func (m *machine) resolved(step *v1alpha1.IncidentStep, text *v1alpha1.PlaybookS
 	}
 }
 
-// resolvedTarget pins one object that was found, and holds it back when it is protected
-// or beyond a limit.
+// resolvedTarget pins one object that was found, and holds it back when it is protected,
+// out of the playbook's scope or beyond a limit.
 func (m *machine) resolvedTarget(step *v1alpha1.IncidentStep, text *v1alpha1.PlaybookStep, found *v1alpha1.StepTarget) v1alpha1.StepTarget {
 	target := v1alpha1.StepTarget{
 		APIVersion: found.APIVersion, Kind: found.Kind, Namespace: found.Namespace, Name: found.Name, UID: found.UID, State: v1alpha1.TargetPending,
@@ -188,6 +188,9 @@ func (m *machine) resolvedTarget(step *v1alpha1.IncidentStep, text *v1alpha1.Pla
 	why := m.status.Playbook.Hold
 	if why == "" && found.State == v1alpha1.TargetHeld {
 		why = orText(found.Message, "it is protected")
+	}
+	if why == "" {
+		why = OutOfScope(m.Playbook, namespaceOf(found.APIVersion, found.Kind, found.Namespace, found.Name))
 	}
 	if most := m.allowance(m.limits().MaxTargets); why == "" && unheld(step) >= most {
 		why = fmt.Sprintf("step %s acts on %d objects already; `limits.maxTargets` of playbook %s allows %d", step.Name, unheld(step), m.status.Playbook.Name, most)

@@ -105,7 +105,8 @@ func mayBe(kind v1alpha1.TargetKind, resource *v1alpha1.IncidentResource) bool {
 		kind == v1alpha1.TargetWorkloads && (pod || isWorkload(resource.APIVersion, resource.Kind))
 }
 
-// Sight takes down what was found, and holds back what is protected or beyond a limit.
+// Sight takes down what was found, and holds back what is protected, out of the playbook's
+// scope or beyond a limit.
 func Sight(in Input, sightings []Sighting) Output {
 	m := newMachine(in)
 	for _, sighting := range sightings {
@@ -161,6 +162,9 @@ func (m *machine) holdFor(sighting Sighting) string {
 	limits := m.limits()
 	if sighting.Protection != "" && !slices.Contains(limits.AllowProtected, v1alpha1.ProtectedNamespace(resource.Namespace)) {
 		return sighting.Protection + ", and the playbook's `limits.allowProtected` does not name it"
+	}
+	if why := OutOfScope(m.Playbook, namespaceOf(resource.APIVersion, resource.Kind, resource.Namespace, resource.Name)); why != "" {
+		return why
 	}
 	if runs := m.allowance(limits.MaxRunsPerHour); m.RecentRuns >= runs {
 		return m.tooManyRuns(resource.SubmittedBy, resource.Rule, runs)

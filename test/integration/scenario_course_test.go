@@ -21,6 +21,7 @@ var scenarios = map[string]func(*testing.T, *scene){
 	"forged targets":                   forgedTargets,
 	"forged runs":                      forgedRuns,
 	"a protected namespace":            protectedNamespace,
+	"a namespace out of scope":         outOfScope,
 	"rights that are granted later":    grantedLater,
 	"a policy that allows everybody":   allowsEverybody,
 	"the red button in the middle":     stoppedInTheMiddle,

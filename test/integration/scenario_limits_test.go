@@ -165,19 +165,39 @@ func protectedNamespace(t *testing.T, s *scene) {
 		return isTrue(i.Status.Conditions, v1alpha1.ConditionContained)
 	})
 
-	vault := s.Target + "-vault"
-	s.NewNamespace(t, vault, label)
-	s.Allow(t, vault, harness.Account(s.Namespace, contain), harness.ContainRules()...)
-	pod := s.FakePod(t, client.ObjectKey{Namespace: vault, Name: "vault"}, harness.PodLabels("vault"), nil)
+	s.heldElsewhere(t, s.Target+"-vault", label, v1alpha1.LabelProtected)
+}
+
+// outOfScope waits for a person in a namespace in which the playbook is not meant to act,
+// and not where it is.
+func outOfScope(t *testing.T, s *scene) {
+	done(t, patchTo(t, s, playbook(s.Namespace), func(p *v1alpha1.ResponsePlaybook) {
+		p.Spec.Scope.Namespaces = []v1alpha1.ScopeNamespace{v1alpha1.ScopeNamespace(s.Target)}
+	}))
+	inside := s.FakePod(t, client.ObjectKey{Namespace: s.Target, Name: "inside"}, harness.PodLabels("inside"), nil)
+	s.alert(t, inside.Name)
+	s.until(t, s.incidentAbout(t, inside.Name), "the pod in scope to be contained", func(i *v1alpha1.Incident) bool {
+		return isTrue(i.Status.Conditions, v1alpha1.ConditionContained)
+	})
+	s.heldElsewhere(t, s.Target+"-attic", nil, "`scope.namespaces`")
+}
+
+// heldElsewhere has a pod in another namespace reported: it is left alone until a person
+// approves, who is told why.
+func (s *scene) heldElsewhere(t *testing.T, namespace string, labels map[string]string, says string) {
+	t.Helper()
+	s.NewNamespace(t, namespace, labels)
+	s.Allow(t, namespace, harness.Account(s.Namespace, contain), harness.ContainRules()...)
+	pod := s.FakePod(t, client.ObjectKey{Namespace: namespace, Name: "vault"}, harness.PodLabels("vault"), nil)
 	done(t, s.Client.Get(t.Context(), client.ObjectKeyFromObject(pod), pod))
-	answer := s.receiver.Post(t, s.Namespace, "falco", s.sender.Token, harness.FalcoAlert(vault, pod.Name, time.Now()))
+	answer := s.receiver.Post(t, s.Namespace, "falco", s.sender.Token, harness.FalcoAlert(namespace, pod.Name, time.Now()))
 	if answer.Code/100 != 2 {
 		t.Fatalf("the receiver answers %d: %s", answer.Code, answer.Body)
 	}
 	incident := s.incidentAbout(t, pod.Name)
 	s.until(t, incident, "an approval to be awaited", func(i *v1alpha1.Incident) bool { return awaited(i, v1alpha1.AwaitingApproval) != nil })
-	if hold := incident.Status.Resources[0].Hold; !strings.Contains(hold, vault) || !strings.Contains(hold, v1alpha1.LabelProtected) {
-		t.Errorf("the hold says %q, want it to name the namespace and its label", hold)
+	if hold := incident.Status.Resources[0].Hold; !strings.Contains(hold, namespace) || !strings.Contains(hold, says) {
+		t.Errorf("the hold says %q, want it to name the namespace and %s", hold, says)
 	}
 	s.untouched(t, pod)
 	s.approve(t, incident)

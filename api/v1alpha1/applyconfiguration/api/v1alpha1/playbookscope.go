@@ -25,8 +25,8 @@ import (
 //
 // PlaybookScope says where a playbook is meant to act.
 type PlaybookScopeApplyConfiguration struct {
-	// namespaces are those in which the playbook's ServiceAccount needs its rights. Empty
-	// means all of them, and rights in the whole cluster.
+	// namespaces are those in which the playbook needs its rights. What is in another one
+	// waits for an approval. Empty means all of them, and rights in the whole cluster.
 	Namespaces []apiv1alpha1.ScopeNamespace `json:"namespaces,omitempty"`
 }
 
