@@ -12,8 +12,6 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 	"github.com/firebreak-dev/firebreak/internal/action/isolation"
@@ -239,7 +237,7 @@ func (isolate) Apply(ctx context.Context, r *Request) lifecycle.Result {
 	for _, label := range record.Removed {
 		labels[label.Key] = nil
 	}
-	pod, err := r.patchLabels(ctx, labels, "")
+	pod, err := r.patchPod(ctx, labels, nil, "")
 	switch {
 	case err != nil:
 		return r.applyFailed(ctx, record, err)
@@ -299,23 +297,6 @@ func (r *Request) deletePolicies(ctx context.Context, record *isolateRecord) *li
 		return &failure
 	}
 	return nil
-}
-
-// patchLabels writes labels of the target pod, and of no other: a patch with another
-// UID is refused. A nil value takes the label away. With a resource version it is
-// written only if nobody has changed the pod since.
-func (r *Request) patchLabels(ctx context.Context, labels map[string]any, resourceVersion string) (*corev1.Pod, error) {
-	metadata := map[string]any{"uid": r.Target.UID, "labels": labels}
-	if resourceVersion != "" {
-		metadata["resourceVersion"] = resourceVersion
-	}
-	patch, err := json.Marshal(map[string]any{"metadata": metadata})
-	if err != nil {
-		return nil, err
-	}
-	pod := &corev1.Pod{}
-	pod.Namespace, pod.Name = r.Target.Namespace, r.Target.Name
-	return pod, r.Client.Patch(ctx, pod, client.RawPatch(types.MergePatchType, patch), client.FieldOwner(fieldOwner(r.Incident)))
 }
 
 // standing looks whether the policies are as they were made, and gives the other

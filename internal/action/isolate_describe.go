@@ -18,7 +18,7 @@ func (isolate) Describe() Description {
 			"With `clusterNetworkPolicy: Use`, where the cluster has that API, a ClusterNetworkPolicy of the Admin tier (priority 0) denies all egress, and ingress from pods, whatever NetworkPolicies allow. " +
 			"It never touches a policy that is not its own.",
 		Kinds: append([]schema.GroupVersionKind{podKind}, groupKinds...),
-		Undo:  "Takes its label and policies away and gives back the labels it took, but for those that somebody has set since, those that another incident's isolation needs away, and those that the workload selects by: the workload would take the compromised pod back and delete the clean one. `readopt: Allow` gives them back too.",
+		Undo:  "Takes its label and policies away and gives back the labels it took, but for those that somebody has set since and those that the workload selects by: the workload would take the compromised pod back and delete the clean one. `readopt: Allow` gives them back too. As long as a quarantine or another isolation holds the pod no label comes back: the last to let go gives back what all have taken (annotation `labels.firebreak.dev/…`).",
 		Limits: []string{
 			"It needs a network plugin that enforces NetworkPolicies, and ClusterNetworkPolicies where they are used. The proof is `Computed`: from the objects, not from packets.",
 			"Pods with `hostNetwork: true` are refused: neither kind of policy applies to them.",

@@ -9,7 +9,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
-	"github.com/firebreak-dev/firebreak/internal/action/isolation"
 	"github.com/firebreak-dev/firebreak/internal/lifecycle"
 )
 
@@ -53,14 +52,15 @@ func (r *Request) releasePod(ctx context.Context, record *isolateRecord) (messag
 			failure := r.failure(err, r.targetAccess("get"))
 			return "", &failure
 		}
-		release := planRelease(pod.Labels, record, r.Step.Isolate)
-		if len(release.patch) == 0 {
-			return release.message(), nil
+		readopt := r.Step.Isolate != nil && r.Step.Isolate.Readopt == v1alpha1.TrafficAllow
+		back := handBack(pod, record.Label.Key, record.Removed, readopt)
+		if len(back.labels)+len(back.annotations) == 0 {
+			return releaseWords(back), nil
 		}
-		_, last = r.patchLabels(ctx, release.patch, pod.ResourceVersion)
+		_, last = r.patchPod(ctx, back.labels, back.annotations, pod.ResourceVersion)
 		switch {
 		case last == nil:
-			return release.message(), nil
+			return releaseWords(back), nil
 		case apierrors.IsConflict(last), apierrors.IsInvalid(last), apierrors.IsNotFound(last):
 			// Changed or replaced since it was read: look again.
 		default:
@@ -72,61 +72,12 @@ func (r *Request) releasePod(ctx context.Context, record *isolateRecord) (messag
 	return "", &failure
 }
 
-// release is what is given back to a pod.
-type release struct {
-	patch    map[string]any
-	restored []isolation.Label
-	workload []isolation.Label
-	changed  []isolation.Label
-	held     []isolation.Label
-}
-
-// planRelease decides which labels are given back: none that someone has set since,
-// none while another isolation holds the pod, and those of the workload only when the
-// step says so.
-func planRelease(labels map[string]string, record *isolateRecord, step *v1alpha1.IsolateAction) release {
-	plan := release{patch: map[string]any{}}
-	readopt := step != nil && step.Readopt == v1alpha1.TrafficAllow
-	held := false
-	for key := range labels {
-		held = held || isIsolationLabel(key) && key != record.Label.Key
-	}
-	if _, ok := labels[record.Label.Key]; ok {
-		plan.patch[record.Label.Key] = nil
-	}
-	for _, label := range record.Removed {
-		value, present := labels[label.Key]
-		switch {
-		case present && value == label.Value:
-			plan.restored = append(plan.restored, label)
-		case present:
-			plan.changed = append(plan.changed, label)
-		case held:
-			plan.held = append(plan.held, label)
-		case label.Workload && !readopt:
-			plan.workload = append(plan.workload, label)
-		default:
-			plan.patch[label.Key] = label.Value
-			plan.restored = append(plan.restored, label)
-		}
-	}
-	return plan
-}
-
-func (p *release) message() string {
-	parts := []string{"the pod's NetworkPolicy and label are removed"}
-	if len(p.restored) > 0 {
-		parts = append(parts, "given back: "+quoteKeys(p.restored))
-	}
-	if len(p.changed) > 0 {
-		parts = append(parts, "left as somebody has set it since: "+quoteKeys(p.changed))
-	}
-	if len(p.held) > 0 {
-		parts = append(parts, "not given back, because another isolation still holds the pod: "+quoteKeys(p.held))
-	}
-	if len(p.workload) > 0 {
+// releaseWords say what was given back to a pod.
+func releaseWords(back *handback) string {
+	parts := append([]string{"the pod's NetworkPolicy and label are removed"}, back.words()...)
+	if len(back.workload) > 0 {
 		parts = append(parts, fmt.Sprintf("not given back, because the workload would take the pod back and delete a clean one: %s. No NetworkPolicy that selects by it restricts the pod any more: delete the pod when it is not needed",
-			quoteKeys(p.workload)))
+			quoteKeys(back.workload)))
 	}
 	return strings.Join(parts, "; ")
 }

@@ -13,7 +13,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/firebreak-dev/firebreak/internal/action/isolation"
@@ -86,6 +85,10 @@ func (quarantine) Plan(ctx context.Context, r *Request) lifecycle.Result {
 	if err != nil {
 		return refused("%s cannot be quarantined: %v", r.targetName(), err)
 	}
+	note, problem := r.staysIsolated(ctx, pod, removed)
+	if problem != nil {
+		return *problem
+	}
 	record.add(removed)
 	if problem := record.carryOver(r, pod); problem != nil {
 		return *problem
@@ -94,7 +97,7 @@ func (quarantine) Plan(ctx context.Context, r *Request) lifecycle.Result {
 	if err != nil || len(undo) > MaxUndo {
 		return refused("%s cannot be quarantined: %d labels would have to be taken away, which is more than can be recorded to give them back", r.targetName(), len(record.Removed))
 	}
-	return acting(r.targetName(), pod, undo, "planned: "+record.describe(pod.Spec.NodeName))
+	return acting(r.targetName(), pod, undo, "planned: "+record.describe(pod.Spec.NodeName)+note)
 }
 
 // carryOver keeps what an earlier try of this step, or another incident, has taken off.
@@ -132,7 +135,7 @@ func (record *quarantineRecord) add(removed []isolation.Label) {
 	for _, label := range removed {
 		at := slices.IndexFunc(record.Removed, func(known isolation.Label) bool { return known.Key == label.Key })
 		switch {
-		case isIsolationLabel(label.Key), len(validation.IsQualifiedName(label.Key)) > 0, len(validation.IsValidLabelValue(label.Value)) > 0:
+		case !isGivable(label):
 		case at < 0:
 			record.Removed = append(record.Removed, label)
 		default:

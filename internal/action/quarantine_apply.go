@@ -13,7 +13,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
-	"github.com/firebreak-dev/firebreak/internal/action/isolation"
 	"github.com/firebreak-dev/firebreak/internal/lifecycle"
 )
 
@@ -46,10 +45,14 @@ func (quarantine) Apply(ctx context.Context, r *Request) lifecycle.Result {
 	return result
 }
 
-// patchPod writes labels and annotations of the target pod, and of no other; nil takes
-// one away. With a version it is written only if nobody has changed the pod since.
+// patchPod writes labels and annotations of the target pod, and of no other: a patch with
+// another UID is refused. A nil value takes one away. With a version it is written only if
+// nobody has changed the pod since.
 func (r *Request) patchPod(ctx context.Context, labels, annotations map[string]any, version string) (*corev1.Pod, error) {
-	metadata := map[string]any{"uid": r.Target.UID, "labels": labels, "annotations": annotations}
+	metadata := map[string]any{"uid": r.Target.UID, "labels": labels}
+	if annotations != nil {
+		metadata["annotations"] = annotations
+	}
 	if version != "" {
 		metadata["resourceVersion"] = version
 	}
@@ -112,11 +115,12 @@ func (quarantine) Undo(ctx context.Context, r *Request) lifecycle.Result {
 			return reverted("%s is left as it is: nothing of this step is on it (any more)", r.targetName())
 		}
 		readopt := r.Step.Quarantine != nil && r.Step.Quarantine.Readopt == v1alpha1.TrafficAllow
-		change, says := record.release(pod, readopt, r.otherHolder(pod, record.Mark))
-		_, last = r.patchPod(ctx, change, map[string]any{record.Mark: nil}, pod.ResourceVersion)
+		back := handBack(pod, record.Mark, record.Removed, readopt)
+		back.annotations[record.Mark] = nil
+		_, last = r.patchPod(ctx, back.labels, back.annotations, pod.ResourceVersion)
 		switch {
 		case last == nil:
-			return reverted("%s", says)
+			return reverted("%s", quarantineWords(back))
 		case apierrors.IsConflict(last), apierrors.IsInvalid(last), apierrors.IsNotFound(last):
 			// Changed or replaced since it was read: look again.
 		default:
@@ -126,56 +130,11 @@ func (quarantine) Undo(ctx context.Context, r *Request) lifecycle.Result {
 	return r.failure(last, r.targetAccess("patch"))
 }
 
-// release decides which labels are given back, and says so.
-func (record *quarantineRecord) release(pod *corev1.Pod, readopt bool, holder string) (change map[string]any, says string) {
-	change = map[string]any{record.Mark: nil}
-	var given, changed, workload []isolation.Label
-	for _, label := range record.Removed {
-		value, present := pod.Labels[label.Key]
-		switch {
-		case present && value == label.Value:
-		case present:
-			changed = append(changed, label)
-		case holder != "":
-		case label.Workload && !readopt:
-			workload = append(workload, label)
-		default:
-			change[label.Key] = label.Value
-			given = append(given, label)
-		}
+// quarantineWords say what was given back to a pod.
+func quarantineWords(back *handback) string {
+	parts := append([]string{"the pod is out of quarantine"}, back.words()...)
+	if len(back.workload) > 0 {
+		parts = append(parts, fmt.Sprintf("not given back, because the workload would take the pod back and delete a clean one: %s. Delete the pod when it is not needed", quoteKeys(back.workload)))
 	}
-	parts := []string{"the pod is out of quarantine"}
-	if holder != "" {
-		parts = []string{"the labels of the pod stay as they are: " + holder + " needs them so"}
-	}
-	if len(given) > 0 {
-		parts = append(parts, "given back: "+quoteKeys(given))
-	}
-	if len(changed) > 0 {
-		parts = append(parts, "left as somebody has set it since: "+quoteKeys(changed))
-	}
-	if len(workload) > 0 {
-		parts = append(parts, fmt.Sprintf("not given back, because the workload would take the pod back and delete a clean one: %s. Delete the pod when it is not needed", quoteKeys(workload)))
-	}
-	return change, strings.Join(parts, "; ")
-}
-
-// otherHolder says who else holds a pod that a mark is taken off; empty when nobody does.
-// Isolations of this incident do not count: they are undone for themselves.
-func (r *Request) otherHolder(pod *corev1.Pod, own string) string {
-	others := holdMarksOf(pod, quarantinePrefix, "")
-	delete(others, own)
-	if len(others) > 0 {
-		return holders(others)
-	}
-	ours := map[string]bool{}
-	for i := range r.Incident.Status.Steps {
-		ours[isolationPrefix+ShortHash(shortHashDigits, string(r.Incident.UID), r.Incident.Status.Steps[i].Name)] = true
-	}
-	for key := range pod.Labels {
-		if isIsolationLabel(key) && !ours[key] {
-			return "an isolation of another incident"
-		}
-	}
-	return ""
+	return strings.Join(parts, "; ")
 }

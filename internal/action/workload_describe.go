@@ -13,8 +13,9 @@ func (quarantine) Describe() Description {
 	return Description{
 		Does:  "Takes a pod out of its workload and its Services: it takes away few labels, without which none of them selects the pod any more. The workload starts a clean replica, and this pod stays as it is for forensics, with the label `quarantine.firebreak.dev/…`.",
 		Kinds: []schema.GroupVersionKind{podKind},
-		Undo:  "Gives back the labels it took, but for those that somebody has set since, those that another incident needs away, and those that the workload selects by: the workload would take the compromised pod back and delete the clean one. `readopt: Allow` gives them back too.",
+		Undo:  "Gives back the labels it took, but for those that somebody has set since and those that the workload selects by: the workload would take the compromised pod back and delete the clean one. `readopt: Allow` gives them back too. As long as an isolation or another quarantine holds the pod no label comes back: the last to let go gives back what all have taken (annotation `labels.firebreak.dev/…`).",
 		Limits: []string{
+			"A pod that is isolated only with its whole workload is refused, where that needs a label to stay: it would have its network back.",
 			"It does not cut the network, and a NetworkPolicy that selects by a label that was taken no longer restricts the pod: `isolate` it first.",
 			"A pod of a StatefulSet is refused: no clean one can start as long as this one is there under its name. `isolate` keeps it; `delete` after `collect` has it replaced.",
 			"A DaemonSet starts a second pod on the same node, which cannot run where both need a port of the node.",
@@ -33,7 +34,10 @@ func (quarantine) Rights(*v1alpha1.PlaybookStep, []schema.GroupVersionKind) []Ri
 	owners := slices.DeleteFunc(slices.Clone(workloadKinds), func(kind schema.GroupVersionKind) bool {
 		return kind.Kind == "Deployment" || kind.Kind == "CronJob" // they own no pods themselves
 	})
-	rights := []Right{rightOn(podKind, "get", "patch"), {Resource: "services", Verbs: []string{"list"}}}
+	rights := []Right{
+		rightOn(podKind, "get", "patch"), {Resource: "services", Verbs: []string{"list"}},
+		{Group: "networking.k8s.io", Resource: "networkpolicies", Verbs: []string{"list"}, Need: Useful},
+	}
 	return append(rights, rightsOn(owners, "", "get")...)
 }
 
