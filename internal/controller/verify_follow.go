@@ -103,6 +103,7 @@ func (run *incidentRun) verify(ctx context.Context, request *action.Request) lif
 	}
 	run.verifies.begin(key, run.incident.Status.Playbook.ServiceAccountName, request.Targets)
 	switch {
+	case result.Unknown: // the API server gave no answer: no change of an object tells that it does
 	case watched:
 		result.After = watchedLook
 		if result.State == v1alpha1.TargetApplied {
