@@ -101,7 +101,7 @@ func (run *incidentRun) verify(ctx context.Context, request *action.Request) lif
 	if result.State == v1alpha1.TargetSucceeded && request.Step.Verify.For == nil {
 		return result // it is over
 	}
-	run.verifies.begin(key, run.incident.Status.Playbook.ServiceAccountName, request.Targets)
+	run.verifies.begin(key, run.incident.Status.Playbook.ServiceAccountName, request.Targets) //nolint:contextcheck // a watch outlives the look that begins it
 	switch {
 	case result.Unknown: // the API server gave no answer: no change of an object tells that it does
 	case watched:
