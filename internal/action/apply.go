@@ -60,9 +60,12 @@ func (a applyObject) Plan(ctx context.Context, r *Request) lifecycle.Result {
 	case err != nil:
 		return r.failure(err, s.access("get"))
 	}
+	// The record of an object that the step has made, or of one that is gone, says nothing
+	// of what has its name now.
+	known := s.record.Intent == "" && string(s.record.Ref.UID) == string(live.GetUID())
 	s.target.UID = v1alpha1.ObjectUID(live.GetUID())
 	s.record.Ref.UID, s.record.Intent = s.target.UID, ""
-	if r.Target.Undo != "" && (r.Target.Losses > 0 || isOwner(live, r.stepOwner())) {
+	if known && (r.Target.Losses > 0 || isOwner(live, r.stepOwner())) {
 		return acting(s.name(), live, []byte(r.Target.Undo), s.name()+" will be changed")
 	}
 	if s.record.Set, problem = s.plan(ctx, live); problem != nil {

@@ -10,6 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	applycorev1 "k8s.io/client-go/applyconfigurations/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
@@ -102,6 +103,79 @@ func TestApplyWhenSomebodyElseIsFaster(t *testing.T) {
 	w.expect("Undo", do(t, "apply").Undo(t.Context(), request), v1alpha1.TargetReverted, "put back: data.a")
 	if w.get(other); other.Data["a"] != "0" {
 		t.Errorf("data %v", other.Data)
+	}
+}
+
+// Whoever deletes what a step has made, or changed, and makes another of its name does not
+// end the containment: the successor is planned anew, with what it has.
+func TestApplyTakesOverSuccessors(t *testing.T) {
+	block := metav1.ObjectMeta{Name: "block"}
+	for name, test := range map[string]struct {
+		before *corev1.ConfigMap
+		make   func(*world, *corev1.ConfigMap)
+	}{
+		"of what the step has made, by an attacker": {nil, func(w *world, object *corev1.ConfigMap) { w.create(object) }},
+		"of what the step has made, by GitOps":      {nil, (*world).createInGit},
+		"of what was there, by an attacker":         {&corev1.ConfigMap{ObjectMeta: block}, func(w *world, object *corev1.ConfigMap) { w.create(object) }},
+		"of what was there, by GitOps":              {&corev1.ConfigMap{ObjectMeta: block}, (*world).createInGit},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, changeRights)
+			if test.before != nil {
+				test.before.Namespace = w.shop
+				w.create(test.before)
+			}
+			request := w.onIncident(w.incident("inc-1"), applyStep(w.configMapText(`{"a": "1"}`)))
+			w.carryOut("apply", request)
+			known := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: w.shop, Name: "block"}}
+			for range 2 {
+				w.delete(known)
+				known = &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: w.shop, Name: "block"}, Data: map[string]string{"a": "0", "z": "9"}}
+				test.make(w, known)
+				w.expect("Observe", do(t, "apply").Observe(t.Context(), request), v1alpha1.TargetFailed)
+				request.Target.Losses++
+				w.carryOut("apply", request)
+				w.get(known)
+				if diff := cmp.Diff(map[string]string{"a": "1", "z": "9"}, known.Data); diff != "" {
+					t.Fatalf("data (-want +got):\n%s", diff)
+				}
+				w.expect("Observe", do(t, "apply").Observe(t.Context(), request), v1alpha1.TargetSucceeded)
+			}
+			w.expect("Undo", do(t, "apply").Undo(t.Context(), request), v1alpha1.TargetReverted, "put back: data.a")
+			w.get(known)
+			if diff := cmp.Diff(map[string]string{"a": "0", "z": "9"}, known.Data); diff != "" {
+				t.Errorf("data after Undo (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// createInGit makes an object as a GitOps controller does.
+func (w *world) createInGit(object *corev1.ConfigMap) {
+	w.Helper()
+	config := applycorev1.ConfigMap(object.Name, object.Namespace).WithData(object.Data).WithLabels(map[string]string{
+		"kustomize.toolkit.fluxcd.io/name": "shop", "kustomize.toolkit.fluxcd.io/namespace": "flux-system",
+	})
+	if err := admin.Apply(w.Context(), config, client.FieldOwner("kustomize-controller"), client.ForceOwnership); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// What a step has made and given back what it had lost is held, too, when somebody takes
+// its mark off.
+func TestApplyHoldsWhatLostItsMark(t *testing.T) {
+	w := newWorld(t, changeRights)
+	request := w.onIncident(w.incident("inc-1"), applyStep(w.configMapText(`{"a": "1"}`)))
+	w.carryOut("apply", request)
+	made := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: w.shop, Name: "block"}}
+	for _, change := range []string{`{"data": {"a": "2"}}`, `{"metadata": {"annotations": {"firebreak.dev/intent": null}}, "data": {"a": "2"}}`} {
+		w.patch(made, change)
+		w.expect("Observe", do(t, "apply").Observe(t.Context(), request), v1alpha1.TargetFailed)
+		request.Target.Losses++
+		w.carryOut("apply", request)
+		if w.get(made); made.Data["a"] != "1" {
+			t.Errorf("data %v", made.Data)
+		}
 	}
 }
 

@@ -159,7 +159,8 @@ func otherResponses(live *unstructured.Unstructured, owner string) (*fieldpath.S
 	return all, nil
 }
 
-// make applies the change, if the fields still have what is recorded of them.
+// make applies the change, if the fields still have what is recorded of them. For what was
+// lost and is made again the record stands, whatever has been set since.
 func (c *change) make(ctx context.Context, live *unstructured.Unstructured, recorded []setField) lifecycle.Result {
 	if err := c.leaveOvertaken(live, recorded); err != nil {
 		return refused("%s: %v", c.name(), err)
@@ -168,13 +169,18 @@ func (c *change) make(ctx context.Context, live *unstructured.Unstructured, reco
 	if problem != nil {
 		return *problem
 	}
-	if !isOwner(live, c.request.stepOwner()) && !sameFields(fields, recorded) {
+	if !c.begun(live) && !sameFields(fields, recorded) {
 		return lifecycle.Result{State: v1alpha1.TargetPending, Message: say("%s was changed at the same time", c.name())}
 	}
 	if _, err := c.apply(ctx, live.GetResourceVersion(), client.ForceOwnership); err != nil {
 		return c.request.failure(err, c.access("patch"))
 	}
 	return done("%s: set %s", c.name(), fieldNames(recorded))
+}
+
+// begun says that this step has changed the object before.
+func (c *change) begun(live *unstructured.Unstructured) bool {
+	return c.request.Target.Losses > 0 || isOwner(live, c.request.stepOwner())
 }
 
 // made says that a change was made, or that it is not only that the object was changed
@@ -187,7 +193,7 @@ func made(result lifecycle.Result) bool {
 // to something else since.
 func (c *change) leaveOvertaken(live *unstructured.Unstructured, recorded []setField) error {
 	others, err := c.otherSteps(live)
-	if err != nil || !isOwner(live, c.request.stepOwner()) {
+	if err != nil || !c.begun(live) {
 		return err
 	}
 	c.fields = (&unstructured.Unstructured{Object: c.fields}).DeepCopy().Object

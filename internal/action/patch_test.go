@@ -165,6 +165,63 @@ func TestPatchHoldsAgainstDrift(t *testing.T) {
 	}
 }
 
+// A third value without the annotation of the response leaves nothing by which the object
+// says that it was changed: what is lost is made again all the same, by the first record.
+func TestPatchHoldsAgainstAThirdValue(t *testing.T) {
+	w := newWorld(t, changeRights)
+	deployment := w.cartDeployment("cart")
+	before := w.content(deployment)
+	request := w.valued(w.incident("inc-1"), patchStep(`{"spec": {"replicas": 0}}`), deployment)
+	w.carryOut("patch", request)
+	w.patch(deployment, `{"metadata": {"annotations": {"`+w.changeMark(deployment)+`": null}}, "spec": {"replicas": 7}}`)
+	w.expect("Observe", do(t, "patch").Observe(t.Context(), request), v1alpha1.TargetFailed)
+	request.Target.Losses++
+	w.carryOut("patch", request)
+	if w.get(deployment); *deployment.Spec.Replicas != 0 {
+		t.Errorf("replicas %d, want 0", *deployment.Spec.Replicas)
+	}
+	w.expect("Observe", do(t, "patch").Observe(t.Context(), request), v1alpha1.TargetSucceeded)
+	w.expect("Undo", do(t, "patch").Undo(t.Context(), request), v1alpha1.TargetReverted, "put back: spec.replicas")
+	if diff := cmp.Diff(before, w.content(deployment)); diff != "" {
+		t.Errorf("after Undo (-want +got):\n%s", diff)
+	}
+}
+
+// changeMark gives the one annotation by which an object says that a step has changed it.
+func (w *world) changeMark(object client.Object) string {
+	w.Helper()
+	w.get(object)
+	for key := range object.GetAnnotations() {
+		if strings.HasPrefix(key, "change.firebreak.dev/") {
+			return key
+		}
+	}
+	w.Fatalf("%s does not say who has changed it", object.GetName())
+	return ""
+}
+
+// Who takes the annotation of an earlier step away does not get back what a later one has set.
+func TestPatchLeavesLaterStepsWithoutItsMark(t *testing.T) {
+	w := newWorld(t, changeRights)
+	deployment := w.cartDeployment("cart")
+	first := w.valued(w.incident("inc-1"), patchStep(`{"spec": {"replicas": 2}}`), deployment)
+	w.carryOut("patch", first)
+	mark := w.changeMark(deployment)
+	later := patchStep(`{"spec": {"replicas": 0}}`)
+	later.Name = "stop"
+	second := w.valued(w.incident("inc-1"), later, deployment)
+	w.carryOut("patch", second)
+	w.patch(deployment, `{"metadata": {"annotations": {"`+mark+`": null}}}`)
+	w.expect("Observe", do(t, "patch").Observe(t.Context(), first), v1alpha1.TargetFailed)
+	first.Target.Losses++
+	w.carryOut("patch", first)
+	if w.get(deployment); *deployment.Spec.Replicas != 0 {
+		t.Errorf("replicas %d, want 0 as the later step has set", *deployment.Spec.Replicas)
+	}
+	w.expect("Observe of the later", do(t, "patch").Observe(t.Context(), second), v1alpha1.TargetSucceeded)
+	w.expect("Observe", do(t, "patch").Observe(t.Context(), first), v1alpha1.TargetSucceeded)
+}
+
 func TestPatchChangedBetweenPlanAndApply(t *testing.T) {
 	w := newWorld(t, changeRights)
 	deployment := w.cartDeployment("cart")
