@@ -381,20 +381,18 @@ func (r *Request) withBack(one binding, entry *bindingRecord, subject who) (says
 	marks := revokedMarks(one.object, subject)
 	_, marked := marks[key]
 	delete(marks, key)
-	before := len(*one.subjects)
 	switch {
 	case !marked && len(subject.entriesOf(*one.subjects)) > 0:
 		return "names it again already", false, nil
 	case !marked && len(marks) > 0:
 		return "not put back, because another response needs it away", false, nil
+	case !marked:
+		return "left as it is: this step has not taken it, or somebody has changed it since", false, nil
 	case len(marks) > 0:
 		says = "not put back, because another response needs it away"
 	default:
 		*one.subjects = subject.with(*one.subjects, entry.Taken)
 		says = "put back"
 	}
-	if marked {
-		err = setRevoked(one.object, key, nil)
-	}
-	return says, marked || len(*one.subjects) != before, err
+	return says, true, setRevoked(one.object, key, nil)
 }

@@ -143,6 +143,39 @@ func TestRevokeAccessSeesWhatComesBack(t *testing.T) {
 	}
 }
 
+// Undo gives back what the step has taken, and nothing else.
+func TestRevokeAccessUndoGrantsNothing(t *testing.T) {
+	for name, change := range map[string]func(*world, *action.Request, *rbacv1.RoleBinding){
+		"a step that was planned and never carried out": func(w *world, _ *action.Request, binding *rbacv1.RoleBinding) {
+			binding.Subjects = []rbacv1.Subject{user("jane")} // a person takes it by hand
+		},
+		"a mark that somebody took off": func(w *world, request *action.Request, binding *rbacv1.RoleBinding) {
+			w.expect("Apply", do(w.T, "revokeAccess").Apply(w.Context(), request), v1alpha1.TargetSucceeded)
+			w.get(binding)
+			binding.Annotations = nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := clusterWorld(t, revokeRights)
+			binding := w.bind("view", "view", user("jane"), w.account())
+			request := w.revoke("inc-1")
+			planned := do(t, "revokeAccess").Plan(t.Context(), request)
+			w.expect("Plan", planned, v1alpha1.TargetActing)
+			request.Target.Undo = planned.Undo
+			change(w, request, binding)
+			if err := admin.Update(t.Context(), binding); err != nil {
+				t.Fatal(err)
+			}
+			w.expect("Undo", do(t, "revokeAccess").Undo(t.Context(), request), v1alpha1.TargetReverted,
+				"view': left as it is: this step has not taken it, or somebody has changed it since")
+			w.get(binding)
+			if diff := cmp.Diff([]rbacv1.Subject{user("jane")}, binding.Subjects); diff != "" {
+				t.Errorf("subjects (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestRevokeAccessOfTwoIncidents(t *testing.T) {
 	for _, order := range [][]int{{0, 1}, {1, 0}} {
 		t.Run(fmt.Sprint(order), func(t *testing.T) {
