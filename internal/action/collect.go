@@ -98,8 +98,8 @@ func (c *collection) miss(what string, err error, at access) {
 
 // again gives the error of a read that is worth another try: the API server's own trouble,
 // while the step has tries left. What was collected without it would stay without it.
-func (c *collection) again(what string, err error) error {
-	if !Passes(err) || c.request.Target.Attempts+1 >= c.request.Step.Retry.Attempts {
+func (r *Request) again(what string, err error) error {
+	if !Passes(err) || r.Target.Attempts+1 >= r.Step.Retry.Attempts {
 		return nil
 	}
 	return fmt.Errorf("%s: %w", what, err)

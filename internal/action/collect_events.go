@@ -14,7 +14,7 @@ func (c *collection) events(ctx context.Context) error {
 	target := &c.request.Target
 	selector := client.MatchingFields{"involvedObject.uid": string(target.UID)}
 	events, err := c.list(ctx, corev1.SchemeGroupVersion.WithKind("EventList"), client.InNamespace(target.Namespace), selector)
-	if again := c.again("events", err); again != nil {
+	if again := c.request.again("events", err); again != nil {
 		return again
 	}
 	if err != nil {

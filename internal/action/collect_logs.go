@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/lifecycle"
 )
 
 const (
@@ -21,6 +22,10 @@ const (
 	logTimeout = 10 * time.Second
 
 	defaultTailLines = 5000
+
+	// An Evidence holds no more of what a pod says of its images and containers.
+	maxImageName   = 512
+	maxContainerID = 253
 )
 
 // logSource is one log of a pod.
@@ -46,7 +51,8 @@ func (s logSource) key() string {
 }
 
 // logs keeps the logs of all containers of a pod. When the node does not answer for one
-// of them it is not asked for the others.
+// of them it is not asked for the others. It fails with what is worth another try only
+// after all that can be read is kept.
 func (c *collection) logs(ctx context.Context, options *v1alpha1.CollectLogs) error {
 	if c.request.Target.Kind != "Pod" {
 		return nil
@@ -56,7 +62,7 @@ func (c *collection) logs(ctx context.Context, options *v1alpha1.CollectLogs) er
 		c.missed = append(c.missed, fmt.Sprintf("logs: the pod cannot be read: %v", err))
 		return nil
 	}
-	silent := ""
+	silent, again := "", error(nil)
 	for _, source := range logSources(pod, options) {
 		if silent != "" {
 			c.missed = append(c.missed, source.name()+": "+silent)
@@ -64,17 +70,21 @@ func (c *collection) logs(ctx context.Context, options *v1alpha1.CollectLogs) er
 		}
 		unread, err := c.log(ctx, source, options)
 		if err != nil {
-			return err
+			return errors.Join(again, err)
 		}
 		if unread == nil {
 			continue
 		}
-		c.miss(source.name(), unread, access{verb: "get", resource: "pods/log", namespace: pod.Namespace, name: pod.Name})
+		if failure := c.request.again(source.name(), unread); failure != nil {
+			again = errors.Join(again, failure)
+		} else {
+			c.miss(source.name(), unread, access{verb: "get", resource: "pods/log", namespace: pod.Namespace, name: pod.Name})
+		}
 		if nodeIsSilent(unread) {
 			silent = "its node does not answer"
 		}
 	}
-	return nil
+	return again
 }
 
 // nodeIsSilent says that the failure is the node's and not this container's.
@@ -177,18 +187,18 @@ func logSources(pod *corev1.Pod, options *v1alpha1.CollectLogs) []logSource {
 	}
 	var sources []logSource
 	add := func(name, image string) {
-		source := logSource{container: name, image: image, origin: v1alpha1.EvidenceOrigin{Node: pod.Spec.NodeName}}
+		source := logSource{container: name, image: lifecycle.Cut(image, maxImageName), origin: v1alpha1.EvidenceOrigin{Node: pod.Spec.NodeName}}
 		status := statuses[name]
 		if status != nil {
-			source.origin.ContainerID = status.ContainerID
-			source.origin.ImageID = status.ImageID
+			source.origin.ContainerID = lifecycle.Cut(status.ContainerID, maxContainerID)
+			source.origin.ImageID = lifecycle.Cut(status.ImageID, maxImageName)
 		}
 		if started(status) {
 			sources = append(sources, source)
 		}
 		if status != nil && status.LastTerminationState.Terminated != nil && options.Previous != v1alpha1.Exclude {
 			source.previous = true
-			source.origin.ContainerID = status.LastTerminationState.Terminated.ContainerID
+			source.origin.ContainerID = lifecycle.Cut(status.LastTerminationState.Terminated.ContainerID, maxContainerID)
 			source.origin.ImageID = ""
 			sources = append(sources, source)
 		}

@@ -33,7 +33,7 @@ func (c *collection) manifests(ctx context.Context) error {
 	objects = append(objects, owners...)
 	if c.request.Target.Namespace != "" {
 		policies, err := c.policies(ctx)
-		if again := c.again("NetworkPolicies", err); again != nil {
+		if again := c.request.again("NetworkPolicies", err); again != nil {
 			return again
 		}
 		if err != nil {
@@ -90,7 +90,7 @@ func (c *collection) owners(ctx context.Context) ([]unstructured.Unstructured, e
 		if err != nil {
 			what := "owner " + nameOf(reference.Kind, reference.Name)
 			c.miss(what, err, c.request.accessTo("get", kind, key.Namespace, key.Name))
-			return found, c.again(what, err)
+			return found, c.request.again(what, err)
 		}
 		if object.GetUID() != reference.UID {
 			c.missed = append(c.missed, fmt.Sprintf("owner "+saysReplaced, nameOf(reference.Kind, reference.Name)))

@@ -239,6 +239,60 @@ func TestCollectKeepsWhatItCan(t *testing.T) {
 	}
 }
 
+// A log that could not be read for a reason that may pass is read again while the step has
+// tries left; what can be read is kept at once.
+func TestCollectReadsLogsAgain(t *testing.T) {
+	w := newWorld(t, allRights)
+	pod := w.restartedPod()
+	recorder := w.recorder()
+	logs := &nodeLogs{logs: map[string]string{"cart": "now\n", "setup": "set up\n"}, err: apierrors.NewTooManyRequests("later", 1)}
+	request := w.request(w.incident("inc-1"), collectStep(v1alpha1.CollectAction{Logs: &v1alpha1.CollectLogs{}}), pod)
+	request.Logs, request.Evidence, request.Step.Retry.Attempts = logs, recorder, 3
+	result := do(t, "collect").Apply(t.Context(), request)
+	w.expect("Apply", result, v1alpha1.TargetFailed, "log of container cart before its restart", "later")
+	if result.Permanent {
+		t.Error("it must be tried again")
+	}
+	if diff := cmp.Diff([]string{"cart", "cart/previous", "setup"}, logs.asks); diff != "" {
+		t.Errorf("logs that were asked for (-want +got):\n%s", diff)
+	}
+	request.Target.Attempts = 2
+	w.expect("Apply with the last try", do(t, "collect").Apply(t.Context(), request), v1alpha1.TargetSucceeded, "not kept: log of container cart before its restart")
+	request.Target.Attempts, logs.logs["cart/previous"] = 1, "before\n"
+	w.expect("Apply when it is over", do(t, "collect").Apply(t.Context(), request), v1alpha1.TargetSucceeded)
+	if _, contents := w.kept(recorder); contents["Log/cart/previous"] != "before\n" || contents["Log/setup"] != "set up\n" {
+		t.Errorf("kept %v", contents)
+	}
+}
+
+// What a pod says of itself may be longer than an Evidence holds: it is cut, and the log is kept.
+func TestCollectCutsWhatPodsSay(t *testing.T) {
+	w := newWorld(t, allRights)
+	pod := w.pod("cart-1", nil, cartLabels, func(pod *corev1.Pod) { pod.Spec.Containers[0].Image = "registry.example/" + strings.Repeat("a", 600) })
+	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{
+		Name: "cart", ContainerID: "containerd://" + strings.Repeat("b", 300), ImageID: "registry.example/" + strings.Repeat("c", 600),
+		State:                corev1.ContainerState{Running: &corev1.ContainerStateRunning{}},
+		LastTerminationState: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ContainerID: "containerd://" + strings.Repeat("d", 300)}},
+	}}
+	if err := admin.Status().Update(t.Context(), pod); err != nil {
+		t.Fatal(err)
+	}
+	recorder := w.recorder()
+	request := w.request(w.incident("inc-1"), collectStep(v1alpha1.CollectAction{Logs: &v1alpha1.CollectLogs{}}), pod)
+	request.Logs, request.Evidence = &nodeLogs{logs: map[string]string{"cart": "now\n", "cart/previous": "before\n"}}, recorder
+	w.expect("Apply", do(t, "collect").Apply(t.Context(), request), v1alpha1.TargetSucceeded, "log of container cart, log of container cart before its restart")
+	objects, _ := w.kept(recorder)
+	log, previous := objects["Log/cart"].Spec, objects["Log/cart/previous"].Spec
+	for name, length := range map[string]int{
+		"image": len([]rune(log.Resource.Image)) - 512, "image ID": len([]rune(log.Origin.ImageID)) - 512,
+		"container ID": len([]rune(log.Origin.ContainerID)) - 253, "earlier container ID": len([]rune(previous.Origin.ContainerID)) - 253,
+	} {
+		if length != 0 {
+			t.Errorf("%s is %d characters from its bound", name, length)
+		}
+	}
+}
+
 func TestCollectThroughTheAPIServer(t *testing.T) {
 	for name, test := range map[string]struct{ verb, says string }{
 		"no right to logs": {"get", "may not get pods/log in namespace"},

@@ -81,6 +81,10 @@ func (r *Request) keepOutput(ctx context.Context, found *batchv1.Job) (*jobOutpu
 			problem := failed("Job '%s' has ended, but its output could not be kept: %v", found.Name, err)
 			return nil, &problem
 		}
+		if failure := r.again(source.name(), unread); failure != nil {
+			problem := failed("Job '%s' has ended, but its output could not be read: %v", found.Name, failure)
+			return nil, &problem
+		}
 		if unread != nil {
 			message, _ := r.explain(unread, access{verb: "get", resource: "pods/log", namespace: pod.Namespace, name: pod.Name})
 			said.missed = append(said.missed, source.name()+": "+message)
@@ -131,7 +135,7 @@ func (r *Request) jobLog(ctx context.Context, pod *corev1.Pod, source logSource)
 		Method: fmt.Sprintf("the log of Job '%s' with timestamps from the Kubernetes API (pods/log)", lifecycle.Cut(r.jobName(), 128)),
 		Resource: &v1alpha1.ResourceReference{
 			APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: v1alpha1.ObjectUID(pod.UID),
-			Container: source.container, Image: lifecycle.Cut(source.image, 512), Node: pod.Spec.NodeName,
+			Container: source.container, Image: source.image, Node: pod.Spec.NodeName,
 		},
 	}}
 	from := &logReader{limit: maxJobLog}

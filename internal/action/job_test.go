@@ -12,6 +12,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -49,9 +50,13 @@ func domainWorld(t *testing.T, rights []rbacv1.PolicyRule) *world {
 type fakeNode struct {
 	logs map[string]string
 	kept map[string]string
+	err  error
 }
 
 func (n *fakeNode) OpenLog(_ context.Context, _, _ string, options *corev1.PodLogOptions) (io.ReadCloser, error) {
+	if n.err != nil {
+		return nil, n.err
+	}
 	return io.NopCloser(strings.NewReader(n.logs[options.Container])), nil
 }
 
@@ -223,6 +228,30 @@ func TestJobNameIsNotTakenForItsOwn(t *testing.T) {
 		Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{RestartPolicy: "Never", Containers: []corev1.Container{{Name: "a", Image: "b"}}}},
 	}})
 	w.expect("Apply", do(t, "job").Apply(t.Context(), request), v1alpha1.TargetFailed, "is not of this step")
+}
+
+// A log that could not be read for a reason that may pass is read again while the step has
+// tries left.
+func TestJobReadsItsOutputAgain(t *testing.T) {
+	w := domainWorld(t, jobRights)
+	request := w.onIncident(w.incident("inc-1"), jobStep(simpleJob))
+	request.Step.Retry.Attempts = 3
+	node := &fakeNode{logs: map[string]string{"main": "ok"}, kept: map[string]string{}, err: apierrors.NewInternalError(errors.New("dial tcp: i/o timeout"))}
+	request.Logs, request.Evidence = node, node
+	w.carryOut("job", request, v1alpha1.TargetApplied)
+	w.finish(&w.jobs()[0], 0)
+	result := do(t, "job").Observe(t.Context(), request)
+	w.expect("Observe", result, v1alpha1.TargetFailed, "log of container main", "i/o timeout")
+	if result.Permanent {
+		t.Error("it must be tried again")
+	}
+	request.Target.Attempts = 2
+	w.expect("Observe with the last try", do(t, "job").Observe(t.Context(), request), v1alpha1.TargetSucceeded, "not kept: log of container main", "i/o timeout")
+	request.Target.Attempts, node.err = 1, nil
+	w.expect("Observe when it is over", do(t, "job").Observe(t.Context(), request), v1alpha1.TargetSucceeded)
+	if node.kept["job/main"] != "ok" {
+		t.Errorf("kept %v", node.kept)
+	}
 }
 
 func TestJobDryRunStartsNothing(t *testing.T) {

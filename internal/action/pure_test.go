@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -70,6 +71,47 @@ func TestRedact(t *testing.T) {
 	}
 	if strings.Contains(text, "eA==") || strings.Contains(text, "value:p]") {
 		t.Errorf("a secret is left in %s", text)
+	}
+}
+
+// savedRecord keeps the last record that was to be preserved.
+type savedRecord struct {
+	Recorder
+	spec v1alpha1.EvidenceSpec
+	text string
+}
+
+func (s *savedRecord) Preserve(ctx context.Context, _ *Request, record Record) (*v1alpha1.Evidence, error) {
+	from, err := record.Open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := io.ReadAll(from)
+	s.spec, s.text = record.Spec, string(raw)
+	return &v1alpha1.Evidence{}, errors.Join(err, from.Close())
+}
+
+// Evidence is a list: what is secret in it is left out wherever it stands.
+func TestKeptListsHideSecrets(t *testing.T) {
+	secret := func(name string) map[string]any {
+		return map[string]any{"apiVersion": "v1", "kind": "Secret", "metadata": map[string]any{"name": name},
+			"data": map[string]any{"password": "aHVudGVyMg=="}, "stringData": map[string]any{"token": "hunter2"}}
+	}
+	saved := &savedRecord{}
+	c := &collection{request: &Request{Evidence: saved}}
+	err := c.keepList(t.Context(), "manifest", v1alpha1.EvidenceSpec{}, []unstructured.Unstructured{
+		{Object: secret("first")},
+		{Object: map[string]any{"apiVersion": "v1", "kind": "List", "items": []any{secret("second")}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"items[0].data[password]", "items[0].stringData[token]", "items[1].items[0].data[password]", "items[1].items[0].stringData[token]"}
+	if diff := cmp.Diff(want, saved.spec.Redacted); diff != "" {
+		t.Errorf("redacted (-want +got):\n%s", diff)
+	}
+	if strings.Contains(saved.text, "aHVudGVyMg==") || strings.Contains(saved.text, "hunter2") || !strings.Contains(saved.text, "second") {
+		t.Errorf("kept: %s", saved.text)
 	}
 }
 

@@ -38,10 +38,6 @@ func (r *redaction) redact(object map[string]any, path string) {
 			}
 		}
 	}
-	r.walk(object, path)
-}
-
-func (r *redaction) walk(object map[string]any, path string) {
 	for _, key := range slices.Sorted(maps.Keys(object)) {
 		at := path + "." + key
 		switch value := object[key].(type) {
@@ -49,7 +45,7 @@ func (r *redaction) walk(object map[string]any, path string) {
 			if _, ok := value[lastApplied]; ok && key == "annotations" {
 				r.replace(value, lastApplied, at+"["+lastApplied+"]")
 			}
-			r.walk(value, at)
+			r.redact(value, at)
 		case []any:
 			r.walkList(value, at, key == "env")
 		}
@@ -67,7 +63,7 @@ func (r *redaction) walkList(list []any, path string, env bool) {
 		if value, ok := object["value"].(string); env && ok && value != "" && secretName.MatchString(name) {
 			r.replace(object, "value", at+".value")
 		}
-		r.walk(object, at)
+		r.redact(object, at)
 	}
 }
 
