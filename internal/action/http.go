@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -83,11 +85,14 @@ func (r *Request) judgeAnswer(ctx context.Context, rendered *renderedRequest, an
 	response := responseOf(answer, content)
 	for i := range r.Step.HTTP.Outputs {
 		output := &r.Step.HTTP.Outputs[i]
-		text, err := r.Values.FromResponse(ctx, output.Expression, response)
+		value, err := r.Values.FromResponse(ctx, output.Expression, response)
 		if err != nil {
 			return refused("%s has answered %d, but `http.outputs[%s].expression` %s", rendered.host, code, output.Name, rendered.hide(err.Error()))
 		}
-		text = rendered.hide(text)
+		text, err := rendered.write(value)
+		if err != nil {
+			return refused("%s has answered %d, but `http.outputs[%s].expression` has yielded what cannot be written as JSON", rendered.host, code, output.Name)
+		}
 		result.Outputs = append(result.Outputs, v1alpha1.StepOutput{Name: output.Name, Value: &text})
 	}
 	return result
@@ -96,10 +101,9 @@ func (r *Request) judgeAnswer(ctx context.Context, rendered *renderedRequest, an
 // responseOf is an answer as expressions see it. The body is parsed when it is JSON.
 func responseOf(answer *http.Response, content []byte) map[string]any {
 	headers := map[string]any{}
-	for name, values := range answer.Header {
-		if len(headers) < maxAnswerHeaders {
-			headers[strings.ToLower(name)] = strings.ToValidUTF8(strings.Join(values, ", "), string(utf8.RuneError))
-		}
+	names := slices.Sorted(maps.Keys(answer.Header))
+	for _, name := range names[:min(len(names), maxAnswerHeaders)] {
+		headers[strings.ToLower(name)] = strings.ToValidUTF8(strings.Join(answer.Header[name], ", "), string(utf8.RuneError))
 	}
 	var body any
 	if err := utiljson.Unmarshal(content, &body); err != nil {

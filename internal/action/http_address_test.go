@@ -1,6 +1,14 @@
 package action
 
-import "testing"
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
 
 func TestReachable(t *testing.T) {
 	egress, err := NewEgress(EgressOptions{Deny: []string{"10.96.0.0/12"}})
@@ -16,5 +24,22 @@ func TestReachable(t *testing.T) {
 		if got := egress.reachable(address) == nil; got != want {
 			t.Errorf("%s: %v, want %v", address, got, want)
 		}
+	}
+}
+
+// What an expression sees of an answer is the same each time.
+func TestResponseOfManyHeaders(t *testing.T) {
+	answer := &http.Response{StatusCode: http.StatusOK, Header: http.Header{}}
+	var want []string
+	for i := range 100 {
+		name := fmt.Sprintf("x-%02d", i)
+		answer.Header.Set(name, "y")
+		if i < 64 {
+			want = append(want, name)
+		}
+	}
+	headers, _ := responseOf(answer, nil)["headers"].(map[string]any)
+	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(headers))); diff != "" {
+		t.Errorf("headers (-want +got):\n%s", diff)
 	}
 }

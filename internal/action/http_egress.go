@@ -30,6 +30,7 @@ var (
 	errNotAllowed  = errors.New("the manager's `--egress-allow` does not name this host and port")
 	errAddress     = errors.New("the host's address is of the node, the cluster or the cloud's metadata: no playbook may reach it")
 	errRedirect    = errors.New("the answer leads to another host, and is not followed")
+	errMethod      = errors.New("the answer leads on as a GET, without what was to be sent, and is not followed")
 	errTooManyHops = errors.New("the answer leads on too often")
 )
 
@@ -237,6 +238,20 @@ func (e *Egress) redirect(next *http.Request, before []*http.Request) error {
 	if next.URL.Scheme != "https" || next.URL.Host != before[0].URL.Host || next.URL.User != nil {
 		return errRedirect
 	}
+	// What 301, 302 and 303 lead to is asked for with GET: nobody has taken what was sent.
+	if next.Method != before[0].Method {
+		return errMethod
+	}
+	return nil
+}
+
+// notLetOut gives why a request was not let out; nil when it was.
+func notLetOut(err error) error {
+	for _, known := range []error{errNotAllowed, errAddress, errRedirect, errMethod, errTooManyHops} {
+		if errors.Is(err, known) {
+			return known
+		}
+	}
 	return nil
 }
 
@@ -248,12 +263,8 @@ func explainEgress(err error, host string) (message string, permanent bool) {
 	var record tls.RecordHeaderError
 	var network net.Error
 	switch {
-	case errors.Is(err, errNotAllowed), errors.Is(err, errAddress), errors.Is(err, errRedirect), errors.Is(err, errTooManyHops):
-		for _, known := range []error{errNotAllowed, errAddress, errRedirect, errTooManyHops} {
-			if errors.Is(err, known) {
-				message, permanent = known.Error(), true
-			}
-		}
+	case notLetOut(err) != nil:
+		message, permanent = notLetOut(err).Error(), true
 	case errors.As(err, &certificate):
 		message = "its certificate is not trusted"
 	case errors.As(err, &record):

@@ -1,17 +1,20 @@
 package action
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/http/httpguts"
 	corev1 "k8s.io/api/core/v1"
@@ -46,20 +49,74 @@ type renderedRequest struct {
 	method string
 	url    string
 	// host is how the message names where it goes; it gives away no secret.
-	host    string
-	header  http.Header
-	body    []byte
+	host   string
+	header http.Header
+	body   []byte
+	// secrets are what must not be said, as keepSecret takes it down.
 	secrets []string
+}
+
+// keepSecret takes down what must not be said, in every way in which it may be written.
+func (q *renderedRequest) keepSecret(texts ...string) {
+	for _, text := range texts {
+		all := []string{text, strings.ToValidUTF8(text, string(utf8.RuneError)), url.QueryEscape(text), url.PathEscape(text)}
+		for _, escapeHTML := range []bool{true, false} {
+			var quoted strings.Builder
+			encoder := json.NewEncoder(&quoted)
+			encoder.SetEscapeHTML(escapeHTML)
+			if encoder.Encode(text) == nil {
+				all = append(all, strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(quoted.String()), `"`), `"`))
+			}
+		}
+		for _, one := range all {
+			if len(one) >= shortestSecret {
+				q.secrets = append(q.secrets, one)
+			}
+		}
+	}
+	// The longest first: what is part of another must not break it up.
+	slices.SortFunc(q.secrets, func(a, b string) int { return cmp.Or(len(b)-len(a), strings.Compare(a, b)) })
+	q.secrets = slices.Compact(q.secrets)
 }
 
 // hide takes the secrets of a request out of a text.
 func (q *renderedRequest) hide(text string) string {
 	for _, secret := range q.secrets {
-		if len(secret) >= shortestSecret {
-			text = strings.ReplaceAll(text, secret, "(hidden)")
-		}
+		text = strings.ReplaceAll(text, secret, "(hidden)")
 	}
 	return text
+}
+
+// write gives a value without the secrets of a request: a text as it is, and all else as JSON.
+func (q *renderedRequest) write(value any) (string, error) {
+	value = q.without(value)
+	if text, ok := value.(string); ok {
+		return text, nil
+	}
+	raw, err := json.Marshal(value)
+	return q.hide(string(raw)), err
+}
+
+// without takes the secrets out of every text in a value: as JSON they may look different.
+func (q *renderedRequest) without(value any) any {
+	switch v := value.(type) {
+	case string:
+		return q.hide(v)
+	case []any:
+		hidden := make([]any, 0, len(v))
+		for _, part := range v {
+			hidden = append(hidden, q.without(part))
+		}
+		return hidden
+	case map[string]any:
+		hidden := make(map[string]any, len(v))
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			hidden[q.hide(key)] = q.without(v[key])
+		}
+		return hidden
+	default:
+		return value
+	}
 }
 
 // renderHTTP makes the request of the step.
@@ -94,7 +151,7 @@ func (r *Request) renderURL(ctx context.Context, rendered *renderedRequest) *lif
 			return problem
 		}
 		rendered.url = value
-		rendered.secrets = append(rendered.secrets, value)
+		rendered.keepSecret(value)
 		field = fmt.Sprintf("the URL in key '%s' of Secret '%s'", secret.Key, secret.Name)
 	}
 	target, err := url.Parse(rendered.url)
@@ -104,7 +161,10 @@ func (r *Request) renderURL(ctx context.Context, rendered *renderedRequest) *lif
 	}
 	if secret != nil {
 		rendered.host = field
-		rendered.secrets = append(rendered.secrets, target.RequestURI())
+		rendered.keepSecret(target.RequestURI(), target.EscapedPath(), target.Path, strings.Trim(target.Path, "/"), target.RawQuery)
+		for _, values := range target.Query() {
+			rendered.keepSecret(values...)
+		}
 	} else {
 		rendered.host = "'" + target.Host + "'"
 	}
@@ -176,9 +236,9 @@ func (r *Request) renderHeaders(ctx context.Context, rendered *renderedRequest) 
 				return problem
 			}
 			value = secret
-			rendered.secrets = append(rendered.secrets, secret)
+			rendered.keepSecret(secret)
 			if _, token, found := strings.Cut(secret, " "); found {
-				rendered.secrets = append(rendered.secrets, token)
+				rendered.keepSecret(token)
 			}
 		}
 		if !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) {
@@ -202,7 +262,7 @@ func (r *Request) sign(ctx context.Context, rendered *renderedRequest) *lifecycl
 	if problem != nil {
 		return problem
 	}
-	rendered.secrets = append(rendered.secrets, key)
+	rendered.keepSecret(key)
 	rendered.header.Set(HeaderSignature, Signature(key, timestamp, rendered.body))
 	return nil
 }

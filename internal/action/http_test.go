@@ -285,6 +285,61 @@ func TestHTTPEscapes(t *testing.T) {
 	w.expect("a certificate of nobody", do(t, "http").Apply(t.Context(), request), v1alpha1.TargetFailed, "its certificate is not trusted")
 }
 
+// Only what asks for the same again, with what was to be sent, is followed.
+func TestHTTPFollowsWithWhatWasToBeSent(t *testing.T) {
+	w := domainWorld(t, nil)
+	server := newHook(t)
+	for code, state := range map[int]v1alpha1.TargetState{301: v1alpha1.TargetFailed, 302: v1alpha1.TargetFailed, 303: v1alpha1.TargetFailed, 307: v1alpha1.TargetSucceeded, 308: v1alpha1.TargetSucceeded} {
+		server.answer = func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != "/login" {
+				http.Redirect(w, r, "/login", code)
+			}
+		}
+		request := w.onIncident(w.incident("inc-1"), httpStep(func(h *v1alpha1.HTTPAction) { h.URL = server.URL }))
+		request.Egress = server.egress(t, server.address())
+		before := server.count()
+		result := do(t, "http").Apply(t.Context(), request)
+		if result.State != state || result.Permanent != (state == v1alpha1.TargetFailed) || state == v1alpha1.TargetFailed && !strings.Contains(result.Message, "leads on as a GET") {
+			t.Errorf("POST that is answered %d: %+v, want %s", code, result, state)
+		}
+		if sent := server.bodies[before:]; state == v1alpha1.TargetSucceeded && (len(sent) != 2 || sent[1] != sent[0] || sent[1] == "") || state == v1alpha1.TargetFailed && len(sent) != 1 {
+			t.Errorf("POST that is answered %d: sent %q", code, sent)
+		}
+		request.Step.HTTP.Method = "GET"
+		w.expect(fmt.Sprintf("GET that is answered %d", code), do(t, "http").Apply(t.Context(), request), v1alpha1.TargetSucceeded)
+	}
+}
+
+// A server that says again what it was sent gives no secret away, however it is written.
+func TestHTTPHidesWhatIsSaidAgain(t *testing.T) {
+	w := domainWorld(t, httpRights)
+	server := newHook(t)
+	server.answer = func(w http.ResponseWriter, r *http.Request) {
+		raw, _ := json.Marshal(map[string]any{
+			"uri": r.RequestURI, "path": r.URL.Path, "query": r.URL.Query().Get("sig"), "key": r.Header.Get("X-Key"),
+			r.Header.Get("X-Key"): []string{"you sent " + r.Header.Get("X-Key")}, "raw": r.URL.RawQuery, "id": 7,
+		})
+		_, _ = w.Write(raw)
+	}
+	w.secret("mine", map[string]string{"url": server.URL + "/hooks/p4th%20<x>?sig=qu%2B3ry%26&v=1", "key": `k3y "<&>" \ end`})
+	request := w.onIncident(w.incident("inc-1"), httpStep(func(h *v1alpha1.HTTPAction) {
+		h.URLFrom, h.Headers = key("mine", "url"), []v1alpha1.HTTPHeader{{Name: "X-Key", ValueFrom: key("mine", "key")}}
+		h.Outputs = []v1alpha1.NamedExpression{{Name: "all", Expression: `response.body`}}
+	}))
+	request.Egress = server.egress(t, server.address())
+	result := do(t, "http").Apply(t.Context(), request)
+	w.expect("Apply", result, v1alpha1.TargetSucceeded)
+	all := *result.Outputs[0].Value
+	for _, secret := range []string{"p4th", "qu+3ry", "qu%2B3ry", "k3y"} {
+		if strings.Contains(all, secret) {
+			t.Errorf("%s gives away %q", all, secret)
+		}
+	}
+	if !strings.Contains(all, `"id":7`) {
+		t.Errorf("%s must say what is no secret", all)
+	}
+}
+
 func TestHTTPTimeout(t *testing.T) {
 	w := domainWorld(t, nil)
 	server := newHook(t)

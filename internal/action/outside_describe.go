@@ -85,7 +85,7 @@ func (httpRequest) Describe() Description {
 		Does: "Sends one HTTPS request, and makes outputs of its answer. `Idempotency-Key` is the same for every try of one step, attempt and target, also after a crash: the server can tell a repetition. With `signatureFrom` the header `Firebreak-Signature` holds the HMAC-SHA256, in hexadecimal digits, over the header `Firebreak-Timestamp` (seconds since 1970), a full stop and the body.",
 		Limits: []string{
 			"Only HTTPS, and only to hosts that the manager's `--egress-allow` names. Addresses of the node, of link-local networks, of the cloud's metadata and of `--egress-deny` are refused after the name was looked up, unless the entry is that address.",
-			"Answers that lead to another host are not followed.",
+			"Answers that lead to another host, or on as a GET, are not followed.",
 			"5xx, 408, 425, 429 and broken connections are tried again as `retry` says; every other answer but 2xx fails the step.",
 			"A request has 30 seconds; of an answer 64 KiB are read.",
 			"Secrets are read as the playbook's ServiceAccount; neither messages nor outputs hold them.",

@@ -18,8 +18,8 @@ type Values interface {
 	Value(ctx context.Context, incident *v1alpha1.Incident, expression v1alpha1.Expression, target map[string]any) (any, error)
 	// Text evaluates an expression that yields text.
 	Text(ctx context.Context, incident *v1alpha1.Incident, expression v1alpha1.Expression, target map[string]any) (string, error)
-	// FromResponse evaluates an expression over an answer; what is no text is given as JSON.
-	FromResponse(ctx context.Context, expression v1alpha1.Expression, response map[string]any) (string, error)
+	// FromResponse evaluates an expression over an answer; it yields whatever JSON has.
+	FromResponse(ctx context.Context, expression v1alpha1.Expression, response map[string]any) (any, error)
 }
 
 // onIncident says that the step acts on no object, but on the incident as a whole.

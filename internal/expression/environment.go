@@ -3,6 +3,7 @@ package expression
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 
 	"github.com/google/cel-go/cel"
@@ -104,7 +105,7 @@ func environmentOf(scope Scope) (*scopeEnvironment, error) {
 	}
 	found, ok := all[scope]
 	if !ok {
-		return nil, fmt.Errorf("no scope %q: it must be %q, %q or %q", scope, Event, Incident, Verify)
+		return nil, fmt.Errorf("no scope %q: it must be one of %q", scope, slices.Sorted(maps.Keys(all)))
 	}
 	return found, nil
 }

@@ -127,7 +127,7 @@ func TestCompileErrors(t *testing.T) {
 		"regular expr":     {CompileBool, Event, `event.title.matches("(")`, "invalid matches argument"},
 		"event elsewhere":  {CompileBool, Incident, `event.title == "x"`, "undeclared reference to 'event'"},
 		"incident's field": {CompileBool, Incident, `incident.severty == "x"`, "undefined field 'severty'"},
-		"no such scope":    {CompileBool, "Other", `true`, `it must be "Event", "Incident" or "Verify"`},
+		"no such scope":    {CompileBool, "Other", `true`, `it must be one of ["Event" "Incident" "Playbook" "Report" "Response" "Target" "Verify"]`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := test.compile(test.scope, test.source)

@@ -2,7 +2,6 @@ package expression
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"sync"
@@ -96,25 +95,17 @@ func (v *Values) Text(ctx context.Context, incident *v1alpha1.Incident, source v
 	return text, nil
 }
 
-// FromResponse evaluates an expression over `response`. What is no text is written as JSON.
-func (v *Values) FromResponse(ctx context.Context, source v1alpha1.Expression, response map[string]any) (string, error) {
+// FromResponse evaluates an expression over `response`. It yields whatever JSON has.
+func (v *Values) FromResponse(ctx context.Context, source v1alpha1.Expression, response map[string]any) (any, error) {
 	program, err := v.cache.compile(Response, source, types.DynType)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	value, err := program.eval(ctx, Variables{values: map[string]any{"response": response}})
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	plain, err := native(value)
-	if err != nil {
-		return "", err
-	}
-	if text, ok := plain.(string); ok {
-		return text, nil
-	}
-	raw, err := json.Marshal(plain)
-	return string(raw), err
+	return native(value)
 }
 
 // scopeOf gives the scope of an expression: `object` is there only with a target.

@@ -137,17 +137,17 @@ func TestText(t *testing.T) {
 
 func TestFromResponse(t *testing.T) {
 	response := map[string]any{"status": int64(200), "headers": map[string]any{"x-id": "7"}, "body": map[string]any{"items": []any{"a", "b"}}}
-	for expression, want := range map[v1alpha1.Expression]string{
+	for expression, want := range map[v1alpha1.Expression]any{
 		`response.body.items[1]`:          "b",
 		`string(response.status)`:         "200",
-		`response.status`:                 "200",
-		`response.body.items`:             `["a","b"]`,
+		`response.status`:                 int64(200),
+		`response.body.items`:             []any{"a", "b"},
 		`response.headers["x-id"]`:        "7",
 		`response.body.?none.orValue("")`: "",
 	} {
 		got, err := valuesOf().FromResponse(t.Context(), expression, response)
-		if err != nil || got != want {
-			t.Errorf("%s: %q, %v; want %q", expression, got, err, want)
+		if err != nil || !cmp.Equal(want, got) {
+			t.Errorf("%s: %#v, %v; want %#v", expression, got, err, want)
 		}
 	}
 }
