@@ -294,7 +294,7 @@ func (a applyObject) Observe(ctx context.Context, r *Request) lifecycle.Result {
 	case s.record.Intent == "" && string(live.GetUID()) != string(s.record.Ref.UID):
 		return failed(saysReplaced, s.name())
 	case s.record.Intent == "":
-		return s.observe(live, s.record.Set)
+		return s.observe(ctx, live, s.record.Set)
 	case !s.made(live):
 		return failed("%s does not carry the mark of this step any more", s.name())
 	}

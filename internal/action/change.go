@@ -162,8 +162,8 @@ func otherResponses(live *unstructured.Unstructured, owner string) (*fieldpath.S
 // make applies the change, if the fields still have what is recorded of them. For what was
 // lost and is made again the record stands, whatever has been set since.
 func (c *change) make(ctx context.Context, live *unstructured.Unstructured, recorded []setField) lifecycle.Result {
-	if err := c.leaveOvertaken(live, recorded); err != nil {
-		return refused("%s: %v", c.name(), err)
+	if err := c.leaveOvertaken(ctx, live, recorded); err != nil {
+		return c.unsure(err)
 	}
 	fields, problem := c.plan(ctx, live)
 	if problem != nil {
@@ -191,8 +191,8 @@ func made(result lifecycle.Result) bool {
 
 // leaveOvertaken takes out of the change what a later step of the same incident has set
 // to something else since.
-func (c *change) leaveOvertaken(live *unstructured.Unstructured, recorded []setField) error {
-	others, err := c.otherSteps(live)
+func (c *change) leaveOvertaken(ctx context.Context, live *unstructured.Unstructured, recorded []setField) error {
+	others, err := c.otherSteps(ctx, live)
 	if err != nil || !c.begun(live) {
 		return err
 	}
@@ -203,7 +203,7 @@ func (c *change) leaveOvertaken(live *unstructured.Unstructured, recorded []setF
 			return err
 		}
 		now, _, _ := find(live.Object, path)
-		if !others.Has(path) || hashValue(now) == recorded[i].After {
+		if hashValue(now) == recorded[i].After || !others.have(&recorded[i], path) {
 			continue
 		}
 		leaf := setField{Path: recorded[i].Path, Stood: len(path)}
@@ -225,11 +225,11 @@ func sameFields(a, b []setField) bool {
 }
 
 // observe looks whether the fields still have what was set.
-func (c *change) observe(live *unstructured.Unstructured, recorded []setField) lifecycle.Result {
+func (c *change) observe(ctx context.Context, live *unstructured.Unstructured, recorded []setField) lifecycle.Result {
 	var lost []setField
-	others, err := c.otherSteps(live)
+	others, err := c.otherSteps(ctx, live)
 	if err != nil {
-		return refused("%s: %v", c.name(), err)
+		return c.unsure(err)
 	}
 	for i := range recorded {
 		path, err := recorded[i].path()
@@ -237,7 +237,7 @@ func (c *change) observe(live *unstructured.Unstructured, recorded []setField) l
 			return refused("%v", err)
 		}
 		// What was set to nothing, the API server may not keep at all.
-		if now, _, _ := find(live.Object, path); hashValue(now) != recorded[i].After && !others.Has(path) {
+		if now, _, _ := find(live.Object, path); hashValue(now) != recorded[i].After && !others.have(&recorded[i], path) {
 			lost = append(lost, recorded[i])
 		}
 	}
@@ -245,23 +245,6 @@ func (c *change) observe(live *unstructured.Unstructured, recorded []setField) l
 		return takenBack(live, "%s: something has changed %s", c.name(), firstText(fieldNames(lost), "the annotation of this response"))
 	}
 	return done("%s: set %s", c.name(), fieldNames(recorded))
-}
-
-// otherSteps gives the fields that other steps of the same incident have set: a later step
-// may set what this one has.
-func (c *change) otherSteps(live *unstructured.Unstructured) (*fieldpath.Set, error) {
-	all := &fieldpath.Set{}
-	for _, entry := range live.GetManagedFields() {
-		if entry.Manager == c.request.stepOwner() || !strings.HasPrefix(entry.Manager, ownerPrefix) || !strings.Contains(entry.Manager, c.request.incidentMark()) {
-			continue
-		}
-		set, err := ownedBy(live, entry.Manager)
-		if err != nil {
-			return nil, err
-		}
-		all = all.Union(set)
-	}
-	return all, nil
 }
 
 func fieldNames(fields []setField) string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -31,9 +32,9 @@ func (c *change) undo(ctx context.Context, recorded []setField) lifecycle.Result
 		case string(live.GetUID()) != string(c.target.UID):
 			return reverted(saysReplaced, c.name())
 		}
-		restored, err := c.restored(live, recorded)
+		restored, err := c.restored(ctx, live, recorded)
 		if err != nil {
-			return refused("%s: %v", c.name(), err)
+			return c.unsure(err)
 		}
 		last = c.write(ctx, live, restored.object)
 		if last == nil {
@@ -52,7 +53,7 @@ type restored struct {
 	back, changed, shared, unknown, failed []string
 }
 
-func (c *change) restored(live *unstructured.Unstructured, recorded []setField) (*restored, error) {
+func (c *change) restored(ctx context.Context, live *unstructured.Unstructured, recorded []setField) (*restored, error) {
 	owner := c.request.stepOwner()
 	result := &restored{object: live.DeepCopy()}
 	others, err := otherResponses(live, owner)
@@ -68,7 +69,9 @@ func (c *change) restored(live *unstructured.Unstructured, recorded []setField) 
 			return nil, err
 		}
 		now, ok, _ := find(live.Object, path)
-		field = takeOver(live, field)
+		if field, err = c.takeOver(ctx, live, field); err != nil {
+			return nil, err
+		}
 		switch {
 		case others.Has(path):
 			result.shared = append(result.shared, field.name())
@@ -92,25 +95,43 @@ func (c *change) restored(live *unstructured.Unstructured, recorded []setField) 
 }
 
 // takeOver looks whether the response that had set what the field was before was undone
-// since, and has left what it was before that.
-func takeOver(live *unstructured.Unstructured, field setField) setField {
+// since, and has left what it was before that. Anybody can annotate an object: of a step of
+// the same incident the record counts, and of another response only what both had set.
+func (c *change) takeOver(ctx context.Context, live *unstructured.Unstructured, field setField) (setField, error) {
 	var left []setField
-	for key, text := range live.GetAnnotations() {
+	annotations := live.GetAnnotations()
+	for _, key := range slices.Sorted(maps.Keys(annotations)) {
 		var some []setField
-		if strings.HasPrefix(key, handoverPrefix) && json.Unmarshal([]byte(text), &some) == nil {
+		if strings.HasPrefix(key, handoverPrefix) && json.Unmarshal([]byte(annotations[key]), &some) == nil {
 			left = append(left, some...)
 		}
 	}
+	if len(left) == 0 {
+		return field, nil
+	}
+	recorded, err := c.request.recordedBySteps(ctx, c.target.UID)
+	if err != nil {
+		return field, err
+	}
+	shared := field.Shared
+	before := func(one setField) bool {
+		return field.Before != nil && slices.Equal(one.Path, field.Path) && one.After == hashValue(field.Before) && !one.Shared
+	}
 	// Each leaves what it was before itself; no more of them can follow on each other than there are.
 	for range left {
-		for _, one := range left {
-			if field.Before != nil && slices.Equal(one.Path, field.Path) && one.After == hashValue(field.Before) && !one.Shared {
-				field.Before, field.Stood, field.Shared = one.Before, one.Stood, false
-				break
-			}
+		at := slices.IndexFunc(left, before)
+		if at < 0 {
+			break
 		}
+		one := left[at]
+		if own := slices.IndexFunc(recorded, before); own >= 0 {
+			one = recorded[own]
+		} else if !shared {
+			break
+		}
+		field.Before, field.Stood, field.Shared = one.Before, one.Stood, false
 	}
-	return field
+	return field, nil
 }
 
 // leave takes this response out of the object, and leaves to others what they need. What

@@ -167,7 +167,7 @@ func (p patch) Observe(ctx context.Context, r *Request) lifecycle.Result {
 	if problem != nil {
 		return *problem
 	}
-	return c.observe(live, record.Set)
+	return c.observe(ctx, live, record.Set)
 }
 
 // Undo puts back what the fields had.

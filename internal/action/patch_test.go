@@ -204,13 +204,15 @@ func (w *world) changeMark(object client.Object) string {
 func TestPatchLeavesLaterStepsWithoutItsMark(t *testing.T) {
 	w := newWorld(t, changeRights)
 	deployment := w.cartDeployment("cart")
-	first := w.valued(w.incident("inc-1"), patchStep(`{"spec": {"replicas": 2}}`), deployment)
+	incident := w.incident("inc-1")
+	first := w.valued(incident, patchStep(`{"spec": {"replicas": 2}}`), deployment)
 	w.carryOut("patch", first)
 	mark := w.changeMark(deployment)
 	later := patchStep(`{"spec": {"replicas": 0}}`)
 	later.Name = "stop"
-	second := w.valued(w.incident("inc-1"), later, deployment)
+	second := w.valued(incident, later, deployment)
 	w.carryOut("patch", second)
+	w.onRecord(incident, first, second)
 	w.patch(deployment, `{"metadata": {"annotations": {"`+mark+`": null}}}`)
 	w.expect("Observe", do(t, "patch").Observe(t.Context(), first), v1alpha1.TargetFailed)
 	first.Target.Losses++
@@ -377,17 +379,29 @@ func TestPatchOfTwoStepsOfOneIncident(t *testing.T) {
 func (w *world) twoSteps(deployment client.Object) []*action.Request {
 	w.Helper()
 	t := w.T
-	first := w.valued(w.incident("inc-1"), patchStep(`{"spec": {"replicas": 0, "paused": true}}`), deployment)
+	incident := w.incident("inc-1")
+	first := w.valued(incident, patchStep(`{"spec": {"replicas": 0, "paused": true}}`), deployment)
 	w.carryOut("patch", first)
 	later := patchStep(`{"spec": {"replicas": 1}}`)
 	later.Name = "warm-up"
-	second := w.valued(w.incident("inc-1"), later, deployment)
+	second := w.valued(incident, later, deployment)
 	w.carryOut("patch", second)
+	w.onRecord(incident, first, second)
 	w.expect("Observe of the first", do(t, "patch").Observe(t.Context(), first), v1alpha1.TargetSucceeded)
 	w.patch(deployment, `{"spec": {"paused": false}}`)
 	w.expect("Observe of the first after a change", do(t, "patch").Observe(t.Context(), first), v1alpha1.TargetFailed, "something has changed spec.paused")
 	w.carryOut("patch", first)
 	return []*action.Request{first, second}
+}
+
+// onRecord writes down in the incident what its steps have done.
+func (w *world) onRecord(incident *v1alpha1.Incident, requests ...*action.Request) {
+	incident.Status.Steps = nil
+	for _, request := range requests {
+		incident.Status.Steps = append(incident.Status.Steps, v1alpha1.IncidentStep{
+			Name: request.Step.Name, Action: lifecycle.ActionOf(request.Step), Targets: []v1alpha1.StepTarget{request.Target},
+		})
+	}
 }
 
 // With a client whose every write is a dry run, nothing is changed and nothing waits.

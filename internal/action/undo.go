@@ -120,6 +120,21 @@ func (r *Request) fetchUndo(ctx context.Context, verb lifecycle.Verb) *lifecycle
 	return nil
 }
 
+// recordOf reads the undo record of another target of the incident, wherever it is kept.
+func (r *Request) recordOf(ctx context.Context, undo string) ([]byte, error) {
+	standIn := undoStandIn{}
+	switch {
+	case !strings.HasPrefix(undo, outsideUndo):
+		return []byte(undo), nil
+	case r.Evidence == nil:
+		return nil, errors.New("there is no evidence store")
+	}
+	if err := json.Unmarshal([]byte(undo), &standIn); err != nil {
+		return nil, err
+	}
+	return r.Evidence.ReadUndo(ctx, r.Incident.Namespace, standIn.Kept)
+}
+
 func doneBy(verb lifecycle.Verb) string {
 	switch verb {
 	case lifecycle.VerbUndo:
