@@ -66,10 +66,11 @@ func (blockImage) Plan(ctx context.Context, r *Request) lifecycle.Result {
 	if record.Match == "" {
 		record.Match = v1alpha1.ImageReference
 	}
-	var err error
-	if record.Images, err = r.blockedImages(ctx, record.Match); err != nil {
-		return refused("%v", err)
+	unread, problem := r.blockedImages(ctx, record)
+	if problem != nil {
+		return *problem
 	}
+	unread += record.remember(r.Target.Undo)
 	policy, problem := r.ownPolicy(ctx, record.Policy)
 	if problem != nil {
 		return *problem
@@ -79,7 +80,25 @@ func (blockImage) Plan(ctx context.Context, r *Request) lifecycle.Result {
 			return r.failure(err, admissionAccess("create", policies, record.Policy))
 		}
 	}
-	return planned(record, "what runs "+r.targetName(), "ValidatingAdmissionPolicy '"+record.Policy+"'")
+	return planned(record, "what runs "+r.targetName(), "ValidatingAdmissionPolicy '"+record.Policy+"'"+unread)
+}
+
+// remember adds what an earlier try has blocked: the pods that named it may be gone. It
+// says when that is too much: then what was blocked stays, and nothing is added.
+func (b *blockRecord) remember(undo string) string {
+	earlier, err := decodeBlockRecord(undo)
+	if err != nil || earlier.Policy != b.Policy || earlier.Match != b.Match {
+		return ""
+	}
+	b.Images = slices.Concat(earlier.Images, b.Images)
+	slices.Sort(b.Images)
+	b.Images = slices.Compact(b.Images)
+	more := len(b.Images) - len(earlier.Images)
+	if raw, err := json.Marshal(b); more > 0 && (err != nil || len(raw) > maxInlineUndo) {
+		b.Images = earlier.Images
+		return fmt.Sprintf("; %d more names by which pods call it are not blocked, for they are too many", more)
+	}
+	return ""
 }
 
 const (
@@ -253,11 +272,11 @@ func (r *Request) applyWhole(ctx context.Context, object client.Object) error {
 // bites tries on the API server whether a pod with the image is refused: a new policy
 // takes a second.
 func (r *Request) bites(ctx context.Context, record *blockRecord) lifecycle.Result {
-	const unproven = "; that it is refused is not proven: %s"
+	const unproven = "%s; that it is refused is not proven: %s"
 	says := blocked(record)
 	if r.Protected != nil {
 		if why, err := r.Protected(ctx, r.Incident.Namespace); err != nil || why != "" {
-			return done(says+unproven, "the domain's namespace is protected, and exempt from it")
+			return done(unproven, says, "the domain's namespace is protected, and exempt from it")
 		}
 	}
 	err := r.Client.Create(ctx, r.probe(record), client.DryRunAll)
@@ -267,11 +286,11 @@ func (r *Request) bites(ctx context.Context, record *blockRecord) lifecycle.Resu
 		result.After = biteAgain
 		return result
 	case apierrors.IsForbidden(err) && deniedVerb.MatchString(err.Error()):
-		return done(says+unproven, r.ActingAs+" may not create pods in namespace '"+r.Incident.Namespace+"'")
+		return done(unproven, says, r.ActingAs+" may not create pods in namespace '"+r.Incident.Namespace+"'")
 	case strings.Contains(err.Error(), "'"+record.Policy+"'"):
 		return done("%s: a pod that runs it was refused", says)
 	case apierrors.IsForbidden(err), apierrors.IsInvalid(err):
-		return done(says+unproven, err.Error())
+		return done(unproven, says, err.Error())
 	default:
 		return r.failure(err, access{verb: "create", resource: "pods", namespace: r.Incident.Namespace})
 	}
@@ -340,27 +359,55 @@ func (blockImage) Undo(ctx context.Context, r *Request) lifecycle.Result {
 	if err != nil {
 		return refused("%v", err)
 	}
-	for resource, object := range map[string]client.Object{
-		policies: &admissionv1.ValidatingAdmissionPolicy{}, policyBindings: &admissionv1.ValidatingAdmissionPolicyBinding{},
+	var left []string
+	for _, one := range []struct {
+		resource, kind string
+		object         client.Object
+	}{
+		{policyBindings, "ValidatingAdmissionPolicyBinding", &admissionv1.ValidatingAdmissionPolicyBinding{}},
+		{policies, "ValidatingAdmissionPolicy", &admissionv1.ValidatingAdmissionPolicy{}},
 	} {
-		err := r.Client.Get(ctx, client.ObjectKey{Name: record.Policy}, object)
-		if apierrors.IsNotFound(err) || err == nil && !r.isOwnObject(object) {
+		err := r.Client.Get(ctx, client.ObjectKey{Name: record.Policy}, one.object)
+		switch {
+		case apierrors.IsNotFound(err):
+			continue
+		case err != nil:
+			return r.failure(err, admissionAccess("get", one.resource, record.Policy))
+		case !r.isOwnObject(one.object):
+			left = append(left, fmt.Sprintf(saysLeft, nameOf(one.kind, record.Policy)))
 			continue
 		}
-		if err != nil {
-			return r.failure(err, admissionAccess("get", resource, record.Policy))
+		uid := one.object.GetUID()
+		if err := r.Client.Delete(ctx, one.object, client.Preconditions{UID: &uid}); err != nil && !apierrors.IsNotFound(err) {
+			return r.failure(err, admissionAccess("delete", one.resource, record.Policy))
 		}
-		uid := object.GetUID()
-		if err := r.Client.Delete(ctx, object, client.Preconditions{UID: &uid}); err != nil && !apierrors.IsNotFound(err) {
-			return r.failure(err, admissionAccess("delete", resource, record.Policy))
-		}
+	}
+	if len(left) > 0 {
+		return reverted("%s", strings.Join(left, "; "))
 	}
 	return reverted("pods with %s are not refused any more", r.targetName())
 }
 
 // blockedImages finds what is refused: of the target, and of how the incident's pods
-// name it.
-func (r *Request) blockedImages(ctx context.Context, match v1alpha1.ImageMatch) ([]string, error) {
+// name it. It says of which pods that could not be read.
+func (r *Request) blockedImages(ctx context.Context, record *blockRecord) (unread string, problem *lifecycle.Result) {
+	var named []string
+	if record.Match == v1alpha1.ImageReference {
+		if named, unread, problem = r.namedInPods(ctx); problem != nil {
+			return "", problem
+		}
+	}
+	images, err := r.imagesOfTarget(record.Match, named)
+	if err != nil {
+		failure := refused("%v", err)
+		return "", &failure
+	}
+	record.Images = images
+	return unread, nil
+}
+
+// imagesOfTarget gives all spellings of what is refused.
+func (r *Request) imagesOfTarget(match v1alpha1.ImageMatch, named []string) ([]string, error) {
 	name := r.Target.Name
 	switch match {
 	case v1alpha1.ImageDigest:
@@ -380,7 +427,7 @@ func (r *Request) blockedImages(ctx context.Context, match v1alpha1.ImageMatch) 
 		return spellings(repository), nil
 	}
 	var all []string
-	for _, one := range append([]string{name}, r.namedInPods(ctx)...) {
+	for _, one := range append([]string{name}, named...) {
 		repository, rest := splitImage(one)
 		for _, spelling := range spellings(repository) {
 			all = append(all, spelling+rest)
@@ -397,16 +444,26 @@ func (r *Request) blockedImages(ctx context.Context, match v1alpha1.ImageMatch) 
 }
 
 // namedInPods gives how the incident's pods name the image that is the target, as far as
-// they can be read: the target has the digest that runs.
-func (r *Request) namedInPods(ctx context.Context) []string {
-	var names []string
+// they can be read: the target has the digest that runs. It fails with what is worth
+// another try, and says what else could not be read.
+func (r *Request) namedInPods(ctx context.Context) (names []string, unread string, problem *lifecycle.Result) {
 	for i := range r.Incident.Status.Resources {
 		resource := &r.Incident.Status.Resources[i]
 		if resource.Kind != "Pod" || resource.APIVersion != "v1" {
 			continue
 		}
 		pod := &corev1.Pod{}
-		if err := r.Client.Get(ctx, client.ObjectKey{Namespace: resource.Namespace, Name: resource.Name}, pod); err != nil {
+		err := r.Client.Get(ctx, client.ObjectKey{Namespace: resource.Namespace, Name: resource.Name}, pod)
+		at := access{verb: "get", resource: "pods", namespace: resource.Namespace, name: resource.Name}
+		switch {
+		case apierrors.IsNotFound(err):
+			continue
+		case Passes(err):
+			failure := r.failure(err, at)
+			return nil, "", &failure
+		case err != nil:
+			message, _ := r.explain(err, at)
+			unread += fmt.Sprintf("; how Pod '%s/%s' names it could not be read: %s", resource.Namespace, resource.Name, message)
 			continue
 		}
 		running := map[string]string{}
@@ -425,5 +482,5 @@ func (r *Request) namedInPods(ctx context.Context) []string {
 			note(container.Name, container.Image)
 		}
 	}
-	return names
+	return names, unread, nil
 }

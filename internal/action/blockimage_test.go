@@ -2,6 +2,9 @@ package action_test
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -11,6 +14,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
@@ -166,6 +170,149 @@ func TestBlockImageByTheNamesOfPods(t *testing.T) {
 	w.expect("Observe", w.bitten(request), v1alpha1.TargetSucceeded, "registry.example/named:1", digest)
 }
 
+// named makes a pod whose containers name one digest in different ways, and a block of it.
+func (w *world) named(images ...string) (*corev1.Pod, *action.Request) {
+	w.Helper()
+	pod := w.pod("cart-1", nil, cartLabels, func(pod *corev1.Pod) {
+		pod.Spec.Containers = nil
+		for i, image := range images {
+			pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: fmt.Sprintf("cart-%d", i), Image: image})
+		}
+	})
+	repository, _, _ := strings.Cut(images[0], ":")
+	for i := range images {
+		pod.Status.ContainerStatuses = append(pod.Status.ContainerStatuses, corev1.ContainerStatus{
+			Name: fmt.Sprintf("cart-%d", i), Image: "x", ImageID: repository + "@" + digest,
+		})
+	}
+	if err := admin.Status().Update(w.Context(), pod); err != nil {
+		w.Fatal(err)
+	}
+	request := w.block(repository+"@"+digest, v1alpha1.ImageReference)
+	request.Incident.Status.Resources = []v1alpha1.IncidentResource{{ResourceReference: v1alpha1.ResourceReference{APIVersion: "v1", Kind: "Pod", Namespace: w.shop, Name: pod.Name}}}
+	return pod, request
+}
+
+func imagesIn(t *testing.T, undo string) []string {
+	t.Helper()
+	record := struct {
+		Images []string `json:"images"`
+	}{}
+	if err := json.Unmarshal([]byte(undo), &record); err != nil {
+		t.Fatal(err)
+	}
+	return record.Images
+}
+
+// What was blocked stays blocked when it is planned again after a loss, also when the pods
+// that named it are gone, and when more names come than can be recorded.
+func TestBlockImageRemembersTheNamesOfPods(t *testing.T) {
+	w := clusterWorld(t, blockRights)
+	pod, request := w.named("registry.example/told:1")
+	w.carryOut("blockImage", request, v1alpha1.TargetApplied)
+	t.Cleanup(func() { do(t, "blockImage").Undo(context.Background(), request) })
+	want := []string{"registry.example/told:1", "registry.example/told@" + digest}
+	if diff := cmp.Diff(want, imagesIn(t, request.Target.Undo)); diff != "" {
+		t.Fatalf("images (-want +got):\n%s", diff)
+	}
+	w.delete(pod)
+	request.Target.Losses++
+	again := do(t, "blockImage").Plan(t.Context(), request)
+	w.expect("Plan without the pod", again, v1alpha1.TargetActing)
+	if diff := cmp.Diff(want, imagesIn(t, again.Undo)); diff != "" {
+		t.Errorf("images without the pod (-want +got):\n%s", diff)
+	}
+	if strings.Contains(again.Message, "could not be read") {
+		t.Errorf("message %q: a pod that is gone names nothing", again.Message)
+	}
+	var many []string
+	for i := range 60 {
+		many = append(many, fmt.Sprintf("registry.example/told:%0100d", i))
+	}
+	_, crowd := w.named(many...)
+	crowd.Target.Undo, crowd.Target.Losses = request.Target.Undo, 2
+	again = do(t, "blockImage").Plan(t.Context(), crowd)
+	w.expect("Plan with too many names", again, v1alpha1.TargetActing, "60 more names by which pods call it are not blocked")
+	if diff := cmp.Diff(want, imagesIn(t, again.Undo)); diff != "" {
+		t.Errorf("images with too many names (-want +got):\n%s", diff)
+	}
+}
+
+// failingPods does not give pods.
+type failingPods struct {
+	client.Client
+	err error
+}
+
+func (f failingPods) Get(ctx context.Context, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
+	if _, ok := object.(*corev1.Pod); ok {
+		return f.err
+	}
+	return f.Client.Get(ctx, key, object, options...)
+}
+
+// How pods name the image is part of what is blocked: that it could not be read is said,
+// and is tried again when it may pass.
+func TestBlockImageOfPodsThatCannotBeRead(t *testing.T) {
+	w := clusterWorld(t, blockRights)
+	_, request := w.named("registry.example/unread:1")
+	request.Client = failingPods{w.client, apierrors.NewServiceUnavailable("later")}
+	result := do(t, "blockImage").Plan(t.Context(), request)
+	w.expect("Plan", result, v1alpha1.TargetFailed, "could not get pods 'cart-1'", "later")
+	if result.Permanent {
+		t.Error("it must be tried again")
+	}
+	request.Client = failingPods{w.client, apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "cart-1", errors.New("no"))}
+	w.expect("Plan without the right", do(t, "blockImage").Plan(t.Context(), request), v1alpha1.TargetActing,
+		"how Pod '"+w.shop+"/cart-1' names it could not be read")
+}
+
+// deletions notes what is deleted, in order.
+type deletions struct {
+	client.Client
+	names *[]string
+}
+
+func (d deletions) Delete(ctx context.Context, object client.Object, options ...client.DeleteOption) error {
+	*d.names = append(*d.names, fmt.Sprintf("%T", object))
+	return d.Client.Delete(ctx, object, options...)
+}
+
+func TestBlockImageUndoOrder(t *testing.T) {
+	w := clusterWorld(t, blockRights)
+	var got, want []string
+	for range 5 {
+		request := w.block("registry.example/blocked:1", v1alpha1.ImageReference)
+		request.Client = deletions{w.client, &got}
+		w.carryOut("blockImage", request, v1alpha1.TargetApplied)
+		w.expect("Undo", do(t, "blockImage").Undo(t.Context(), request), v1alpha1.TargetReverted, "are not refused any more")
+		want = append(want, "*v1.ValidatingAdmissionPolicyBinding", "*v1.ValidatingAdmissionPolicy")
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("deleted (-want +got):\n%s", diff)
+	}
+}
+
+func TestBlockImageUndoSaysWhatItLeaves(t *testing.T) {
+	w := clusterWorld(t, blockRights)
+	request := w.block("registry.example/blocked:1", v1alpha1.ImageReference)
+	w.carryOut("blockImage", request, v1alpha1.TargetApplied)
+	list := &admissionv1.ValidatingAdmissionPolicyList{}
+	if err := admin.List(t.Context(), list, client.MatchingLabels{v1alpha1.LabelIncident: "inc-1"}); err != nil || len(list.Items) != 1 {
+		t.Fatalf("%d policies, %v", len(list.Items), err)
+	}
+	policy := &list.Items[0]
+	t.Cleanup(func() { _ = admin.Delete(context.Background(), policy) })
+	w.patch(policy, `{"metadata": {"labels": {"firebreak.dev/incident": null}}}`)
+	result := do(t, "blockImage").Undo(t.Context(), request)
+	w.expect("Undo", result, v1alpha1.TargetReverted,
+		"ValidatingAdmissionPolicy '"+policy.Name+"' does not carry the incident's labels any more and is not touched: delete it by hand")
+	if strings.Contains(result.Message, "are not refused any more") {
+		t.Errorf("message %q says what is not known", result.Message)
+	}
+	w.get(policy)
+}
+
 func TestBlockImageSeesDriftAndSaysWhatIsNotProven(t *testing.T) {
 	w := clusterWorld(t, blockRights)
 	request := w.block("registry.example/blocked:1", v1alpha1.ImageReference)
@@ -187,6 +334,8 @@ func TestBlockImageSeesDriftAndSaysWhatIsNotProven(t *testing.T) {
 	w = clusterWorld(t, blockRights[:1])
 	request = w.block("registry.example/blocked:1", v1alpha1.ImageReference)
 	w.expect("without create pods", w.bitten(request), v1alpha1.TargetSucceeded, "is not proven: "+w.user+" may not create pods")
+	hostile := w.block("registry.example/100%d%s:1", v1alpha1.ImageReference)
+	w.expect("a name that looks like a format", w.bitten(hostile), v1alpha1.TargetSucceeded, "'registry.example/100%d%s:1'", "is not proven: "+w.user)
 	w.expect("no digest", do(t, "blockImage").Plan(t.Context(), w.block("nginx:1", v1alpha1.ImageDigest)), v1alpha1.TargetFailed, "names no digest")
 	w = newWorld(t, nil)
 	w.expect("without rights", do(t, "blockImage").Plan(t.Context(), w.block("nginx:1", v1alpha1.ImageReference)), v1alpha1.TargetFailed, "may not get validatingadmissionpolicies")

@@ -81,5 +81,6 @@ func nameOf(kind, name string) string { return fmt.Sprintf("%s '%s'", kind, name
 
 const (
 	saysGone     = "%s does not exist any more"
+	saysLeft     = "%s does not carry the incident's labels any more and is not touched: delete it by hand"
 	saysReplaced = "%s does not exist any more: another one came back under the same name, and is not touched"
 )
