@@ -288,15 +288,8 @@ func (r *Request) applyPolicies(ctx context.Context, record *isolateRecord, cut 
 
 // deletePolicies takes the policies away.
 func (r *Request) deletePolicies(ctx context.Context, record *isolateRecord) *lifecycle.Result {
-	at, err := r.deletePolicy(ctx, record.Policy)
-	if err == nil && record.ClusterPolicy != "" {
-		at, err = r.deleteClusterPolicy(ctx, record.ClusterPolicy)
-	}
-	if err != nil {
-		failure := r.failure(err, at)
-		return &failure
-	}
-	return nil
+	_, problem := r.removePolicies(ctx, record)
+	return problem
 }
 
 // standing looks whether the policies are as they were made, and gives the other

@@ -185,19 +185,19 @@ func (r *Request) clusterPolicyStands(ctx context.Context, record *isolateRecord
 }
 
 // deleteClusterPolicy deletes the ClusterNetworkPolicy, and no other of its name.
-func (r *Request) deleteClusterPolicy(ctx context.Context, name string) (access, error) {
+func (r *Request) deleteClusterPolicy(ctx context.Context, name string) (left []string, at access, err error) {
 	policy, err := r.object(ctx, clusterPolicyKind, client.ObjectKey{Name: name})
 	if meta.IsNoMatchError(err) || apierrors.IsNotFound(err) {
-		return access{}, nil
+		return nil, access{}, nil
 	}
 	if err != nil {
-		return clusterPolicyAccess("get", name), err
+		return nil, clusterPolicyAccess("get", name), err
 	}
 	labels := policy.GetLabels()
 	if labels[LabelManagedBy] != ManagedBy || labels[v1alpha1.LabelIncident] != IncidentLabel(r.Incident.Name) {
-		return access{}, nil
+		return []string{fmt.Sprintf(saysLeft, nameOf(clusterPolicyKind.Kind, name))}, access{}, nil
 	}
 	uid := policy.GetUID()
 	err = r.Client.Delete(ctx, policy, client.Preconditions{UID: &uid})
-	return clusterPolicyAccess("delete", name), client.IgnoreNotFound(err)
+	return nil, clusterPolicyAccess("delete", name), client.IgnoreNotFound(err)
 }

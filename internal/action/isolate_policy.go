@@ -12,6 +12,7 @@ import (
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 	"github.com/firebreak-dev/firebreak/internal/action/isolation"
+	"github.com/firebreak-dev/firebreak/internal/lifecycle"
 )
 
 const policyPage = 500
@@ -105,16 +106,32 @@ func covers(have, want []networkingv1.PolicyType) bool {
 	return true
 }
 
-// deletePolicy deletes the isolating policy, and no other of its name.
-func (r *Request) deletePolicy(ctx context.Context, name string) (access, error) {
-	policy := &networkingv1.NetworkPolicy{}
-	err := r.Client.Get(ctx, client.ObjectKey{Namespace: r.Target.Namespace, Name: name}, policy)
+// removePolicies takes the policies away. It says which it has left, because they do not
+// carry the incident's labels any more.
+func (r *Request) removePolicies(ctx context.Context, record *isolateRecord) (left []string, problem *lifecycle.Result) {
+	says, at, err := r.deletePolicy(ctx, record.Policy)
+	left = append(left, says...)
+	if err == nil && record.ClusterPolicy != "" {
+		says, at, err = r.deleteClusterPolicy(ctx, record.ClusterPolicy)
+		left = append(left, says...)
+	}
 	if err != nil {
-		return r.policyAccess("get", name), client.IgnoreNotFound(err)
+		failure := r.failure(err, at)
+		return nil, &failure
+	}
+	return left, nil
+}
+
+// deletePolicy deletes the isolating policy, and no other of its name.
+func (r *Request) deletePolicy(ctx context.Context, name string) (left []string, at access, err error) {
+	policy := &networkingv1.NetworkPolicy{}
+	err = r.Client.Get(ctx, client.ObjectKey{Namespace: r.Target.Namespace, Name: name}, policy)
+	if err != nil {
+		return nil, r.policyAccess("get", name), client.IgnoreNotFound(err)
 	}
 	if !r.isOwn(policy) {
-		return access{}, nil
+		return []string{fmt.Sprintf(saysLeft, nameOf("NetworkPolicy", name))}, access{}, nil
 	}
 	err = r.Client.Delete(ctx, policy, client.Preconditions{UID: &policy.UID})
-	return r.policyAccess("delete", name), client.IgnoreNotFound(err)
+	return nil, r.policyAccess("delete", name), client.IgnoreNotFound(err)
 }

@@ -32,8 +32,14 @@ func (isolate) Undo(ctx context.Context, r *Request) lifecycle.Result {
 			return *problem
 		}
 	}
-	if problem := r.deletePolicies(ctx, record); problem != nil {
+	left, problem := r.removePolicies(ctx, record)
+	switch {
+	case problem != nil:
 		return *problem
+	case len(left) > 0 && record.Selector != nil:
+		return reverted("%s; until then %s stays isolated", strings.Join(left, "; "), r.targetName())
+	case len(left) > 0:
+		return reverted("%s; of the rest: %s", strings.Join(left, "; "), message)
 	}
 	return reverted("%s", message)
 }
