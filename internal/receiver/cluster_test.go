@@ -183,6 +183,9 @@ func (s *site) receiver(o Options) (string, *http.Client) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	if o.directPatience == 0 {
+		o.directPatience = onlyPatience // a busy machine is no reason to go into the spool
+	}
 	o.Log = funcr.New(s.log.add, funcr.Options{Verbosity: 1})
 	handler, err := NewHandler(c, o)
 	if err != nil {

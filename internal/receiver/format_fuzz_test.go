@@ -116,8 +116,11 @@ var hostileValues = []string{
 // all of them when there is time, otherwise every fourth.
 func TestEveryValueReplaced(t *testing.T) {
 	long, turn := os.Getenv("FIREBREAK_LONG") != "", 0
-	for name, wire := range testFormats(t) {
-		for file, r := range bodiesOf(t, strings.ReplaceAll(name, "/", "-")) {
+	formats := testFormats(t)
+	for _, name := range slices.Sorted(maps.Keys(formats)) { // in order, or it would be others each time
+		wire, bodies := formats[name], bodiesOf(t, strings.ReplaceAll(name, "/", "-"))
+		for _, file := range slices.Sorted(maps.Keys(bodies)) {
+			r := bodies[file]
 			var body any
 			decoder := json.NewDecoder(bytes.NewReader(r.body))
 			decoder.UseNumber()

@@ -129,7 +129,7 @@ func (h *Handler) open() error {
 		return errors.Join(fmt.Errorf("reading the spool in --spool-dir: %w", err), spool.close())
 	}
 	h.spool, h.gate.allows = spool, allows
-	h.recorder.spool, h.recorder.availability = spool, h.availability
+	h.recorder.spool, h.recorder.availability, h.recorder.patience = spool, h.availability, o.directPatience
 	h.drainer = &drainer{recorder: h.recorder}
 	return nil
 }

@@ -59,6 +59,8 @@ type Options struct {
 	SenderBurst int
 	// Formats are the wire formats it understands. Default is those that need no configuration.
 	Formats *Formats
+	// directPatience is for tests. Default is defaultDirectPatience.
+	directPatience time.Duration
 	// Clock is for tests. Default is the real one.
 	Clock clock.Clock
 	// Log is where refusals are told. Default is nowhere.
@@ -83,6 +85,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.SenderBurst <= 0 {
 		o.SenderBurst = DefaultSenderBurst
+	}
+	if o.directPatience <= 0 {
+		o.directPatience = defaultDirectPatience
 	}
 	if o.Formats == nil {
 		o.Formats = &Formats{byName: formats}

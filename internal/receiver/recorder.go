@@ -23,10 +23,10 @@ const (
 	// maxAttempts bounds starting again when others write or delete an event at the same time.
 	maxAttempts = 10
 
-	// directPatience is how long somebody waits for the API server before the alert goes
-	// into the spool, half of it for a turn, and onlyPatience where there is no spool.
-	directPatience = 800 * time.Millisecond
-	onlyPatience   = 30 * time.Second
+	// defaultDirectPatience is how long somebody waits for the API server before the alert
+	// goes into the spool, half of it for a turn, and onlyPatience where there is no spool.
+	defaultDirectPatience = 800 * time.Millisecond
+	onlyPatience          = 30 * time.Second
 )
 
 // recorder makes alerts durable: the first of an identity as an event, the others
@@ -41,6 +41,8 @@ type recorder struct {
 	spool *spool
 	// availability says whether the API server is away; nil without a spool.
 	availability *availability
+	// patience is how long somebody waits who has a spool.
+	patience time.Duration
 
 	mutex   sync.Mutex
 	numbers int64 // the last one given, where there is no spool
@@ -87,7 +89,7 @@ type outcome struct {
 
 func newRecorder(s store, name string, c clock.Clock, log logr.Logger) *recorder {
 	return &recorder{
-		store: s, name: name, clock: c, log: log, availability: &availability{},
+		store: s, name: name, clock: c, log: log, availability: &availability{}, patience: defaultDirectPatience,
 		numbers: c.Now().UnixMicro(), threads: map[identity]*thread{}, idle: list.New(),
 	}
 }
@@ -231,7 +233,7 @@ func (r *recorder) split(t *thread, batch []*delivery) (now, later []*delivery) 
 
 // write records a batch, with all that may be in the way of that.
 func (r *recorder) write(t *thread, batch []*delivery) {
-	ctx, cancel := r.patience(batch)
+	ctx, cancel := r.deadline(batch)
 	defer cancel()
 	for attempt := 0; len(batch) > 0; attempt++ {
 		if attempt == maxAttempts {
@@ -247,14 +249,14 @@ func (r *recorder) write(t *thread, batch []*delivery) {
 	}
 }
 
-// patience is the context of a batch. Nobody's hanging up ends it: an alert counts all the same.
-func (r *recorder) patience(batch []*delivery) (context.Context, context.CancelFunc) {
+// deadline is the context of a batch. Nobody's hanging up ends it: an alert counts all the same.
+func (r *recorder) deadline(batch []*delivery) (context.Context, context.CancelFunc) {
 	ctx := context.Background()
 	switch {
 	case r.spool == nil:
 		return context.WithTimeout(ctx, onlyPatience)
 	case slices.ContainsFunc(batch, (*delivery).fresh):
-		return context.WithTimeout(context.WithValue(ctx, inHaste{}, true), directPatience)
+		return context.WithTimeout(context.WithValue(ctx, inHaste{}, r.patience), r.patience)
 	case !batch[0].probe:
 		ctx = context.WithValue(ctx, unlessAway{}, true)
 	}

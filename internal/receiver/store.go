@@ -21,7 +21,8 @@ const (
 	maxCalls, callsPerSender = 32, 16
 )
 
-// inHaste in a context says that the spool is the better place than a long queue.
+// inHaste in a context is for how long the API server is better waited for than the spool is
+// written.
 type inHaste struct{}
 
 // unlessAway in a context says that there is no use in asking while the API server is away.
@@ -56,8 +57,8 @@ func newClusterStore(c client.Client, name string, a *availability) *clusterStor
 
 func (s *clusterStore) call(ctx context.Context, sender string, do func(ctx context.Context) error) error {
 	atMost := time.Duration(0)
-	if ctx.Value(inHaste{}) != nil {
-		atMost = directPatience / 2 // a call that is begun must have a chance
+	if patience, is := ctx.Value(inHaste{}).(time.Duration); is {
+		atMost = patience / 2 // a call that is begun must have a chance
 	}
 	if err := s.turns.enter(ctx, sender, atMost); err != nil {
 		return err

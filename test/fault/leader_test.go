@@ -25,16 +25,28 @@ type candidate struct {
 	proxy *harness.Proxy
 }
 
-// candidates starts two managers, of which one leads.
+// candidates starts two managers, of which one leads, and keeps them running.
 func (s *scenario) candidates(t *testing.T) []*candidate {
 	t.Helper()
 	var all []*candidate
 	for range 2 {
 		proxy := s.cluster.NewProxy(t)
 		all = append(all, &candidate{proxy: proxy, Process: s.manager(t, proxy.ManagerFlag(t), "--leader-elect",
-			"--leader-elect-lease-duration=2s", "--leader-elect-renew-deadline=1500ms", "--leader-elect-retry-period=250ms")})
+			"--leader-elect-lease-duration=6s", "--leader-elect-renew-deadline=4s", "--leader-elect-retry-period=500ms")})
 	}
+	s.tend = func(t *testing.T) { relaunch(t, all) }
 	return all
+}
+
+// relaunch starts those that have ended, as a kubelet would: a leader ends when a busy
+// machine keeps it from renewing.
+func relaunch(t *testing.T, all []*candidate) {
+	t.Helper()
+	for _, one := range all {
+		if !one.Running() {
+			one.Launch(t)
+		}
+	}
 }
 
 // heldSince says when the candidate has last taken or renewed the Lease.
@@ -64,6 +76,7 @@ func leader(t *testing.T, all []*candidate, after time.Time) *candidate {
 	t.Helper()
 	var found *candidate
 	harness.Eventually(t, harness.Patience, "a leader", func(context.Context) error {
+		relaunch(t, all)
 		for _, one := range all {
 			if held := one.heldSince(); held.After(after) && (found == nil || held.After(found.heldSince())) {
 				found = one

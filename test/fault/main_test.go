@@ -6,7 +6,8 @@
 // (kills of the manager, while the demo's playbook runs and while one with every action
 // does), FIREBREAK_LEADER_KILLS, FIREBREAK_LEADER_PAUSES, FIREBREAK_RESTARTS (of the API
 // server), FIREBREAK_TROUBLED and FIREBREAK_ACTION_TROUBLED (incidents with an API server
-// that makes trouble).
+// that makes trouble), FIREBREAK_LOSS_ALERTS (alerts sent while the API server is
+// down and the receiver is killed).
 package fault
 
 import (

@@ -33,6 +33,8 @@ type scenario struct {
 	random   *rand.Rand
 	// build makes a world, in which an alert starts an incident.
 	build func(*testing.T) *world
+	// tend is called every second while an incident is under way; nil means nothing.
+	tend func(*testing.T)
 	// calm is what came of an undisturbed incident.
 	calm result
 }
@@ -148,6 +150,8 @@ func (s *scenario) run(t *testing.T, by disturbance) result {
 	if by.begin != nil {
 		by.begin()
 	}
+	tending := time.NewTicker(time.Second)
+	defer tending.Stop()
 	start := time.Now()
 	r.plan()
 	w.alert(t, s.receiver)
@@ -157,6 +161,10 @@ func (s *scenario) run(t *testing.T, by disturbance) result {
 			r.see(ctx, t, change)
 		case <-r.due:
 			r.disturb(t)
+		case <-tending.C:
+			if s.tend != nil {
+				s.tend(t)
+			}
 		case <-ctx.Done():
 			t.Fatalf("the incident was not closed within %s; it is: %+v", incidentTimeout, r.incident)
 		}

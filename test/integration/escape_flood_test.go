@@ -71,6 +71,7 @@ func TestFloodOfForgedAlerts(t *testing.T) {
 	s.alertBy(t, honest, "real")
 	genuine := s.incidentAbout(t, "real")
 	s.until(t, genuine, "the real alert to be acted on", func(i *v1alpha1.Incident) bool { return isTrue(i.Status.Conditions, v1alpha1.ConditionContained) })
+	// For people to read: on a busy machine it is ten seconds and more.
 	t.Logf("in the middle of the flood the real alert took %s", time.Since(begun).Round(time.Millisecond))
 	for range forgers {
 		done(t, <-flooded)

@@ -135,6 +135,7 @@ func TestTheManagerUsesItsRights(t *testing.T) {
 	proxy.Make(used.note)
 	cluster.StartManager(t, proxy.ManagerFlag(t))
 	wholeLoop(t, newScene(t, cluster, cluster.StartReceiver(t)))
+	proxy.Make(nil) // the manager goes on; what it asks for from now on is not taken down
 	for right := range managerRights {
 		words := strings.Split(right, " ")
 		for _, verb := range words[2:] {

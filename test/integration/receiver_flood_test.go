@@ -27,6 +27,8 @@ type flooded struct {
 	*harness.Domain
 	receiver *harness.ReceiverProcess
 	proxy    *harness.Proxy
+	// answered counts the alerts of floods that were answered.
+	answered atomic.Int64
 }
 
 func newFlooded(t *testing.T) *flooded {
@@ -70,6 +72,7 @@ func (f *flooded) pour(t *testing.T, token string, alerts, kinds int) (codes map
 					t.Error(err)
 					return
 				}
+				f.answered.Add(1)
 				mutex.Lock()
 				codes[answer.Code]++
 				mutex.Unlock()
@@ -155,8 +158,11 @@ func TestFloodDelaysNobodyElse(t *testing.T) {
 	flooding := make(chan map[int]int, 1)
 	go func() { flooding <- f.pour(t, flood, alerts, alerts) }()
 	var codes map[int]int
+	var overtaken []int64 // by how many alerts of the flood each single one was
 	for codes == nil {
+		before := f.answered.Load()
 		beside = append(beside, post())
+		overtaken = append(overtaken, f.answered.Load()-before)
 		select {
 		case codes = <-flooding:
 		case <-time.After(100 * time.Millisecond):
@@ -164,12 +170,14 @@ func TestFloodDelaysNobodyElse(t *testing.T) {
 	}
 	slices.Sort(alone)
 	slices.Sort(beside)
-	t.Logf("flood of %d: %v; single alerts alone: median %s, worst %s of %d; beside the flood: median %s, worst %s of %d", alerts, codes,
+	slices.Sort(overtaken)
+	t.Logf("flood of %d: %v; single alerts alone: median %s, worst %s of %d; beside the flood: median %s, worst %s of %d, overtaken by %d, at worst by %d", alerts, codes,
 		alone[len(alone)/2].Round(time.Millisecond), alone[len(alone)-1].Round(time.Millisecond), len(alone),
-		beside[len(beside)/2].Round(time.Millisecond), beside[len(beside)-1].Round(time.Millisecond), len(beside))
-	// How long it took is for people to read: a busy machine delays everything. That it did
-	// not wait until the flood was over is the same on every machine.
-	if len(beside) < 5 {
-		t.Errorf("only %d single alerts were answered during the flood: they waited for its end", len(beside))
+		beside[len(beside)/2].Round(time.Millisecond), beside[len(beside)-1].Round(time.Millisecond), len(beside),
+		overtaken[len(overtaken)/2], overtaken[len(overtaken)-1])
+	// How long it took is for people to read: a busy machine delays everything. How much of
+	// the flood went first is the flood's own measure, and the same on every machine.
+	if half := overtaken[len(overtaken)/2]; half > int64(alerts/2) {
+		t.Errorf("%d of %d alerts of the flood were answered while a single one waited: it waited for the flood's end", half, alerts)
 	}
 }
