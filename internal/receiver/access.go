@@ -29,6 +29,9 @@ const (
 	// unauthenticatedFor is longer: a token that is nobody's will hardly become somebody's.
 	unauthenticatedFor = 10 * time.Second
 
+	// knownFor is how long a credential is no stranger's after it was last allowed.
+	knownFor = time.Hour
+
 	maxRemembered = 4096
 	reviewTimeout = 3 * time.Second
 
@@ -43,8 +46,10 @@ type gatekeeper struct {
 	allowUnscoped bool
 	remembered    *cache.LRUExpireCache
 	flights       singleflight.Group
-	strangers     *strangers
-	availability  *availability
+	// allowed are the credentials, with namespaces, that were allowed of late.
+	allowed      *cache.LRUExpireCache
+	strangers    *strangers
+	availability *availability
 	// allows are the earlier answers, for when the API server is away; nil is none.
 	allows *allows
 	// authorities are who may sign certificates of senders; nil is nobody.
@@ -57,10 +62,13 @@ type verdict struct {
 	problem *Problem
 }
 
-func newGatekeeper(c client.Client, allowUnscoped bool, clock clock.Clock, a *availability) *gatekeeper {
+// newGatekeeper makes a gatekeeper with whom at most so many requests wait whose credentials
+// were never allowed.
+func newGatekeeper(c client.Client, allowUnscoped bool, clock clock.Clock, a *availability, mostStrangers int) *gatekeeper {
 	return &gatekeeper{
 		client: c, allowUnscoped: allowUnscoped, remembered: cache.NewLRUExpireCacheWithClock(maxRemembered, clock),
-		strangers: newStrangers(clock), availability: a,
+		allowed:   cache.NewLRUExpireCacheWithClock(maxRemembered, clock),
+		strangers: newStrangers(clock, mostStrangers), availability: a,
 	}
 }
 
@@ -75,12 +83,20 @@ func (g *gatekeeper) admit(ctx context.Context, c *credential, namespace string)
 			return user, nil
 		}
 	}
-	if !g.allows.knows(key) {
-		if wait := g.strangers.mustWait(c.address); wait > 0 {
-			return "", tooManyStrangers(wait)
+	stranger := !g.knows(key)
+	if stranger {
+		if !g.strangers.enter(c.address) {
+			return "", tooManyStrangers()
 		}
+		defer g.strangers.leave(c.address)
 	}
 	answer, err, _ := g.flights.Do(key, func() (any, error) {
+		if known, ok := g.remembered.Get(key); ok {
+			return known, nil // the flight before has just landed
+		}
+		if stranger && !g.strangers.take(c.address) {
+			return nil, tooManyStrangers()
+		}
 		// Others wait for this answer too, so one sender's hanging up does not end it.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reviewTimeout)
 		defer cancel()
@@ -89,30 +105,43 @@ func (g *gatekeeper) admit(ctx context.Context, c *credential, namespace string)
 		if err != nil {
 			return nil, err
 		}
+		if stranger && !v.nobody() {
+			g.strangers.giveBack(c.address)
+		}
 		g.remember(c, key, v)
 		return v, nil
 	})
-	if err != nil {
-		if user, ok := g.stale(c, key); ok && unreachable(err) {
-			return user, nil
-		}
-		return "", unavailable("The Kubernetes API server could not say whether the sender may report: " + err.Error())
+	switch {
+	case err == nil:
+		return answer.(verdict).answer()
+	case isProblem(err):
+		return "", err
 	}
-	return answer.(verdict).answer()
+	if user, ok := g.stale(c, key); ok && unreachable(err) {
+		return user, nil
+	}
+	return "", unavailable("The Kubernetes API server could not say whether the sender may report: " + err.Error())
+}
+
+// knows says whether a credential was allowed of late.
+func (g *gatekeeper) knows(key string) bool {
+	_, known := g.allowed.Get(key)
+	return known || g.allows.knows(key)
 }
 
 func (g *gatekeeper) remember(c *credential, key string, v verdict) {
 	switch {
 	case v.problem == nil:
 		g.remembered.Add(key, v, allowedFor)
+		g.allowed.Add(key, nil, knownFor)
 		g.allows.add(key, v.user, c.expires())
-	case v.problem.Status == http.StatusUnauthorized:
-		g.strangers.failed(c.address)
+	case v.nobody():
 		g.remembered.Add(key, v, unauthenticatedFor)
 	default:
 		g.remembered.Add(key, v, refusedFor)
 	}
 	if v.problem != nil {
+		g.allowed.Remove(key)
 		g.allows.remove(key)
 	}
 }
@@ -123,6 +152,11 @@ func (g *gatekeeper) stale(c *credential, key string) (user string, ok bool) {
 		return "", false
 	}
 	return g.allows.get(key)
+}
+
+// nobody says that a credential is nobody's.
+func (v verdict) nobody() bool {
+	return v.problem != nil && v.problem.Status == http.StatusUnauthorized
 }
 
 func (v verdict) answer() (string, error) {

@@ -89,7 +89,7 @@ func NewHandler(c client.Client, o Options) (*Handler, error) {
 		refusals:     rate.NewLimiter(10, 100),
 		mux:          http.NewServeMux(),
 	}
-	h.gate = newGatekeeper(c, o.AllowUnscopedToken, o.Clock, h.availability)
+	h.gate = newGatekeeper(c, o.AllowUnscopedToken, o.Clock, h.availability, cap(h.arrivals)/4)
 	h.recorder = newRecorder(newClusterStore(c, o.Name, h.availability), o.Name, o.Clock, o.Log)
 	if err := h.open(); err != nil {
 		return nil, err

@@ -104,10 +104,10 @@ func tooFast(wait time.Duration, o *Options) *Problem {
 }
 
 // tooManyStrangers says that an address came with too many credentials of nobody.
-func tooManyStrangers(wait time.Duration) *Problem {
+func tooManyStrangers() *Problem {
 	p := newProblem(http.StatusTooManyRequests, "too-many-unauthenticated", "Too many senders that are not authenticated",
 		"Too many requests from this address had credentials that are not valid: send valid ones, after the time in Retry-After.")
-	p.retryAfter = wait
+	p.retryAfter = retryStrangers
 	return p
 }
 

@@ -4,13 +4,12 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
 	"k8s.io/apimachinery/pkg/util/cache"
 	"k8s.io/utils/clock"
 )
 
 const (
-	// strangerRate and strangerBurst bound the tokens of nobody from one address, each of
+	// strangerRate and strangerBurst bound the credentials of nobody from one address, each of
 	// which costs the API server a review; allStrangersRate and allStrangersBurst those of all.
 	strangerRate, strangerBurst         = 1, 10
 	allStrangersRate, allStrangersBurst = 50, 200
@@ -20,48 +19,93 @@ const (
 	retryStrangers = time.Second
 )
 
-// strangers bounds how often the API server is asked about senders that turn out to be
-// nobody. Who is somebody uses nothing up.
+// strangers bounds what credentials cost that were never allowed: how often the API server
+// is asked about them, and how many requests wait for its answer. Who turns out to be
+// somebody has used nothing up.
 type strangers struct {
 	clock clock.Clock
-	all   *rate.Limiter
+	// most is how many requests may wait, and mostOfOne those from one address.
+	most, mostOfOne int
 
 	mutex     sync.Mutex
-	addresses *cache.LRUExpireCache // of *rate.Limiter
+	waiting   int
+	waitingAt map[string]int
+	all       *bucket
+	addresses *cache.LRUExpireCache // of *bucket
 }
 
-func newStrangers(c clock.Clock) *strangers {
+func newStrangers(c clock.Clock, most int) *strangers {
 	return &strangers{
-		clock: c, all: rate.NewLimiter(allStrangersRate, allStrangersBurst),
+		clock: c, most: max(1, most), mostOfOne: max(1, most/4*3), waitingAt: map[string]int{},
+		all:       &bucket{rate: allStrangersRate, burst: allStrangersBurst, tokens: allStrangersBurst, at: c.Now()},
 		addresses: cache.NewLRUExpireCacheWithClock(maxAddresses, c),
 	}
 }
 
-func (s *strangers) of(address string) *rate.Limiter {
+// enter says whether a request from an address may wait for an answer; leave must follow then.
+func (s *strangers) enter(address string) bool {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
+	if s.waiting >= s.most || s.waitingAt[address] >= s.mostOfOne {
+		return false
+	}
+	s.waiting++
+	s.waitingAt[address]++
+	return true
+}
+
+func (s *strangers) leave(address string) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.waiting--
+	if s.waitingAt[address]--; s.waitingAt[address] == 0 {
+		delete(s.waitingAt, address)
+	}
+}
+
+// take says whether the API server may be asked about a credential from an address. It is
+// taken before the answer is known, or any number could ask at the same time.
+func (s *strangers) take(address string) bool {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	now, of := s.clock.Now(), s.of(address)
+	if of.has(now) < 1 || s.all.has(now) < 1 {
+		return false
+	}
+	of.tokens--
+	s.all.tokens--
+	return true
+}
+
+// giveBack undoes take, for somebody.
+func (s *strangers) giveBack(address string) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.of(address).tokens++
+	s.all.tokens++
+}
+
+func (s *strangers) of(address string) *bucket {
 	if known, ok := s.addresses.Get(address); ok {
-		return known.(*rate.Limiter)
+		return known.(*bucket)
 	}
-	limiter := rate.NewLimiter(strangerRate, strangerBurst)
-	s.addresses.Add(address, limiter, addressMemory)
-	return limiter
+	b := &bucket{rate: strangerRate, burst: strangerBurst, tokens: strangerBurst, at: s.clock.Now()}
+	s.addresses.Add(address, b, addressMemory)
+	return b
 }
 
-// mustWait is how long an unknown sender from an address must wait; 0 is not at all.
-func (s *strangers) mustWait(address string) time.Duration {
-	now := s.clock.Now()
-	for _, limiter := range []*rate.Limiter{s.of(address), s.all} {
-		if limiter.TokensAt(now) < 1 {
-			return retryStrangers
-		}
-	}
-	return 0
+// bucket is a rate.Limiter to which tokens can be given back.
+type bucket struct {
+	rate, burst, tokens float64
+	at                  time.Time
 }
 
-// failed takes down that an address came with the token of nobody.
-func (s *strangers) failed(address string) {
-	now := s.clock.Now()
-	s.of(address).AllowN(now, 1)
-	s.all.AllowN(now, 1)
+// has is how many tokens there are now.
+func (b *bucket) has(now time.Time) float64 {
+	if passed := now.Sub(b.at).Seconds(); passed > 0 {
+		b.tokens += passed * b.rate
+		b.at = now
+	}
+	b.tokens = min(b.tokens, b.burst)
+	return b.tokens
 }
