@@ -106,7 +106,7 @@ func (a *authorities) user(c *credential) (*authenticationv1.UserInfo, *Problem)
 	switch {
 	case name == "":
 		return nil, unauthenticated("The client certificate must name the sender in its common name, or in its only URI.")
-	case clean(name, maxName+1) != name:
+	case clean(name, maxName) != name:
 		return nil, unauthenticated(fmt.Sprintf("The client certificate's name must be at most %d printable characters.", maxName))
 	case len(groups) > maxGroups:
 		return nil, unauthenticated(fmt.Sprintf("The client certificate must have at most %d organizations, has %d.", maxGroups, len(groups)))

@@ -156,6 +156,7 @@ func TestClientCertificates(t *testing.T) {
 		"nameless":       {trusted, "", nil, http.StatusUnauthorized, "common name"},
 		"reserved user":  {trusted, "system:serviceaccount:kube-system:x", nil, http.StatusUnauthorized, "'system:'"},
 		"reserved group": {trusted, "x", func(c *x509.Certificate) { c.Subject.Organization = []string{"system:masters"} }, http.StatusUnauthorized, "'system:'"},
+		"long name":      {trusted, strings.Repeat("x", maxName+1), nil, http.StatusUnauthorized, "at most 253"},
 		"hostile name":   {trusted, "falco\u202enode", nil, http.StatusUnauthorized, "printable"},
 	} {
 		bad := test.by.client(test.name, test.change)

@@ -71,6 +71,11 @@ type alert struct {
 	undated bool
 	// unhashed says that rawDataHash is the receiver's and no part of what was said.
 	unhashed bool
+	// delivery is what its sender calls this delivery; empty is nothing. The same again is
+	// not counted, as long as the receiver remembers.
+	delivery string
+	// single says that what has its fingerprint is the same delivered again, never a repeat.
+	single bool
 }
 
 // pointerOf is where an alert of a list stands in the body.

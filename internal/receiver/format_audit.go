@@ -82,7 +82,12 @@ func (f auditFormat) parse(r report) (parsed, error) {
 			return nil
 		}
 		seen[rule.Name+"\x00"+e.id] = true
-		return all.take(e.alert(r, rule, raw), pointer, nil)
+		a := e.alert(r, rule, raw)
+		if e.id != "" {
+			// Other stages come later, and a batch whose answer was lost comes again.
+			a.delivery = digest(rule.Name, e.id)
+		}
+		return all.take(a, pointer, nil)
 	})
 	if err != nil {
 		return parsed{}, err

@@ -66,6 +66,17 @@ func TestTooMany(t *testing.T) {
 	}
 }
 
+// TestTrivyKeepsWhatThereIsRoomFor: as many as there is room for are not too many.
+func TestTrivyKeepsWhatThereIsRoomFor(t *testing.T) {
+	what, err := trivyFormat{}.parse(testReport(repeated(`{"report":{"vulnerabilities":[`, `{"vulnerabilityID":"CVE-%d"}`, `]}}`, maxBatch)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last := what.alerts[len(what.alerts)-1]; len(what.alerts) != maxBatch || last.spec.Source.Rule == ruleTruncated {
+		t.Errorf("%d alerts, the last of rule %s; want all %d", len(what.alerts), last.spec.Source.Rule, maxBatch)
+	}
+}
+
 // TestTrivyLeavesOutTheRest checks that the sum of what is kept and left out is all there was.
 func TestTrivyLeavesOutTheRest(t *testing.T) {
 	what, err := trivyFormat{}.parse(testReport(repeated(`{"report":{"vulnerabilities":[`, `{"vulnerabilityID":"CVE-%d"}`, `]}}`, 4000)))

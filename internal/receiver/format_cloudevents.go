@@ -175,7 +175,7 @@ func (r report) cloudEvent(e *event.Event, raw []byte, pointer string) (alert, e
 		return alert{}, err
 	}
 	a := what.alerts[0]
-	a.spec.RawDataHash = hashOf(raw)
+	a.spec.RawDataHash, a.delivery = hashOf(raw), deliveryOf(e)
 	return a, nil
 }
 
@@ -219,10 +219,17 @@ func (r report) plainCloudEvent(e *event.Event, data object, raw []byte) (alert,
 		d.attributes.add("data", string(text[:min(len(text), 4*maxAttributeValue)]))
 	}
 	if fingerprint := says("fingerprint"); fingerprint != "" {
-		return d.finish("fingerprint", e.Source(), fingerprint), nil
+		a := d.finish("fingerprint", e.Source(), fingerprint)
+		a.delivery = deliveryOf(e)
+		return a, nil
 	}
-	return d.finish("id", e.Source(), e.ID()), nil
+	a := d.finish("id", e.Source(), e.ID())
+	a.single = true
+	return a, nil
 }
+
+// deliveryOf is by what CloudEvents tell that an event is delivered again: source and id.
+func deliveryOf(e *event.Event) string { return digest(e.Source(), e.ID()) }
 
 // cloudResources are the objects that data names as `resource` or `resources`.
 func cloudResources(d *draft, data object) error {

@@ -182,8 +182,8 @@ func (t *trivyReport) findings(content object, all *batch) error {
 		}
 	}
 	all.skip(passed, "a check that passed")
-	if len(all.alerts) == maxBatch {
-		leftOut += all.keepWorst(maxBatch / 2)
+	if leftOut > 0 && len(all.alerts) == maxBatch {
+		leftOut += all.keepWorst(maxBatch / 2) // there must be room to say so
 	}
 	if leftOut > 0 {
 		all.alerts = append(all.alerts, t.truncated(leftOut))

@@ -11,15 +11,15 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 const (
-	// bodyBudget is how many bodies of full size are held at a time.
-	bodyBudget = 32
-	maxParsers = 4
+	// bodyBudget is how many bytes of bodies are held at a time.
+	bodyBudget = 32 << 20
+	// maxParsers is how many bodies are parsed at a time, and parsersPerSender those of one sender.
+	maxParsers, parsersPerSender = 4, 3
 
 	turnTimeout = 10 * time.Second
 	bodyTimeout = 10 * time.Second
@@ -48,10 +48,11 @@ type Handler struct {
 	spool        *spool // nil is none
 	drainer      *drainer
 
-	bodies   *semaphore.Weighted
-	parsers  chan struct{}
-	refusals *rate.Limiter
-	mux      *http.ServeMux
+	bodies    *budget
+	parsers   *fair
+	delivered *deliveries
+	refusals  *rate.Limiter
+	mux       *http.ServeMux
 }
 
 var _ http.Handler = (*Handler)(nil)
@@ -84,8 +85,9 @@ func NewHandler(c client.Client, o Options) (*Handler, error) {
 		arrivals:     make(chan struct{}, o.MaxInFlight+o.MaxWaiting),
 		turns:        newFair(o.MaxInFlight, o.MaxInFlight/4*3, o.MaxWaiting, max(1, o.MaxWaiting/2)),
 		senders:      newSenders(&o),
-		bodies:       semaphore.NewWeighted(bodyBudget * o.MaxBodyBytes),
-		parsers:      make(chan struct{}, maxParsers),
+		bodies:       newBudget(bodyBudget, o.MaxBodyBytes),
+		parsers:      newFair(maxParsers, parsersPerSender, 0, 0),
+		delivered:    newDeliveries(o.Clock),
 		refusals:     rate.NewLimiter(10, 100),
 		mux:          http.NewServeMux(),
 	}
@@ -178,11 +180,13 @@ func (h *Handler) serveAlerts(w http.ResponseWriter, r *http.Request) {
 	case h.arrivals <- struct{}{}:
 		defer func() { <-h.arrivals }()
 	default:
+		h.shed(r, overloaded())
 		h.refuse(w, r, "", overloaded())
 		return
 	}
 	sender, done, err := h.receive(w, r)
 	if err != nil {
+		h.shed(r, asProblem(err))
 		h.refuse(w, r, sender, asProblem(err))
 		return
 	}
@@ -191,6 +195,16 @@ func (h *Handler) serveAlerts(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.metrics.answered(done.write(w))
+}
+
+// shed counts what is to be sent again later, unless it is by nobody.
+func (h *Handler) shed(r *http.Request, p *Problem) {
+	if p.retryAfter == 0 || p.Type == problemTypeBase+slugStrangers {
+		return
+	}
+	if _, err := h.options.Formats.route(r, r.PathValue("namespace")); err == nil {
+		h.metrics.shed(r.PathValue("format"), max(1, p.alerts))
+	}
 }
 
 // receive takes one request as far as its alerts are recorded or refused.
@@ -208,28 +222,28 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request) (sender string
 		return sender, nil, err
 	}
 	if wait := h.senders.charge(sender, 1); wait > 0 {
-		return sender, nil, tooFast(wait, &h.options)
+		return sender, nil, tooFast(wait, 1, &h.options)
 	}
 	// One sender's flood must not keep another waiting.
 	if err := h.turns.enter(r.Context(), sender, turnTimeout); err != nil {
 		return sender, nil, overloaded()
 	}
 	defer h.turns.leave(sender)
-	body, release, err := h.read(w, r)
+	body, release, err := h.read(w, r, sender)
 	if err != nil {
 		return sender, nil, err
 	}
 	defer release()
-	what, err := h.parse(wire, report{body: body, header: r.Header, namespace: namespace, sender: sender, receivedTime: h.options.Clock.Now()})
+	what, err := h.parse(r.Context(), wire, report{body: body, header: r.Header, namespace: namespace, sender: sender, receivedTime: h.options.Clock.Now()})
 	if err != nil {
 		return sender, nil, err
 	}
 	if wait := h.senders.charge(sender, len(what.alerts)-1); wait > 0 {
-		return sender, nil, tooFast(wait, &h.options)
+		return sender, nil, tooFast(wait, len(what.alerts), &h.options)
 	}
 	done = h.record(namespace, what) //nolint:contextcheck // an alert counts, even when its sender hangs up
 	for i := range done.outcomes {
-		h.metrics.recorded(r.PathValue("format"), &done.outcomes[i])
+		h.metrics.recorded(r.PathValue("format"), &done.outcomes[i], &what.alerts[i])
 	}
 	return sender, done, nil
 }
@@ -259,7 +273,7 @@ func (f *Formats) route(r *http.Request, namespace string) (format, error) {
 
 // read reads the body. The bytes of all requests together are bounded, until release,
 // when nothing made of the body is held any more.
-func (h *Handler) read(w http.ResponseWriter, r *http.Request) (body []byte, release func(), err error) {
+func (h *Handler) read(w http.ResponseWriter, r *http.Request, sender string) (body []byte, release func(), err error) {
 	limit := h.options.MaxBodyBytes
 	if r.ContentLength > limit {
 		return nil, nil, tooLarge(limit)
@@ -274,28 +288,31 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request) (body []byte, rel
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), turnTimeout)
 	defer cancel()
-	if h.bodies.Acquire(ctx, weight) != nil {
+	giveBack, err := h.bodies.take(ctx, sender, weight)
+	if err != nil {
 		return nil, nil, overloaded()
 	}
 	// Not every ResponseWriter can: then the server's own timeout ends a slow body.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
 	if body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, limit)); err != nil {
-		h.bodies.Release(weight)
+		giveBack(weight, true)
 		return nil, nil, readProblem(err, limit)
 	}
 	held := int64(len(body))
-	h.bodies.Release(weight - held)
-	return body, func() { h.bodies.Release(held) }, nil
+	giveBack(weight-held, false)
+	return body, func() { giveBack(held, true) }, nil
 }
 
 // parse understands the body. A parser needs many times the body's memory for a
 // moment, so there are few of them.
-func (h *Handler) parse(wire format, what report) (parsed, error) {
+func (h *Handler) parse(ctx context.Context, wire format, what report) (parsed, error) {
 	if problem := checkDepth(what.body); problem != nil {
 		return parsed{}, problem
 	}
-	h.parsers <- struct{}{}
-	defer func() { <-h.parsers }()
+	if h.parsers.enter(ctx, what.sender, turnTimeout) != nil {
+		return parsed{}, overloaded()
+	}
+	defer h.parsers.leave(what.sender)
 	return wire.parse(what)
 }
 
@@ -337,7 +354,10 @@ func (h *Handler) recordOne(namespace string, a *alert) outcome {
 	if a.problem != nil {
 		return outcome{err: a.problem}
 	}
-	return h.recorder.record(namespace, a)
+	if a.delivery == "" {
+		return h.recorder.record(namespace, a)
+	}
+	return h.delivered.once(a.deliveryKey(namespace), func() outcome { return h.recorder.record(namespace, a) })
 }
 
 // refuse answers with a problem and tells the log, as far as there is no flood.

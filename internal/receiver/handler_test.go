@@ -229,7 +229,7 @@ func TestRefusals(t *testing.T) {
 		"unknown format":   {path: path + "syslog", token: s.token, status: 404, slug: "no-such-format", says: []string{"events, falco"}},
 		"unknown path":     {path: "/v2", token: s.token, status: 404, slug: "no-such-path"},
 		"method":           {method: http.MethodGet, path: path + "falco", token: s.token, status: 405, slug: "method-not-allowed", says: []string{"POST"}},
-		"too large":        {path: path + "falco", token: s.token, body: `{"rule":"` + strings.Repeat("x", DefaultMaxBodyBytes) + `"}`, status: 413, slug: "too-large", says: []string{"1048576"}},
+		"too large":        {path: path + "falco", token: s.token, body: `{"rule":"` + strings.Repeat("x", DefaultMaxBodyBytes) + `"}`, status: 413, slug: "too-large", says: []string{"4194304"}},
 		"depth bomb":       {path: path + "falco", token: s.token, body: strings.Repeat(`{"a":`, 100000), status: 400, slug: "invalid-input", says: []string{"32 levels"}},
 		"empty":            {path: path + "falco", token: s.token, status: 400, slug: "invalid-input", says: []string{"json_output"}},
 		"wrong type":       {path: path + "falco", token: s.token, body: `{"rule":5}`, status: 400, slug: "invalid-input", says: []string{"`rule` must be a string"}},

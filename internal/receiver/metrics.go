@@ -26,7 +26,8 @@ func newMetrics(h *Handler) *metrics {
 		}, []string{"code"}),
 		alerts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: metricsPrefix + "alerts_total",
-			Help: "Alerts by what became of them: created (a new event), repeated (counted), spooled (on disk, not yet in the API server), refused (answered with an error).",
+			Help: "Alerts by what became of them: created (a new event), repeated (counted), redelivered (the same delivery again, not counted), spooled (on disk, not yet in the API server), " +
+				"refused (answered with an error), shed (to be sent again later; a request whose body was not read counts as one).",
 		}, []string{"format", "outcome"}),
 	}
 	m.registry.MustRegister(m.requests, m.alerts)
@@ -69,17 +70,26 @@ func (m *metrics) answered(status int) {
 }
 
 // recorded takes down what became of an alert.
-func (m *metrics) recorded(format string, o *outcome) {
+func (m *metrics) recorded(format string, o *outcome, a *alert) {
 	word := "repeated"
 	switch {
+	case o.err != nil && refusal(o.err, a).retryAfter > 0:
+		word = "shed"
 	case o.err != nil:
 		word = "refused"
 	case o.spooled:
 		word = "spooled"
+	case o.again:
+		word = "redelivered"
 	case o.created:
 		word = "created"
 	}
 	m.alerts.WithLabelValues(format, word).Inc()
+}
+
+// shed takes down alerts that there was no room or time for.
+func (m *metrics) shed(format string, alerts int) {
+	m.alerts.WithLabelValues(format, "shed").Add(float64(alerts))
 }
 
 // Metrics serves what a receiver tells Prometheus.

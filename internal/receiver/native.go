@@ -139,7 +139,8 @@ func checkTime(spec object) error {
 	return nil
 }
 
-// complete checks what the API server would not, and fills in what may be absent.
+// complete checks what the schema alone does not say, and fills in what may be absent. What
+// the CRD says in CEL (`x-kubernetes-validations`) is here, because validate runs no CEL.
 func (a *alert) complete(r report, raw []byte) error {
 	spec := &a.spec
 	sanitize(spec)
@@ -154,6 +155,11 @@ func (a *alert) complete(r report, raw []byte) error {
 	}
 	if len(spec.Attributes) > maxAttributes {
 		return fieldProblem(a.pointer+"/attributes", "must have at most %d entries, has %d", maxAttributes, len(spec.Attributes))
+	}
+	for i := range spec.Resources {
+		if spec.Resources[i].Kind == "Pod" && spec.Resources[i].Namespace == "" {
+			return fieldProblem(fmt.Sprintf("%s/resources/%d/namespace", a.pointer, i), "must be set for kind 'Pod'")
+		}
 	}
 	for key := range spec.Attributes {
 		if key == "" || utf8.RuneCountInString(key) > maxAttributeKey || clean(key, maxAttributeKey) != key {

@@ -10,7 +10,7 @@ import (
 
 const (
 	// DefaultMaxBodyBytes is how large a body may be.
-	DefaultMaxBodyBytes = 1 << 20
+	DefaultMaxBodyBytes = 4 << 20
 	// DefaultMaxInFlight is how many requests are worked on at a time.
 	DefaultMaxInFlight = 256
 	// DefaultMaxWaiting is how many more may wait for their turn.
@@ -46,7 +46,7 @@ type Options struct {
 	// StaleAuth is how long, while the API server is away, a sender is let in that it has
 	// allowed before. Needs a spool. 0 means not at all.
 	StaleAuth time.Duration
-	// MaxBodyBytes is how large a body may be. Default 1 MiB.
+	// MaxBodyBytes is how large a body may be. Default 4 MiB.
 	MaxBodyBytes int64
 	// MaxInFlight is how many requests are worked on at a time. Default 256.
 	MaxInFlight int

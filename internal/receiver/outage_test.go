@@ -261,7 +261,7 @@ func TestStrangersShutNobodyOut(t *testing.T) {
 // TestSenderRate sends faster than a sender may.
 func TestSenderRate(t *testing.T) {
 	s := newSite(t)
-	s.handler(Options{Name: "r0", SenderRate: 0.5, SenderBurst: 3, Clock: clocktesting.NewFakeClock(time.Now())})
+	handler := s.handler(Options{Name: "r0", SenderRate: 0.5, SenderBurst: 3, Clock: clocktesting.NewFakeClock(time.Now())})
 	list := `[{"title":"a","severity":"Low"},{"title":"b","severity":"Low"}]`
 	s.post("events", list).want(t, http.StatusCreated)
 	r := s.post("events", list).wantProblem(t, http.StatusTooManyRequests, "too-fast", "0.5 alerts a second")
@@ -269,6 +269,7 @@ func TestSenderRate(t *testing.T) {
 		t.Errorf("Retry-After is %q, want 2", r.header.Get("Retry-After"))
 	}
 	s.post("alertmanager", "{}").wantProblem(t, http.StatusServiceUnavailable, "too-fast") // it retries no 429
+	s.wantMetrics(handler, `alerts_total{format="events",outcome="shed"} 2`, `alerts_total{format="alertmanager",outcome="shed"} 1`)
 }
 
 // handler starts a receiver with these options, and gives what serves it.

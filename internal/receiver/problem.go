@@ -16,6 +16,7 @@ import (
 const (
 	problemMediaType = "application/problem+json"
 	problemTypeBase  = "https://firebreak.dev/problems/"
+	slugStrangers    = "too-many-unauthenticated"
 
 	maxDetail = 1024
 	maxErrors = 16
@@ -48,6 +49,8 @@ type Problem struct {
 	Skipped []Skipped `json:"skipped,omitempty"`
 
 	retryAfter time.Duration
+	// alerts is how many it is about, where that is known.
+	alerts int
 }
 
 // FieldProblem is one field of the request that was wrong.
@@ -96,16 +99,16 @@ func overloaded() *Problem {
 }
 
 // tooFast says that a sender sends more than it may.
-func tooFast(wait time.Duration, o *Options) *Problem {
+func tooFast(wait time.Duration, alerts int, o *Options) *Problem {
 	p := problemf(http.StatusTooManyRequests, "too-fast", "Too many alerts from this sender",
 		"A sender may send %g alerts a second, and %d at once: send this again after the time in Retry-After.", o.SenderRate, o.SenderBurst)
-	p.retryAfter = wait
+	p.retryAfter, p.alerts = wait, alerts
 	return p
 }
 
 // tooManyStrangers says that an address came with too many credentials of nobody.
 func tooManyStrangers() *Problem {
-	p := newProblem(http.StatusTooManyRequests, "too-many-unauthenticated", "Too many senders that are not authenticated",
+	p := newProblem(http.StatusTooManyRequests, slugStrangers, "Too many senders that are not authenticated",
 		"Too many requests from this address had credentials that are not valid: send valid ones, after the time in Retry-After.")
 	p.retryAfter = retryStrangers
 	return p

@@ -80,9 +80,11 @@ type delivery struct {
 
 // outcome is what became of an alert.
 type outcome struct {
-	name        string
-	created     bool
-	spooled     bool
+	name    string
+	created bool
+	spooled bool
+	// again says that it was delivered before, and so is not counted.
+	again       bool
 	occurrences int64 // 0 when not known
 	err         error
 }

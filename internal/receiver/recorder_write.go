@@ -124,9 +124,9 @@ func (r *recorder) count(ctx context.Context, t *thread, batch []*delivery) []*d
 	if batch = r.uncounted(event, counter, batch); len(batch) == 0 {
 		return nil
 	}
-	if batch[0].alert.spec.Fingerprint == "" {
+	if batch[0].alert.spec.Fingerprint == "" || batch[0].alert.single {
 		// Without a fingerprint it is the same report delivered again, not a repeat.
-		answer(batch, outcome{name: t.name})
+		answer(batch, outcome{name: t.name, again: true})
 		return nil
 	}
 	for _, d := range batch {

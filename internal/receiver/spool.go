@@ -91,6 +91,7 @@ type spooledAlert struct {
 	Pointer      string                     `json:"pointer,omitempty"`
 	Undated      bool                       `json:"undated,omitempty"`
 	Unhashed     bool                       `json:"unhashed,omitempty"`
+	Single       bool                       `json:"single,omitempty"`
 	ReceivedTime time.Time                  `json:"receivedTime"`
 }
 
@@ -102,7 +103,7 @@ type refusedAlert struct {
 }
 
 func (s spooledAlert) alert() *alert {
-	return &alert{spec: s.Spec, native: s.Native, pointer: s.Pointer, undated: s.Undated, unhashed: s.Unhashed}
+	return &alert{spec: s.Spec, native: s.Native, pointer: s.Pointer, undated: s.Undated, unhashed: s.Unhashed, single: s.Single}
 }
 
 // openSpool opens or makes the spool in a folder, with at most limit bytes of alerts. A file
@@ -202,7 +203,8 @@ func (s *spool) put(id identity, batch []*delivery) []error {
 	for i, d := range batch {
 		a := d.alert
 		values[i], errs[i] = json.Marshal(spooledAlert{
-			Namespace: id.namespace, Spec: a.spec, Native: a.native, Pointer: a.pointer, Undated: a.undated, Unhashed: a.unhashed, ReceivedTime: now,
+			Namespace: id.namespace, Spec: a.spec, Native: a.native, Pointer: a.pointer,
+			Undated: a.undated, Unhashed: a.unhashed, Single: a.single, ReceivedTime: now,
 		})
 		items[i] = item{sequence: d.sequence, key: id.key(), at: now.Unix(), bytes: int64(len(values[i]) + entryOverhead), sender: a.spec.SubmittedBy}
 		if a.native && errs[i] == nil {

@@ -38,7 +38,8 @@ var specValidator = sync.OnceValues(func() (validation.SchemaValidator, error) {
 	return validator, err
 })
 
-// validate gives the error that the API server would.
+// validate gives the error that the API server would by the schema. The CRD's rules in CEL
+// are not run: complete checks them.
 func validate(a *alert) error {
 	validator, err := specValidator()
 	if err != nil {
