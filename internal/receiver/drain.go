@@ -10,6 +10,8 @@ const (
 	// pageItems is how many alerts of the spool are written at a time, and pageKinds of how
 	// many events.
 	pageItems, pageKinds = 4096, 256
+	// pageBytes ends a page earlier: all of it is in memory, several times over.
+	pageBytes = 8 << 20
 	// passPages bounds a pass, so that what was left is tried again though more keeps coming.
 	passPages = 64
 	// firstPause and longestPause are between tries while the API server is away.

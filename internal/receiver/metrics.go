@@ -52,6 +52,8 @@ func newMetrics(h *Handler) *metrics {
 	})
 	m.gauge("spool_refused_items", "Alerts that were taken, and then refused by the API server for good; they stay in the spool's file.",
 		func() float64 { return float64(state().buried) })
+	m.gauge("spool_set_aside_files", "Spools that were damaged at a start, and lie beside the spool until somebody looks at them; alerts in them are not recorded.",
+		func() float64 { return float64(setAside(h.options.SpoolFolder)) })
 	m.counter("spool_drained_total", "Alerts that went from the spool into the API server.", func() float64 { return float64(h.drainer.drained.Load()) })
 	return m
 }

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,7 +20,8 @@ import (
 )
 
 const (
-	spoolFile = "spool.db"
+	spoolFile     = "spool.db"
+	damagedSuffix = ".damaged-"
 	// lockTimeout is how long the predecessor, which may be ending, is waited for.
 	lockTimeout = 30 * time.Second
 	// maxChanges is how many changes share one fsync.
@@ -106,9 +109,13 @@ func (s spooledAlert) alert() *alert {
 	return &alert{spec: s.Spec, native: s.Native, pointer: s.Pointer, undated: s.Undated, unhashed: s.Unhashed, single: s.Single}
 }
 
+// errDamaged says that a file is no spool, or none any more.
+var errDamaged = errors.New("it is damaged")
+
 // openSpool opens or makes the spool in a folder, with at most limit bytes of alerts. A file
-// that cannot be read is set aside, for people to look at, and a new one made.
-func openSpool(folder string, limit int64, c clock.Clock) (s *spool, setAside string, err error) {
+// that is damaged is set aside, for people to look at, and a new one made. Any other error
+// keeps the file as it is.
+func openSpool(folder string, limit int64, c clock.Clock) (s *spool, aside string, err error) {
 	path := filepath.Join(folder, spoolFile)
 	if s, err = readSpool(path, limit, c); err == nil {
 		return s, "", nil
@@ -116,10 +123,10 @@ func openSpool(folder string, limit int64, c clock.Clock) (s *spool, setAside st
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, "", fmt.Errorf("%s must be used by one receiver only, but another holds it", path)
 	}
-	if errors.Is(err, os.ErrPermission) || errors.Is(err, os.ErrNotExist) {
-		return nil, "", err
+	if !damaged(path, err) {
+		return nil, "", err // it may pass: whoever starts the receiver starts it again
 	}
-	aside := fmt.Sprintf("%s.damaged-%d", path, c.Now().Unix())
+	aside = fmt.Sprintf("%s%s%d", path, damagedSuffix, c.Now().Unix())
 	if renameErr := os.Rename(path, aside); renameErr != nil {
 		return nil, "", errors.Join(err, renameErr)
 	}
@@ -130,10 +137,39 @@ func openSpool(folder string, limit int64, c clock.Clock) (s *spool, setAside st
 	return s, fmt.Sprintf("%s (%v)", aside, err), nil
 }
 
+// damaged says whether an error means that a file is damaged for good, and not that it could
+// not be read now.
+func damaged(path string, err error) bool {
+	if errors.Is(err, errDamaged) || errors.Is(err, bolterrors.ErrVersionMismatch) {
+		return true
+	}
+	// bbolt takes a first page that it cannot read for one that is not valid.
+	file, openErr := os.Open(path)
+	if openErr != nil {
+		return false
+	}
+	defer func() { _ = file.Close() }()
+	head := make([]byte, 2*os.Getpagesize())
+	if _, readErr := io.ReadFull(file, head); readErr != nil {
+		// So short a file is one whose making was cut off.
+		return errors.Is(readErr, io.EOF) || errors.Is(readErr, io.ErrUnexpectedEOF)
+	}
+	return errors.Is(err, bolterrors.ErrInvalid) || errors.Is(err, bolterrors.ErrChecksum)
+}
+
+// setAside are the files of a folder that were damaged.
+func setAside(folder string) int {
+	files, err := filepath.Glob(filepath.Join(folder, spoolFile+damagedSuffix+"*"))
+	if err != nil {
+		return 0
+	}
+	return len(files)
+}
+
 func readSpool(path string, limit int64, c clock.Clock) (s *spool, err error) {
 	defer func() {
 		if trouble := recover(); trouble != nil { // a damaged file makes bbolt panic
-			err = fmt.Errorf("reading %s: %v", path, trouble)
+			err = fmt.Errorf("reading %s: %w: %v", path, errDamaged, trouble)
 		}
 	}()
 	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: lockTimeout, FreelistType: bolt.FreelistMapType})
@@ -141,7 +177,7 @@ func readSpool(path string, limit int64, c clock.Clock) (s *spool, err error) {
 		return nil, fmt.Errorf("opening %s: %w", path, err)
 	}
 	s = &spool{db: db, clock: c, index: newSpoolIndex(limit), changes: make(chan *change, maxChanges), ended: make(chan struct{})}
-	if err := errors.Join(db.Update(s.prepare), db.View(s.load)); err != nil {
+	if err := errors.Join(db.Update(s.prepare), db.Update(s.load)); err != nil {
 		return nil, errors.Join(fmt.Errorf("reading %s: %w", path, err), db.Close())
 	}
 	go s.commit()
@@ -162,11 +198,15 @@ func (s *spool) prepare(tx *bolt.Tx) error {
 	return tx.Bucket(bucketMeta).Put(keyReserved, keyOf(s.reserved))
 }
 
+// load fills the index. An alert that is not readable is buried: the others are.
 func (s *spool) load(tx *bolt.Tx) error {
-	err := tx.Bucket(bucketAlerts).ForEach(func(key, value []byte) error {
+	alerts, refused := tx.Bucket(bucketAlerts), tx.Bucket(bucketRefused)
+	unreadable := map[string][]byte{}
+	err := alerts.ForEach(func(key, value []byte) error {
 		var kept spooledAlert
 		if err := json.Unmarshal(value, &kept); err != nil || len(key) != 8 {
-			return fmt.Errorf("the alert %x is not readable: %w", key, err)
+			unreadable[string(key)] = slices.Clone(value)
+			return nil
 		}
 		a := kept.alert()
 		s.index.load(item{
@@ -175,7 +215,10 @@ func (s *spool) load(tx *bolt.Tx) error {
 		})
 		return nil
 	})
-	return errors.Join(err, tx.Bucket(bucketRefused).ForEach(func(_, value []byte) error {
+	for key, value := range unreadable {
+		err = errors.Join(err, refused.Put([]byte(key), value), alerts.Delete([]byte(key)))
+	}
+	return errors.Join(err, refused.ForEach(func(_, value []byte) error {
 		s.index.bury(1, int64(len(value)+entryOverhead))
 		return nil
 	}))

@@ -221,13 +221,14 @@ func (x *spoolIndex) tooMuchBuried(more int64) int64 {
 }
 
 // page gives the next items of a pass, the senders taking turns, without those of
-// identities to skip. It is empty at the end of the pass.
+// identities to skip, of few bytes. It is empty at the end of the pass.
 func (x *spoolIndex) page(most int, skip map[spoolKey]bool) []item {
 	x.mutex.Lock()
 	defer x.mutex.Unlock()
 	var page []item
+	bytes := int64(0)
 	kinds := map[spoolKey]bool{}
-	for progress := true; progress && len(page) < most; {
+	for progress := true; progress && len(page) < most && bytes < pageBytes; {
 		progress = false
 		for _, sender := range x.senders {
 			queue := x.queues[sender]
@@ -236,11 +237,12 @@ func (x *spoolIndex) page(most int, skip map[spoolKey]bool) []item {
 				queue.passed = queue.items[at].sequence
 				at++
 			}
-			if at == len(queue.items) || len(page) == most || len(kinds) == pageKinds && !kinds[queue.items[at].key] {
+			if at == len(queue.items) || len(page) == most || bytes >= pageBytes || len(kinds) == pageKinds && !kinds[queue.items[at].key] {
 				continue
 			}
 			kinds[queue.items[at].key] = true
 			page = append(page, queue.items[at])
+			bytes += queue.items[at].bytes
 			queue.passed, progress = queue.items[at].sequence, true
 		}
 	}

@@ -2,19 +2,24 @@ package receiver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/go-logr/logr"
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
@@ -277,13 +282,88 @@ func TestSpoolRefusesWhatTheServerWould(t *testing.T) {
 func TestDamagedSpoolIsSetAside(t *testing.T) {
 	folder := t.TempDir()
 	writeFile(t, filepath.Join(folder, spoolFile), strings.Repeat("no database ", 5000))
-	s, setAside, err := openSpool(folder, DefaultSpoolMaxBytes, clocktesting.NewFakeClock(testTime))
+	s, aside, err := openSpool(folder, DefaultSpoolMaxBytes, clocktesting.NewFakeClock(testTime))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = s.close() }()
-	if !strings.HasPrefix(setAside, filepath.Join(folder, spoolFile+".damaged-")) {
-		t.Errorf("set aside as %q", setAside)
+	if !strings.HasPrefix(aside, filepath.Join(folder, spoolFile+damagedSuffix)) || setAside(folder) != 1 {
+		t.Errorf("set aside as %q, %d files", aside, setAside(folder))
+	}
+}
+
+// TestSpoolThatCannotBeReadNowStays: what may pass does not throw alerts away.
+func TestSpoolThatCannotBeReadNowStays(t *testing.T) {
+	clock, folder := clocktesting.NewFakeClock(testTime), t.TempDir()
+	path := filepath.Join(folder, spoolFile)
+	if err := os.Mkdir(path, 0o700); err != nil { // reading and writing it are I/O errors
+		t.Fatal(err)
+	}
+	if _, aside, err := openSpool(folder, DefaultSpoolMaxBytes, clock); err == nil || aside != "" || !strings.Contains(err.Error(), path) {
+		t.Errorf("set aside as %q with error %v, want an error that names the file", aside, err)
+	}
+	if _, err := os.Stat(path); err != nil || setAside(folder) != 0 {
+		t.Errorf("the file must stay: %v, %d set aside", err, setAside(folder))
+	}
+	for name, test := range map[string]struct {
+		err     error
+		content string
+		want    bool
+	}{
+		"an I/O error":            {syscall.EIO, strings.Repeat("x", 3*os.Getpagesize()), false},
+		"a full disk":             {syscall.ENOSPC, strings.Repeat("x", 3*os.Getpagesize()), false},
+		"no database":             {bolterrors.ErrInvalid, strings.Repeat("x", 3*os.Getpagesize()), true},
+		"a wrong sum":             {bolterrors.ErrChecksum, strings.Repeat("x", 3*os.Getpagesize()), true},
+		"a file that was cut off": {errors.New("file size too small"), "x", true},
+	} {
+		file := filepath.Join(t.TempDir(), spoolFile)
+		writeFile(t, file, test.content)
+		if got := damaged(file, fmt.Errorf("opening: %w", test.err)); got != test.want {
+			t.Errorf("%s: damaged is %t, want %t", name, got, test.want)
+		}
+	}
+	if damaged(path, bolterrors.ErrInvalid) {
+		t.Error("what cannot be read is damaged, want it to pass")
+	}
+}
+
+// TestUnreadableAlertIsBuried: one alert on disk that cannot be read does not cost the others.
+func TestUnreadableAlertIsBuried(t *testing.T) {
+	store, clock, folder := newMemoryStore("r0"), clocktesting.NewFakeClock(testTime), t.TempDir()
+	store.trouble = func() trouble { return isAway }
+	l := newLife(t, folder, DefaultSpoolMaxBytes, store, clock)
+	for n := range 3 {
+		if o := l.recorder.record("security", kindAlert(n, n)); !o.spooled {
+			t.Fatalf("alert %d: %+v, want it spooled", n, o)
+		}
+	}
+	if err := l.recorder.spool.write(func(tx *bolt.Tx) error {
+		first, _ := tx.Bucket(bucketAlerts).Cursor().First()
+		return tx.Bucket(bucketAlerts).Put(slices.Clone(first), []byte("{"))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	l.crash()
+	for range 2 {
+		l = newLife(t, folder, DefaultSpoolMaxBytes, store, clock)
+		if state := l.recorder.spool.index.state(); state.items != 2 || state.buried != 1 {
+			t.Errorf("the spool is %+v, want two alerts and one buried", state)
+		}
+		l.crash()
+	}
+}
+
+// TestPagesEndByBytes: what is drained at a time fits in memory, however large alerts are.
+func TestPagesEndByBytes(t *testing.T) {
+	x := newSpoolIndex(1 << 40)
+	for n := range int64(20) {
+		x.load(item{sequence: n + 1, key: spoolKey{byte(n)}, bytes: pageBytes / 4, sender: "sender"})
+	}
+	if page := x.page(pageItems, nil); len(page) != 4 {
+		t.Errorf("the first page has %d alerts, want 4", len(page))
+	}
+	if page := x.page(pageItems, nil); len(page) != 4 || page[0].sequence != 5 {
+		t.Errorf("the second page is %v, want 4 from the fifth on", page)
 	}
 }
 
