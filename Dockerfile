@@ -23,9 +23,13 @@ COPY bin/${BINARY} /firebreak
 
 FROM ${FROM} AS binary
 
-# Static binaries: nothing else is in the image, no shell and no files. The clock needs no
-# time zones, and all TLS is with the cluster's own CA.
+# Whom the actions `http` and `notify` trust outside the cluster.
+FROM --platform=$BUILDPLATFORM golang:1.26 AS certificates
+
+# Static binaries: nothing else is in the image, no shell and no other files. The clock needs
+# no time zones.
 FROM scratch
+COPY --from=certificates /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=binary /firebreak /firebreak
 USER 65532:65532
 ENTRYPOINT ["/firebreak"]

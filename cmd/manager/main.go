@@ -62,6 +62,10 @@ func main() {
 	o.egress.bind(flag.CommandLine)
 	o.logs.BindFlags(flag.CommandLine)
 	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "manager: there must be flags only, but there is also %q\n", flag.Args())
+		os.Exit(2)
+	}
 	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&o.logs)))
 	if err := run(ctrl.SetupSignalHandler(), o); err != nil {
 		ctrl.Log.Error(err, "the manager stopped")

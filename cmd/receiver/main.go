@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"time"
 
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
@@ -38,6 +39,7 @@ func run() error {
 	flag.IntVar(&options.MaxInFlight, "max-in-flight", receiver.DefaultMaxInFlight, "How many requests are worked on at a time.")
 	flag.IntVar(&options.MaxWaiting, "max-waiting", receiver.DefaultMaxWaiting, "How many more requests may wait for their turn; what goes beyond is answered 429.")
 	flag.StringVar(&options.MetricsBindAddress, "metrics-bind-address", "0", "Where /metrics is served, over HTTP, such as ':8080'; '0' means nowhere.")
+	flag.DurationVar(&options.ShutdownDelay, "shutdown-delay", 5*time.Second, "How long alerts are still taken after SIGTERM, until nobody sends them here any more; /readyz says no meanwhile.")
 	flag.StringVar(&options.ClientCAFile, "client-ca-file", "", "PEM file of those who may sign client certificates of senders, read again when it changes; the common name, or else the only URI, is the user. Empty means that senders need tokens.")
 	flag.StringVar(&options.SpoolFolder, "spool-dir", "", "Folder where alerts are kept while the API server is away; it must be there, outlive the process, and be no other receiver's. Empty means that alerts are refused then.")
 	flag.Int64Var(&options.SpoolMaxBytes, "spool-max-bytes", receiver.DefaultSpoolMaxBytes, "How many bytes of alerts the spool takes; its file may become twice as large.")

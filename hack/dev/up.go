@@ -118,6 +118,7 @@ func (s *stack) startReceiver(ctx context.Context) error {
 	return s.run(ctx, "receiver", health,
 		"--kubeconfig="+kubeconfig,
 		"--bind-address="+bind,
+		"--shutdown-delay=0",
 		"--tls-cert-file="+serving.Certificate,
 		"--tls-private-key-file="+serving.Key,
 		"--health-probe-bind-address="+health,

@@ -34,12 +34,16 @@ const (
 	writeTimeout    = 90 * time.Second
 	idleTimeout     = 2 * time.Minute
 	shutdownTimeout = 25 * time.Second
+	// maxShutdownDelay is how long alerts are taken, before that, at most.
+	maxShutdownDelay = time.Minute
 	// drainTimeout is how long, after that, the spool drains.
 	drainTimeout   = 10 * time.Second
 	drainLook      = 100 * time.Millisecond
 	maxHeaderBytes = 64 << 10
 	// maxStreams lets a sender's burst share one connection instead of opening more.
 	maxStreams = 1000
+	// connectionBuffer and streamBuffer are how much of HTTP/2 is taken in before it is read.
+	connectionBuffer, streamBuffer = 128 << 10, 64 << 10
 
 	// probeFor is how long an answer of the API server to a probe is taken for true.
 	probeFor     = time.Second
@@ -61,6 +65,9 @@ type ServerOptions struct {
 	MetricsBindAddress string
 	// CertificateFile and PrivateKeyFile are PEM files, read again when they change. Both must be there.
 	CertificateFile, PrivateKeyFile string
+	// ShutdownDelay is how long alerts are still taken after the context has ended, while
+	// /readyz says no: who sends to a replica hears of its end only after a while. Default 0.
+	ShutdownDelay time.Duration
 }
 
 // Validate says what is wrong with the options, by the names of the flags.
@@ -70,6 +77,8 @@ func (o *ServerOptions) Validate() error {
 		return errors.New("--tls-cert-file and --tls-private-key-file must be set: alerts are taken over HTTPS only")
 	case o.BindAddress == "":
 		return errors.New("--bind-address must be set, such as ':8443'")
+	case o.ShutdownDelay < 0 || o.ShutdownDelay > maxShutdownDelay:
+		return fmt.Errorf("--shutdown-delay must be a duration of at most %s, such as '5s', or 0, is %s", maxShutdownDelay, o.ShutdownDelay)
 	}
 	return o.Options.Validate()
 }
@@ -124,10 +133,21 @@ func Serve(ctx context.Context, config *rest.Config, o ServerOptions) error {
 
 // serve serves until the context ends, and then what it has begun.
 func (o *ServerOptions) serve(ctx context.Context, handler *Handler, probe *probe, certificate *certwatcher.CertWatcher) error {
+	signal := ctx
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return certificate.Start(ctx) })
-	alerts := o.alertServer(handler, certificate.GetCertificate)
-	if err := listen(ctx, group, alerts, true); err != nil {
+	closing, shut := context.WithCancel(context.WithoutCancel(ctx))
+	defer shut()
+	group.Go(func() error {
+		defer shut()
+		<-ctx.Done()
+		if signal.Err() != nil {
+			<-time.After(o.ShutdownDelay)
+		}
+		return nil
+	})
+	group.Go(func() error { return certificate.Start(closing) })
+	alerts := o.alertServer(farewell(ctx.Done(), handler), certificate.GetCertificate)
+	if err := o.listen(closing, group, alerts, true); err != nil {
 		return fmt.Errorf("listening at --bind-address %s: %w", o.BindAddress, err)
 	}
 	for _, plain := range []struct {
@@ -140,12 +160,24 @@ func (o *ServerOptions) serve(ctx context.Context, handler *Handler, probe *prob
 		if plain.address == "" || plain.address == "0" {
 			continue
 		}
-		if err := listen(ctx, group, o.plainServer(plain.address, plain.handler), false); err != nil {
+		if err := o.listen(closing, group, o.plainServer(plain.address, plain.handler), false); err != nil {
 			return fmt.Errorf("listening at %s %s: %w", plain.flag, plain.address, err)
 		}
 	}
 	o.Log.Info("taking alerts", "address", o.BindAddress, "name", o.Name, "formats", handler.options.Formats.names(), "spool", o.SpoolFolder)
 	return group.Wait()
+}
+
+// farewell has senders open their next connection, to another replica, once this one ends.
+func farewell(ending <-chan struct{}, handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-ending:
+			w.Header().Set("Connection", "close") // in HTTP/2 it becomes a GOAWAY
+		default:
+		}
+		handler.ServeHTTP(w, r)
+	})
 }
 
 // finish lets the spool drain for a while, and then ends that.
@@ -178,7 +210,7 @@ func (o *ServerOptions) alertServer(h http.Handler, certificate func(*tls.Client
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams, MaxReceiveBufferPerConnection: connectionBuffer, MaxReceiveBufferPerStream: streamBuffer},
 		ErrorLog:          stdlog.New(connectionLog{o.Log}, "", 0),
 	}
 }
@@ -231,10 +263,13 @@ func (o *ServerOptions) plainServer(address string, handler http.Handler) *http.
 }
 
 // listen serves until the context ends, and then until what was begun is done.
-func listen(ctx context.Context, group *errgroup.Group, server *http.Server, secure bool) error {
+func (o *ServerOptions) listen(ctx context.Context, group *errgroup.Group, server *http.Server, secure bool) error {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", server.Addr)
 	if err != nil {
 		return err
+	}
+	if secure {
+		listener = limited(listener, maxConnections, connectionsPerAddress, o.Log)
 	}
 	group.Go(func() error {
 		serve := server.Serve

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -126,6 +127,40 @@ func TestServe(t *testing.T) {
 	}
 }
 
+// TestAlertsAreTakenUntilOthersKnow: for a while after the signal a receiver takes alerts and
+// is not ready.
+func TestAlertsAreTakenUntilOthersKnow(t *testing.T) {
+	folder := t.TempDir()
+	options := ServerOptions{
+		Options: Options{Name: "r0"}, BindAddress: freeAddress(t), HealthProbeBindAddress: freeAddress(t), ShutdownDelay: maxShutdownDelay,
+		CertificateFile: filepath.Join(folder, "tls.crt"), PrivateKeyFile: filepath.Join(folder, "tls.key"),
+	}
+	s := &site{t: t, url: "https://" + options.BindAddress, http: options.certificate(t)}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- Serve(ctx, &rest.Config{Host: "https://127.0.0.1:1"}, options) }()
+	s.eventually("the receiver is healthy", func() bool { return probeStatus(options.HealthProbeBindAddress, "healthz") == http.StatusOK })
+	stop()
+	s.eventually("the receiver says that it ends", func() bool {
+		response, err := http.Get("http://" + options.HealthProbeBindAddress + "/readyz")
+		if err != nil {
+			return false
+		}
+		defer response.Body.Close()
+		text, err := io.ReadAll(response.Body)
+		return err == nil && response.StatusCode == http.StatusServiceUnavailable && strings.Contains(string(text), "is ending")
+	})
+	r, err := s.send(http.MethodPost, "/v1/namespaces/security/falco", "", strings.NewReader("{}"))
+	if err != nil || r.status != http.StatusUnauthorized {
+		t.Errorf("after the signal: status %d, error %v, want an answer", r.status, err)
+	}
+	select {
+	case err := <-ended:
+		t.Errorf("the receiver has ended with %v while others may not know yet", err)
+	default:
+	}
+}
+
 func TestNotReadyWithoutAPIServer(t *testing.T) {
 	folder := t.TempDir()
 	options := ServerOptions{
@@ -158,6 +193,8 @@ func TestServerOptions(t *testing.T) {
 		"no key":         {func(o *ServerOptions) { o.PrivateKeyFile = "" }, "--tls-private-key-file"},
 		"no name":        {func(o *ServerOptions) { o.Name = "" }, "--name must be"},
 		"long name":      {func(o *ServerOptions) { o.Name = strings.Repeat("x", 64) }, "at most 63"},
+		"no delay":       {func(o *ServerOptions) { o.ShutdownDelay = -time.Second }, "--shutdown-delay"},
+		"long delay":     {func(o *ServerOptions) { o.ShutdownDelay = time.Hour }, "--shutdown-delay"},
 		"no address":     {func(o *ServerOptions) { o.BindAddress = "" }, "--bind-address"},
 	} {
 		options := valid

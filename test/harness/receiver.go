@@ -50,6 +50,7 @@ func (c *Cluster) StartReceiver(t testing.TB, flags ...string) *ReceiverProcess 
 	process := c.start(t, "receiver", health, slices.Concat([]string{
 		"--kubeconfig=" + c.Kubeconfig(t, receiverKey.Namespace, receiverKey.Name),
 		"--bind-address=" + address,
+		"--shutdown-delay=0", // nobody here needs to hear of its end
 		"--tls-cert-file=" + certificate,
 		"--tls-private-key-file=" + key,
 		"--health-probe-bind-address=" + health,
