@@ -23,7 +23,7 @@ COPY bin/${BINARY} /firebreak
 
 FROM ${FROM} AS binary
 
-# Whom the actions `http` and `notify` trust outside the cluster.
+# Whom the action `http` trusts outside the cluster.
 FROM --platform=$BUILDPLATFORM golang:1.26 AS certificates
 
 # Static binaries: nothing else is in the image, no shell and no other files. The clock needs
