@@ -49,15 +49,23 @@ type PlaybookChoice struct {
 }
 
 // IncidentTemplate is what an incident opened by a rule looks like.
+// +kubebuilder:validation:XValidation:rule="!has(self.severity) || !has(self.severityExpression)",message="`severity` and `severityExpression` must not both be set: one says what the other works out"
 type IncidentTemplate struct {
 	// title is a CEL expression over `event` that yields the incident's title; what is
 	// longer than 256 characters is cut. Empty means the event's title.
 	// +optional
 	Title Expression `json:"title,omitempty"`
 
-	// severity is the incident's severity. Empty means the event's.
+	// severity is the incident's severity. When neither it nor `severityExpression` is set,
+	// it is the event's.
 	// +optional
 	Severity Severity `json:"severity,omitempty"`
+
+	// severityExpression is a CEL expression over `event` that yields the incident's severity:
+	// 'Informational', 'Low', 'Medium', 'High' or 'Critical'. Anything else is an error of the
+	// rule, and defers the event to a person.
+	// +optional
+	SeverityExpression Expression `json:"severityExpression,omitempty"`
 
 	// category is the incident's category.
 	// +required

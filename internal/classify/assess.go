@@ -14,6 +14,8 @@ import (
 const (
 	maxTitle   = 256
 	maxMessage = 1024
+	// maxYielded is how much an error shows of what an expression has yielded.
+	maxYielded = 64
 )
 
 // Input is everything an assessment follows from.
@@ -126,20 +128,28 @@ func (in Input) promote(ctx context.Context, by decision, variables expression.V
 	}
 	result.Correlation = Correlation{Policy: by.policy.name, Rule: rule.name, Key: key, Within: within}
 
+	incident, err := in.incident(ctx, by, variables)
+	result.Incident = incident
+	return err
+}
+
+// incident makes the incident that a rule opens; an error names the field that failed.
+func (in Input) incident(ctx context.Context, by decision, variables expression.Variables) (*v1alpha1.IncidentSpec, error) {
+	rule := by.rule
 	incident := NewIncident(in.Event)
 	incident.Rule = by.policy.name + "/" + rule.name
 	incident.Category = rule.template.Category
 	incident.Impact = rule.template.Impact
-	if rule.template.Severity != "" {
-		incident.Severity = rule.template.Severity
-	}
 	if rule.template.TLP != "" {
 		incident.TLP = rule.template.TLP
+	}
+	if err := rule.setSeverity(ctx, incident, variables); err != nil {
+		return nil, err
 	}
 	if rule.title != nil {
 		title, err := rule.title.String(ctx, variables)
 		if err != nil {
-			return fmt.Errorf("`incident.title` %w", err)
+			return nil, fmt.Errorf("`incident.title` %w", err)
 		}
 		if title = Line(title, maxTitle); title != "" {
 			incident.Title = title
@@ -149,7 +159,7 @@ func (in Input) promote(ctx context.Context, by decision, variables expression.V
 		if choice.when != nil {
 			right, err := choice.when.Bool(ctx, variables)
 			if err != nil {
-				return fmt.Errorf("`incident.playbooks[%d].when` %w", i, err)
+				return nil, fmt.Errorf("`incident.playbooks[%d].when` %w", i, err)
 			}
 			if !right {
 				continue
@@ -158,7 +168,27 @@ func (in Input) promote(ctx context.Context, by decision, variables expression.V
 		incident.PlaybookRef = choice.ref
 		break
 	}
-	result.Incident = incident
+	return incident, nil
+}
+
+// setSeverity gives the incident the rule's severity; without one it keeps the event's.
+func (r *rule) setSeverity(ctx context.Context, incident *v1alpha1.IncidentSpec, variables expression.Variables) error {
+	if r.template.Severity != "" {
+		incident.Severity = r.template.Severity
+	}
+	if r.severity == nil {
+		return nil
+	}
+	yielded, err := r.severity.String(ctx, variables)
+	if err != nil {
+		return fmt.Errorf("`incident.severityExpression` %w", err)
+	}
+	severity := v1alpha1.Severity(yielded)
+	if severity.Rank() == 0 {
+		return fmt.Errorf("`incident.severityExpression` must yield 'Informational', 'Low', 'Medium', 'High' or 'Critical', but yields '%s'",
+			Line(yielded, maxYielded))
+	}
+	incident.Severity = severity
 	return nil
 }
 

@@ -82,6 +82,29 @@ func design() v1alpha1.ClassificationRule {
 		})
 }
 
+func severityBy(expression v1alpha1.Expression) func(*v1alpha1.ClassificationRule) {
+	return func(rule *v1alpha1.ClassificationRule) { rule.Incident.SeverityExpression = expression }
+}
+
+func TestSeverityExpression(t *testing.T) {
+	worse := severityBy(`event.workload == "cart" && event.severity == "High" ? "Critical" : event.severity`)
+	for name, test := range map[string]struct {
+		severity, want v1alpha1.Severity
+	}{
+		"raised":      {v1alpha1.SeverityHigh, v1alpha1.SeverityCritical},
+		"the event's": {v1alpha1.SeverityLow, v1alpha1.SeverityLow},
+	} {
+		t.Run(name, func(t *testing.T) {
+			subject := event()
+			subject.Spec.Severity = test.severity
+			got := assess(t, subject, compiled(t, source("a", 0, rulePromote("r", "true", worse))))
+			if got.Incident == nil || got.Incident.Severity != test.want {
+				t.Errorf("got %+v, want severity %s", got.Incident, test.want)
+			}
+		})
+	}
+}
+
 func compiled(t *testing.T, sources ...*v1alpha1.ClassificationPolicy) []*Policy {
 	t.Helper()
 	var policies []*Policy
@@ -171,6 +194,15 @@ func TestAssess(t *testing.T) {
 			}))},
 			want: v1alpha1.OutcomeDeferred, reason: v1alpha1.ReasonRuleError, by: "a/r", message: "`incident.title` index out of bounds",
 		},
+		"severity that fails": {
+			policies: []*v1alpha1.ClassificationPolicy{source("a", 0, rulePromote("r", "true", severityBy("event.fingerprint")))},
+			want:     v1alpha1.OutcomeDeferred, reason: v1alpha1.ReasonRuleError, by: "a/r", message: "`incident.severityExpression` no such key: fingerprint",
+		},
+		"severity that is none": {
+			policies: []*v1alpha1.ClassificationPolicy{source("a", 0, rulePromote("r", "true", severityBy(`"high\n"+event.title`)), rulePromote("later", "true"))},
+			want:     v1alpha1.OutcomeDeferred, reason: v1alpha1.ReasonRuleError, by: "a/r",
+			message: "must yield 'Informational', 'Low', 'Medium', 'High' or 'Critical', but yields 'high A shell was spawned'; a person must decide",
+		},
 		"key that fails": {
 			policies: []*v1alpha1.ClassificationPolicy{source("a", 0, rulePromote("r", "true", func(rule *v1alpha1.ClassificationRule) {
 				rule.Correlate.By = []v1alpha1.Expression{"event.title", "event.fingerprint"}
@@ -232,6 +264,7 @@ func TestCompileNamesEveryProblem(t *testing.T) {
 		rulePromote("two", "true", func(rule *v1alpha1.ClassificationRule) {
 			rule.Correlate.By = []v1alpha1.Expression{"event.worklaod"}
 			rule.Incident.Title = "event.title == ''"
+			rule.Incident.SeverityExpression = "event.resources.size()"
 			rule.Incident.Playbooks = []v1alpha1.PlaybookChoice{{}, {When: "event.severity"}}
 		})))
 	if err == nil {
@@ -241,6 +274,7 @@ func TestCompileNamesEveryProblem(t *testing.T) {
 		"rule \"one\" `match` 1:9: undeclared reference to 'evnt'",
 		"rule \"two\" `correlate.by[0]` 1:6: undefined field 'worklaod'",
 		"rule \"two\" `incident.title` 1:1: must yield a string, but yields a bool",
+		"rule \"two\" `incident.severityExpression` 1:1: must yield a string, but yields a int",
 		"rule \"two\" `incident.playbooks[1].when` 1:1: must yield a bool, but yields a string",
 	} {
 		if !strings.Contains(err.Error(), want) {

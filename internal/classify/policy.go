@@ -34,6 +34,7 @@ type rule struct {
 	correlate []*expression.Program
 	within    time.Duration
 	title     *expression.Program
+	severity  *expression.Program
 	playbooks []choice
 	template  v1alpha1.IncidentTemplate
 }
@@ -111,6 +112,10 @@ func compileRule(source *v1alpha1.ClassificationRule) (rule, error) {
 	if source.Incident.Title != "" {
 		compiled, err := expression.CompileString(expression.Event, source.Incident.Title)
 		result.title = check("incident.title", compiled, err)
+	}
+	if source.Incident.SeverityExpression != "" {
+		compiled, err := expression.CompileString(expression.Event, source.Incident.SeverityExpression)
+		result.severity = check("incident.severityExpression", compiled, err)
 	}
 	for i, playbook := range source.Incident.Playbooks {
 		next := choice{ref: playbook.PlaybookRef}

@@ -41,6 +41,8 @@ func TestBadClassificationPolicies(t *testing.T) {
 		{"correlate by nothing", rules(`{"name":"a","match":"true","outcome":"Promote",` + incident + `,"correlate":{"by":[]}}`), "spec.rules[0].correlate.by"},
 		{"correlate for no time", rules(`{"name":"a","match":"true","outcome":"Promote",` + incident + `,"correlate":{"by":["'x'"],"within":"0s"}}`), "`within` must be a positive duration such as '1h'"},
 		{"an incident of no category", rules(`{"name":"a","match":"true","outcome":"Promote","incident":{"severity":"High"}}`), "spec.rules[0].incident.category: Required value"},
+		{"a severity said twice", rules(`{"name":"a","match":"true","outcome":"Promote","incident":{"category":"Other","severity":"High","severityExpression":"event.severity"}}`),
+			"`severity` and `severityExpression` must not both be set"},
 		{"a choice of no playbook", rules(`{"name":"a","match":"true","outcome":"Promote","incident":{"category":"Other","playbooks":[{}]}}`), "playbookRef: Required value"},
 	})
 }

@@ -1036,6 +1036,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: severity
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Severity
+    - name: severityExpression
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Expression
     - name: title
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Expression

@@ -28,8 +28,13 @@ type IncidentTemplateApplyConfiguration struct {
 	// title is a CEL expression over `event` that yields the incident's title; what is
 	// longer than 256 characters is cut. Empty means the event's title.
 	Title *apiv1alpha1.Expression `json:"title,omitempty"`
-	// severity is the incident's severity. Empty means the event's.
+	// severity is the incident's severity. When neither it nor `severityExpression` is set,
+	// it is the event's.
 	Severity *apiv1alpha1.Severity `json:"severity,omitempty"`
+	// severityExpression is a CEL expression over `event` that yields the incident's severity:
+	// 'Informational', 'Low', 'Medium', 'High' or 'Critical'. Anything else is an error of the
+	// rule, and defers the event to a person.
+	SeverityExpression *apiv1alpha1.Expression `json:"severityExpression,omitempty"`
 	// category is the incident's category.
 	Category *apiv1alpha1.Category `json:"category,omitempty"`
 	// impact is the effect to assume until a person has looked. Empty means not assessed.
@@ -60,6 +65,14 @@ func (b *IncidentTemplateApplyConfiguration) WithTitle(value apiv1alpha1.Express
 // If called multiple times, the Severity field is set to the value of the last call.
 func (b *IncidentTemplateApplyConfiguration) WithSeverity(value apiv1alpha1.Severity) *IncidentTemplateApplyConfiguration {
 	b.Severity = &value
+	return b
+}
+
+// WithSeverityExpression sets the SeverityExpression field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the SeverityExpression field is set to the value of the last call.
+func (b *IncidentTemplateApplyConfiguration) WithSeverityExpression(value apiv1alpha1.Expression) *IncidentTemplateApplyConfiguration {
+	b.SeverityExpression = &value
 	return b
 }
 
