@@ -36,6 +36,27 @@ type Correlation struct {
 	Within *metav1.Duration `json:"within,omitempty"`
 }
 
+// Threshold is how often the same thing must be seen before it matters. The same thing is
+// what one submitter reports of one product and rule with one fingerprint.
+type Threshold struct {
+	// occurrences is how often it must be seen, the first time included. From 2 to 1000000.
+	// +required
+	// +kubebuilder:validation:Minimum=2
+	// +kubebuilder:validation:Maximum=1000000
+	Occurrences int32 `json:"occurrences,omitempty"`
+
+	// within is the time within which it must be seen that often, by the reporter's clock
+	// and in whole minutes: what is up to a minute further apart may count. From 1m to 24h.
+	// Each time an event is seen it waits that long for the rest. Then it is dismissed with
+	// the reason 'ThresholdNotReached'. What comes later counts all the same: when the
+	// threshold is reached within some such time, the event is promoted. Every full hour the
+	// receiver begins a new event of the same thing; what the ones before have counted counts
+	// with it.
+	// +required
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1m') && duration(self) <= duration('24h')",message="`within` must be from '1m' to '24h'"
+	Within *metav1.Duration `json:"within,omitempty"`
+}
+
 // PlaybookChoice is one playbook and when to choose it.
 type PlaybookChoice struct {
 	// when is a CEL expression over `event`; the first choice whose expression is
@@ -90,7 +111,7 @@ type IncidentTemplate struct {
 }
 
 // ClassificationRule decides about the events it matches.
-// +kubebuilder:validation:XValidation:rule="self.outcome == 'Promote' ? has(self.incident) : !has(self.incident) && !has(self.correlate)",message="`incident` must be set when `outcome` is 'Promote', and `incident` and `correlate` must not be set otherwise"
+// +kubebuilder:validation:XValidation:rule="self.outcome == 'Promote' ? has(self.incident) : !has(self.incident) && !has(self.correlate) && !has(self.threshold)",message="`incident` must be set when `outcome` is 'Promote', and `incident`, `correlate` and `threshold` must not be set otherwise"
 type ClassificationRule struct {
 	// name of the rule, unique in the policy; it is recorded with every decision.
 	// +required
@@ -106,6 +127,11 @@ type ClassificationRule struct {
 	// outcome is what is decided: 'Promote' to an incident, 'Dismiss', or 'Defer' to a person.
 	// +required
 	Outcome RuleOutcome `json:"outcome,omitempty"`
+
+	// threshold is how often the same thing must be seen before the rule promotes it. Empty
+	// means that once is enough.
+	// +optional
+	Threshold Threshold `json:"threshold,omitzero"`
 
 	// correlate says which events belong to one incident. Empty means that every
 	// event opens an incident of its own.

@@ -88,6 +88,12 @@ const (
 	// ReasonRuleError surfaces when a rule failed to evaluate: the event is deferred to
 	// a person, never dismissed.
 	ReasonRuleError = "RuleError"
+	// ReasonThresholdPending surfaces on Assessed while an event has not been seen as often as
+	// its rule's threshold asks for, and may be yet; the message says until when it waits.
+	ReasonThresholdPending = "ThresholdPending"
+	// ReasonThresholdNotReached surfaces when it was not seen that often in time: the event
+	// is dismissed.
+	ReasonThresholdNotReached = "ThresholdNotReached"
 	// ReasonIncidentRefused surfaces when the API server refuses the event's incident; the
 	// message says why. What may change, such as a quota, is tried again at least every
 	// minute; what it never takes is deferred to a person.

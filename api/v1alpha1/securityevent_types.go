@@ -120,6 +120,18 @@ type SecurityEventSpec struct {
 	RawDataHash string `json:"rawDataHash,omitempty"`
 }
 
+// EventMinute is how often an event was seen again within one minute.
+type EventMinute struct {
+	// minuteTime is the start of the minute, by the reporter's clock.
+	// +required
+	MinuteTime metav1.Time `json:"minuteTime,omitzero"`
+
+	// count is how many repeats were seen in it.
+	// +required
+	// +kubebuilder:validation:Minimum=1
+	Count int64 `json:"count,omitempty"`
+}
+
 // EventCounter is how often one receiver has seen an event again.
 type EventCounter struct {
 	// spool names the receiver replica that counts here; no other writes this entry.
@@ -137,6 +149,14 @@ type EventCounter struct {
 	// lastObservedTime is when the last of them was seen, by the reporter's clock.
 	// +optional
 	LastObservedTime *metav1.Time `json:"lastObservedTime,omitempty"`
+
+	// recent are the minutes in which they were seen, the earliest first; at most the last
+	// 60. Thresholds of rules count by it.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=60
+	Recent []EventMinute `json:"recent,omitempty"`
 
 	// sequence is the highest of the numbers, which the receiver gives the reports it takes,
 	// that is in count. By it a receiver that was killed knows what it has counted. It never
@@ -193,8 +213,8 @@ type Assessment struct {
 	// +kubebuilder:validation:MaxLength=63
 	Rule string `json:"rule,omitempty"`
 
-	// reason is one word for why, such as 'RuleMatched', 'NoRuleMatched', 'RuleError'
-	// or 'DecidedByPerson'.
+	// reason is one word for why, such as 'RuleMatched', 'ThresholdNotReached',
+	// 'NoRuleMatched', 'RuleError' or 'DecidedByPerson'.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63

@@ -22,6 +22,9 @@ const (
 type Input struct {
 	// Event is the event. It is not changed.
 	Event *v1alpha1.SecurityEvent
+	// Same are other events of the same thing (see v1alpha1.Threshold), in any order: what
+	// they have counted counts for thresholds too. They are not changed.
+	Same []v1alpha1.SecurityEvent
 	// Workload is the name of the top owner of the event's first resource; empty when
 	// the event names no resource.
 	Workload string
@@ -37,8 +40,11 @@ type Input struct {
 type Assessment struct {
 	// Record is what is kept with the event. Its outcome is Promoted, Dismissed or
 	// Deferred; whether a Promoted event joins an open incident instead is for the
-	// caller to find out by Correlation.
+	// caller to find out by Correlation. It has no outcome while the event is below the
+	// threshold of its rule and may reach it yet.
 	Record v1alpha1.Assessment
+	// Until is how long it waits for that; zero unless it does.
+	Until time.Time
 	// Incident is the incident to open. Nil unless the outcome is Promoted.
 	Incident *v1alpha1.IncidentSpec
 	// Correlation says which incident the event belongs to, with Incident.
@@ -93,6 +99,12 @@ func (in Input) decide(ctx context.Context, by decision, variables expression.Va
 	result := Assessment{Record: in.record(by.policy, by.rule)}
 	switch by.rule.outcome {
 	case v1alpha1.RulePromote:
+		if !in.reaches(by, &result) {
+			if by.unusable != nil && result.Record.Outcome == v1alpha1.OutcomeDismissed {
+				return in.undecidable(by.unusable), nil
+			}
+			return result, nil
+		}
 		if err := in.promote(ctx, by, variables, &result); err != nil {
 			if ctx.Err() != nil {
 				return Assessment{}, ctx.Err()

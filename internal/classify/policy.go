@@ -31,6 +31,7 @@ type rule struct {
 	name      string
 	outcome   v1alpha1.RuleOutcome
 	match     *expression.Program
+	threshold v1alpha1.Threshold
 	correlate []*expression.Program
 	within    time.Duration
 	title     *expression.Program
@@ -99,7 +100,7 @@ func compileRule(source *v1alpha1.ClassificationRule) (rule, error) {
 		}
 		return program
 	}
-	result := rule{name: source.Name, outcome: source.Outcome, within: defaultWithin, template: source.Incident}
+	result := rule{name: source.Name, outcome: source.Outcome, within: defaultWithin, threshold: source.Threshold, template: source.Incident}
 	compiled, err := expression.CompileBool(expression.Event, source.Match)
 	result.match = check("match", compiled, err)
 	for i, by := range source.Correlate.By {

@@ -25,7 +25,7 @@ const (
 // the caller writes. The result is nil when nothing new was decided.
 func (r *SecurityEventReconciler) assess(ctx context.Context, event *v1alpha1.SecurityEvent) (*classify.Assessment, error) {
 	last, again := &event.Status.Assessment, ""
-	if !undecided(event) {
+	if !undecided(event) && !seenMoreOften(event) {
 		var err error
 		if again, err = r.outlived(ctx, event); err != nil || again == "" {
 			return nil, err
@@ -39,15 +39,22 @@ func (r *SecurityEventReconciler) assess(ctx context.Context, event *v1alpha1.Se
 	if err != nil {
 		return nil, err
 	}
-	result, err := classify.Assess(ctx, classify.Input{
+	result, err := r.classify(ctx, classify.Input{
 		Event:    event,
 		Workload: name,
 		Policies: policies,
 		By:       r.ManagerUser,
 		Now:      r.Clock.Now(),
 	})
-	if err != nil || wasRefused(last, &result) {
+	if err != nil || wasRefused(last, &result) || stillTooFew(last, &result) {
 		return nil, err
+	}
+	if tooFew(&result) && again != "" {
+		return nil, nil // the threshold was raised since
+	}
+	if !result.Until.IsZero() {
+		r.say(event, &result.Record)
+		return &result, nil
 	}
 	result.Record.Message = classify.Line(result.Record.Message+again, maxAssessmentMessage)
 	record, incident := result.Record, ""
@@ -149,7 +156,7 @@ func (r *SecurityEventReconciler) say(event *v1alpha1.SecurityEvent, record *v1a
 		ObservedGeneration: event.Generation,
 		LastTransitionTime: record.Time,
 	}
-	if record.Outcome == v1alpha1.OutcomeDeferred {
+	if record.Outcome == v1alpha1.OutcomeDeferred || record.Outcome == "" {
 		condition.Status = metav1.ConditionFalse
 	}
 	meta.SetStatusCondition(&event.Status.Conditions, condition)

@@ -167,6 +167,13 @@ func (r *SecurityEventReconciler) handle(ctx context.Context, event *v1alpha1.Se
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	if assessed != nil && !assessed.Until.IsZero() && undecided(event) {
+		// It is below a threshold, and no person has decided since.
+		left := max(assessed.Until.Sub(r.Clock.Now()), time.Millisecond)
+		if wait <= 0 || left < wait {
+			wait = left
+		}
+	}
 	if wait > 0 && (result.RequeueAfter == 0 || wait < result.RequeueAfter) {
 		result.RequeueAfter = wait
 	}

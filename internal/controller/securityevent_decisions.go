@@ -130,7 +130,7 @@ func (r *SecurityEventReconciler) decide(ctx context.Context, event *v1alpha1.Se
 			return refusedAnswer(v1alpha1.ReasonAlreadyDecided,
 				"the event belongs to incident %q: close that with the resolution 'FalsePositive' instead", event.Status.IncidentRef.Name), nil
 		}
-		if outcome != v1alpha1.OutcomeDeferred {
+		if outcome == v1alpha1.OutcomeDismissed {
 			return refusedAnswer(v1alpha1.ReasonAlreadyDecided, "the event is dismissed already, by %s", event.Status.Assessment.By), nil
 		}
 		return r.recordPerson(ctx, event, decision, v1alpha1.OutcomeDismissed, "")

@@ -18,6 +18,8 @@ import (
 const (
 	// indexUndecided finds the SecurityEvents that are for the policies to decide, by 'true'.
 	indexUndecided = "firebreak.undecided"
+	// indexSameThing finds the SecurityEvents of the same thing, by sameThing.
+	indexSameThing = "firebreak.sameThing"
 	// indexUnanswered finds the unanswered Decisions about a SecurityEvent, by its name.
 	indexUnanswered = "firebreak.unansweredEventDecision"
 	// indexCorrelation finds the Incidents of one correlation, by its label.
@@ -29,6 +31,15 @@ func indexSecurityEvents(ctx context.Context, indexer client.FieldIndexer) error
 	err := indexer.IndexField(ctx, &v1alpha1.SecurityEvent{}, indexUndecided, func(object client.Object) []string {
 		if event, ok := object.(*v1alpha1.SecurityEvent); ok && undecided(event) {
 			return []string{"true"}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("index SecurityEvents: %w", err)
+	}
+	err = indexer.IndexField(ctx, &v1alpha1.SecurityEvent{}, indexSameThing, func(object client.Object) []string {
+		if event, ok := object.(*v1alpha1.SecurityEvent); ok {
+			return nonEmpty(sameThing(event))
 		}
 		return nil
 	})

@@ -47,7 +47,7 @@ type assessor struct {
 }
 
 // startAssessor starts both reconcilers; wrap may put faults before the client.
-func startAssessor(t *testing.T, namespace string, wrap func(client.Client) client.Client) *assessor {
+func startAssessor(t *testing.T, namespace string, wrap func(client.Client) client.Client, edit ...func(*SecurityEventReconciler)) *assessor {
 	t.Helper()
 	mgr := newManager(t, namespace)
 	writer := mgr.GetClient()
@@ -62,6 +62,9 @@ func startAssessor(t *testing.T, namespace string, wrap func(client.Client) clie
 	events := &SecurityEventReconciler{
 		Client: writer, APIReader: mgr.GetAPIReader(), Identities: testIdentities{}, Guard: &result.guard,
 		Policies: policies, Clock: clock.RealClock{}, MaxConcurrentReconciles: 8,
+	}
+	for _, apply := range edit {
+		apply(events)
 	}
 	if err := events.SetupWithManager(t.Context(), mgr); err != nil {
 		t.Fatal(err)

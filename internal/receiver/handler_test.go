@@ -84,7 +84,15 @@ func TestRepeatsAreCountedExactly(t *testing.T) {
 	event := s.onlyEvent()
 	last := metav1.Date(2023, 7, 26, 22, 59, 57, 0, time.UTC)
 	sequence := event.Status.Counters[0].Sequence
-	want := []v1alpha1.EventCounter{{Spool: "r0", Count: alerts - 1, LastObservedTime: &last, Sequence: sequence}}
+	recent := event.Status.Counters[0].Recent
+	want := []v1alpha1.EventCounter{{Spool: "r0", Count: alerts - 1, LastObservedTime: &last, Sequence: sequence, Recent: recent}}
+	var placed int64
+	for _, minute := range recent {
+		placed += minute.Count
+	}
+	if placed != alerts-1 || len(recent) != 60 {
+		t.Errorf("%d repeats are placed in %d minutes, want %d in 60", placed, len(recent), alerts-1)
+	}
 	if sequence == 0 {
 		t.Error("the counter has no sequence")
 	}

@@ -275,6 +275,27 @@ func TestRecorderCoalesces(t *testing.T) {
 	}
 }
 
+func TestMinutesAreCountedInOrder(t *testing.T) {
+	start := time.Date(2026, 11, 21, 16, 0, 0, 0, time.UTC)
+	var recent []v1alpha1.EventMinute
+	for i := range 3 * maxMinutes {
+		minute := i * 7 % maxMinutes // each three times, and in no order
+		recent = countMinute(recent, metav1.NewTime(start.Add(time.Duration(minute)*time.Minute+59*time.Second)))
+	}
+	if len(recent) != maxMinutes {
+		t.Fatalf("got %d minutes, want %d", len(recent), maxMinutes)
+	}
+	for i, one := range recent {
+		if want := start.Add(time.Duration(i) * time.Minute); !one.MinuteTime.Equal(&metav1.Time{Time: want}) || one.Count != 3 {
+			t.Errorf("minute %d is %v, want 3 at %s", i, one, want)
+		}
+	}
+	recent = countMinute(recent, metav1.NewTime(start.Add(time.Hour)))
+	if len(recent) != maxMinutes || !recent[0].MinuteTime.Equal(&metav1.Time{Time: start.Add(time.Minute)}) {
+		t.Errorf("got %d minutes from %s, want the last %d", len(recent), recent[0].MinuteTime, maxMinutes)
+	}
+}
+
 func TestRecorderCountsOnAfterRestart(t *testing.T) {
 	b := newBench(t)
 	b.mustAll(b.settle(b.post(1)))

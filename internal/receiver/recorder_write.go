@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -133,6 +135,7 @@ func (r *recorder) count(ctx context.Context, t *thread, batch []*delivery) []*d
 		d.doubt = true
 		counter.Count++
 		counter.Sequence = max(counter.Sequence, d.sequence)
+		counter.Recent = countMinute(counter.Recent, d.alert.spec.ObservedTime)
 		if observed := d.alert.spec.ObservedTime; counter.LastObservedTime == nil || counter.LastObservedTime.Before(&observed) {
 			counter.LastObservedTime = &observed
 		}
@@ -151,6 +154,23 @@ func (r *recorder) count(ctx context.Context, t *thread, batch []*delivery) []*d
 	}
 	r.failed(t, batch, fmt.Errorf("counting the repeat: %w", err))
 	return nil
+}
+
+// maxMinutes is how many minutes a counter tells apart: those of a window.
+const maxMinutes = int(window / time.Minute)
+
+// countMinute counts one repeat in its minute.
+func countMinute(recent []v1alpha1.EventMinute, observed metav1.Time) []v1alpha1.EventMinute {
+	minute := metav1.NewTime(observed.UTC().Truncate(time.Minute))
+	at, known := slices.BinarySearchFunc(recent, minute, func(one v1alpha1.EventMinute, minute metav1.Time) int {
+		return one.MinuteTime.Compare(minute.Time)
+	})
+	if known {
+		recent[at].Count++
+		return recent
+	}
+	recent = slices.Insert(recent, at, v1alpha1.EventMinute{MinuteTime: minute, Count: 1})
+	return recent[max(0, len(recent)-maxMinutes):]
 }
 
 // uncounted answers the deliveries that an earlier try has recorded, and returns the others.

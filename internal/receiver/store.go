@@ -91,6 +91,9 @@ func (s *clusterStore) raise(ctx context.Context, event *v1alpha1.SecurityEvent,
 	if raised.LastObservedTime != nil {
 		counter.WithLastObservedTime(*raised.LastObservedTime)
 	}
+	for _, recent := range raised.Recent {
+		counter.WithRecent(apply.EventMinute().WithMinuteTime(recent.MinuteTime).WithCount(recent.Count))
+	}
 	// The resourceVersion keeps the count exact. A UID would not even tell a namesake:
 	// the API server does not look at it in a patch of the status.
 	ours := apply.SecurityEvent(event.Name, event.Namespace).WithResourceVersion(event.ResourceVersion).

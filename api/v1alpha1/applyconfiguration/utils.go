@@ -84,6 +84,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.DrainActionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EventCounter"):
 		return &apiv1alpha1.EventCounterApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("EventMinute"):
+		return &apiv1alpha1.EventMinuteApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EventReference"):
 		return &apiv1alpha1.EventReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EventSource"):
@@ -216,6 +218,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.TaintActionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TaskAction"):
 		return &apiv1alpha1.TaskActionApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Threshold"):
+		return &apiv1alpha1.ThresholdApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TimelineEntry"):
 		return &apiv1alpha1.TimelineEntryApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("VerifyAction"):

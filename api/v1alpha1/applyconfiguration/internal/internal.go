@@ -288,6 +288,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: outcome
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.RuleOutcome
+    - name: threshold
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Threshold
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.ClusterPolicyUse
   scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.CollectAction
@@ -484,12 +487,27 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: lastObservedTime
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: recent
+      type:
+        list:
+          elementType:
+            namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.EventMinute
+          elementRelationship: atomic
     - name: sequence
       type:
         scalar: numeric
     - name: spool
       type:
         scalar: string
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.EventMinute
+  map:
+    fields:
+    - name: count
+      type:
+        scalar: numeric
+    - name: minuteTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.EventReference
   map:
     fields:
@@ -2049,6 +2067,15 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
       default: 24h
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.Threshold
+  map:
+    fields:
+    - name: occurrences
+      type:
+        scalar: numeric
+    - name: within
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.TimelineEntry
   map:
     fields:

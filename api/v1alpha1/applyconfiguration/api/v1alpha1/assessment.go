@@ -33,8 +33,8 @@ type AssessmentApplyConfiguration struct {
 	Policy *PolicyGenerationApplyConfiguration `json:"policy,omitempty"`
 	// rule is the name of the policy's rule that decided. Empty when no rule did.
 	Rule *string `json:"rule,omitempty"`
-	// reason is one word for why, such as 'RuleMatched', 'NoRuleMatched', 'RuleError'
-	// or 'DecidedByPerson'.
+	// reason is one word for why, such as 'RuleMatched', 'ThresholdNotReached',
+	// 'NoRuleMatched', 'RuleError' or 'DecidedByPerson'.
 	Reason *string `json:"reason,omitempty"`
 	// message says why in words.
 	Message *string `json:"message,omitempty"`

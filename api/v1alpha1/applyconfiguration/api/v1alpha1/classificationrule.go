@@ -31,6 +31,9 @@ type ClassificationRuleApplyConfiguration struct {
 	Match *apiv1alpha1.Expression `json:"match,omitempty"`
 	// outcome is what is decided: 'Promote' to an incident, 'Dismiss', or 'Defer' to a person.
 	Outcome *apiv1alpha1.RuleOutcome `json:"outcome,omitempty"`
+	// threshold is how often the same thing must be seen before the rule promotes it. Empty
+	// means that once is enough.
+	Threshold *ThresholdApplyConfiguration `json:"threshold,omitempty"`
 	// correlate says which events belong to one incident. Empty means that every
 	// event opens an incident of its own.
 	Correlate *CorrelationApplyConfiguration `json:"correlate,omitempty"`
@@ -65,6 +68,14 @@ func (b *ClassificationRuleApplyConfiguration) WithMatch(value apiv1alpha1.Expre
 // If called multiple times, the Outcome field is set to the value of the last call.
 func (b *ClassificationRuleApplyConfiguration) WithOutcome(value apiv1alpha1.RuleOutcome) *ClassificationRuleApplyConfiguration {
 	b.Outcome = &value
+	return b
+}
+
+// WithThreshold sets the Threshold field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Threshold field is set to the value of the last call.
+func (b *ClassificationRuleApplyConfiguration) WithThreshold(value *ThresholdApplyConfiguration) *ClassificationRuleApplyConfiguration {
+	b.Threshold = value
 	return b
 }
 

@@ -32,6 +32,9 @@ type EventCounterApplyConfiguration struct {
 	Count *int64 `json:"count,omitempty"`
 	// lastObservedTime is when the last of them was seen, by the reporter's clock.
 	LastObservedTime *v1.Time `json:"lastObservedTime,omitempty"`
+	// recent are the minutes in which they were seen, the earliest first; at most the last
+	// 60. Thresholds of rules count by it.
+	Recent []EventMinuteApplyConfiguration `json:"recent,omitempty"`
 	// sequence is the highest of the numbers, which the receiver gives the reports it takes,
 	// that is in count. By it a receiver that was killed knows what it has counted. It never
 	// falls. Empty means that none was numbered.
@@ -65,6 +68,19 @@ func (b *EventCounterApplyConfiguration) WithCount(value int64) *EventCounterApp
 // If called multiple times, the LastObservedTime field is set to the value of the last call.
 func (b *EventCounterApplyConfiguration) WithLastObservedTime(value v1.Time) *EventCounterApplyConfiguration {
 	b.LastObservedTime = &value
+	return b
+}
+
+// WithRecent adds the given value to the Recent field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Recent field.
+func (b *EventCounterApplyConfiguration) WithRecent(values ...*EventMinuteApplyConfiguration) *EventCounterApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithRecent")
+		}
+		b.Recent = append(b.Recent, *values[i])
+	}
 	return b
 }
 

@@ -1,0 +1,70 @@
+package controller
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/classify"
+)
+
+// classify assesses an event. Only where it is below a threshold the other events of the
+// same thing are looked up, and it is assessed with what they have counted.
+func (r *SecurityEventReconciler) classify(ctx context.Context, in classify.Input) (classify.Assessment, error) {
+	result, err := classify.Assess(ctx, in)
+	key := sameThing(in.Event)
+	if err != nil || !tooFew(&result) || key == "" {
+		return result, err
+	}
+	list := &v1alpha1.SecurityEventList{}
+	err = r.Client.List(ctx, list, client.InNamespace(in.Event.Namespace), client.MatchingFields{indexSameThing: key}, client.UnsafeDisableDeepCopy)
+	if err != nil {
+		return result, fmt.Errorf("list the events of the same thing as %q: %w", in.Event.Name, err)
+	}
+	for i := range list.Items {
+		if list.Items[i].Name != in.Event.Name {
+			in.Same = append(in.Same, list.Items[i])
+		}
+	}
+	if len(in.Same) == 0 {
+		return result, nil
+	}
+	return classify.Assess(ctx, in)
+}
+
+// tooFew says that an event is below the threshold of its rule.
+func tooFew(result *classify.Assessment) bool {
+	return result.Record.Reason == v1alpha1.ReasonThresholdPending || result.Record.Reason == v1alpha1.ReasonThresholdNotReached
+}
+
+// wasTooFew says that an event was dismissed because it was below the threshold of its rule.
+func wasTooFew(last *v1alpha1.Assessment) bool {
+	return last.Outcome == v1alpha1.OutcomeDismissed && last.Reason == v1alpha1.ReasonThresholdNotReached
+}
+
+// seenMoreOften says that an event that was not seen often enough was seen again since.
+func seenMoreOften(event *v1alpha1.SecurityEvent) bool {
+	return wasTooFew(&event.Status.Assessment) && occurrences(event.Status.Counters) > event.Status.Occurrences
+}
+
+// stillTooFew says that such an event stays dismissed.
+func stillTooFew(last *v1alpha1.Assessment, result *classify.Assessment) bool {
+	return wasTooFew(last) && tooFew(result)
+}
+
+// sameThing names what an event is about, as thresholds count it; empty when it repeats nothing.
+func sameThing(event *v1alpha1.SecurityEvent) string {
+	spec := &event.Spec
+	if spec.Fingerprint == "" {
+		return ""
+	}
+	sum := sha256.New()
+	for _, part := range []string{spec.SubmittedBy, spec.Source.Product, spec.Source.Rule, spec.Fingerprint} {
+		fmt.Fprintf(sum, "%d:%s", len(part), part)
+	}
+	return base64.RawStdEncoding.EncodeToString(sum.Sum(nil)[:16])
+}
