@@ -98,6 +98,9 @@ const (
 	// message says why. What may change, such as a quota, is tried again at least every
 	// minute; what it never takes is deferred to a person.
 	ReasonIncidentRefused = "IncidentRefused"
+	// ReasonDetached surfaces when a person has found that the event does not belong to the
+	// incident it was part of: a person must decide about it.
+	ReasonDetached = "Detached"
 	// ReasonDecidedByPerson surfaces when a person's Decision decided.
 	ReasonDecidedByPerson = "DecidedByPerson"
 )
@@ -195,6 +198,10 @@ const (
 	ReasonNoSuchRole = "NoSuchRole"
 	// ReasonNotInRole surfaces when the person does not hold the role.
 	ReasonNotInRole = "NotInRole"
+	// ReasonNoSuchEvent surfaces when the event does not belong to the incident.
+	ReasonNoSuchEvent = "NoSuchEvent"
+	// ReasonNoSuchIncident surfaces when there is no incident that the Decision refers to.
+	ReasonNoSuchIncident = "NoSuchIncident"
 	// ReasonNoSuchStep surfaces when the incident has no such step.
 	ReasonNoSuchStep = "NoSuchStep"
 	// ReasonNotAwaited surfaces when the step does not wait for this.

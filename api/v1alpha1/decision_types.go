@@ -31,7 +31,7 @@ type DecisionSubject struct {
 
 // DecisionType is what is decided. The RBAC verb needed on the subject is the
 // type in kebab-case, such as 'complete-task' on 'incidents'.
-// +kubebuilder:validation:Enum=Acknowledge;Approve;Reject;CompleteTask;SkipStep;RetryStep;Pause;Resume;SetSeverity;UsePlaybook;AddResource;RunAction;Note;Close;Promote;Dismiss;StopAutomation;ResumeAutomation
+// +kubebuilder:validation:Enum=Acknowledge;Approve;Reject;CompleteTask;SkipStep;RetryStep;Pause;Resume;SetSeverity;UsePlaybook;AddResource;DetachEvent;RunAction;Note;Close;Promote;Join;Dismiss;StopAutomation;ResumeAutomation
 type DecisionType string
 
 // The types of Decisions on an Incident.
@@ -59,6 +59,9 @@ const (
 	DecisionUsePlaybook DecisionType = "UsePlaybook"
 	// DecisionAddResource makes an object one that the incident is about.
 	DecisionAddResource DecisionType = "AddResource"
+	// DecisionDetachEvent says that an event does not belong to the incident: a person decides
+	// about it anew, and no further step acts on what it alone has named.
+	DecisionDetachEvent DecisionType = "DetachEvent"
 	// DecisionRunAction runs an action beside the playbook's steps: one of those that its
 	// `adHoc` names.
 	DecisionRunAction DecisionType = "RunAction"
@@ -72,6 +75,8 @@ const (
 const (
 	// DecisionPromote makes the event an incident.
 	DecisionPromote DecisionType = "Promote"
+	// DecisionJoin makes the event part of an open incident.
+	DecisionJoin DecisionType = "Join"
 	// DecisionDismiss says that the event is not an incident.
 	DecisionDismiss DecisionType = "Dismiss"
 )
@@ -85,7 +90,7 @@ const (
 )
 
 // DecisionSpec is what a person decided. It never changes.
-// +kubebuilder:validation:XValidation:rule="self.type in ['Promote', 'Dismiss'] ? self.subject.kind == 'SecurityEvent' : self.type in ['StopAutomation', 'ResumeAutomation'] ? self.subject.kind == 'ResponsePlan' : self.subject.kind == 'Incident'",message="`subject.kind` must be 'SecurityEvent' for 'Promote' and 'Dismiss', 'ResponsePlan' for 'StopAutomation' and 'ResumeAutomation', 'Incident' for all other types"
+// +kubebuilder:validation:XValidation:rule="self.type in ['Promote', 'Join', 'Dismiss'] ? self.subject.kind == 'SecurityEvent' : self.type in ['StopAutomation', 'ResumeAutomation'] ? self.subject.kind == 'ResponsePlan' : self.subject.kind == 'Incident'",message="`subject.kind` must be 'SecurityEvent' for 'Promote', 'Join' and 'Dismiss', 'ResponsePlan' for 'StopAutomation' and 'ResumeAutomation', 'Incident' for all other types"
 // +kubebuilder:validation:XValidation:rule="self.subject.kind != 'ResponsePlan' || self.subject.name == 'default'",message="`subject.name` must be 'default' for kind 'ResponsePlan': there is one plan a namespace"
 // +kubebuilder:validation:XValidation:rule="self.type in ['Approve', 'Reject', 'CompleteTask', 'SkipStep', 'RetryStep'] ? has(self.step) : !has(self.step)",message="`step` must be set for 'Approve', 'Reject', 'CompleteTask', 'SkipStep' and 'RetryStep', and for no other type"
 // +kubebuilder:validation:XValidation:rule="self.type == 'Approve' ? has(self.digest) : !has(self.digest)",message="`digest` must be set for 'Approve' (copy it from the incident's `status.awaiting`), and for no other type"
@@ -94,8 +99,10 @@ const (
 // +kubebuilder:validation:XValidation:rule="self.type == 'Promote' || !has(self.category)",message="`category` must not be set but for 'Promote'"
 // +kubebuilder:validation:XValidation:rule="self.type == 'UsePlaybook' ? has(self.playbookRef) : (!has(self.playbookRef) || self.type == 'Promote')",message="`playbookRef` must be set for 'UsePlaybook', may be set for 'Promote', and for no other type"
 // +kubebuilder:validation:XValidation:rule="self.type == 'AddResource' ? has(self.resource) : !has(self.resource)",message="`resource` must be set for 'AddResource', and for no other type"
+// +kubebuilder:validation:XValidation:rule="self.type == 'DetachEvent' ? has(self.eventRef) : !has(self.eventRef)",message="`eventRef` must be set for 'DetachEvent', and for no other type"
+// +kubebuilder:validation:XValidation:rule="self.type == 'Join' ? has(self.incidentRef) : !has(self.incidentRef)",message="`incidentRef` must be set for 'Join', and for no other type"
 // +kubebuilder:validation:XValidation:rule="self.type == 'RunAction' ? has(self.action) : !has(self.action)",message="`action` must be set for 'RunAction', and for no other type"
-// +kubebuilder:validation:XValidation:rule="!(self.type in ['Approve', 'Reject', 'SkipStep', 'UsePlaybook', 'AddResource', 'RunAction', 'Close', 'Dismiss', 'Note', 'StopAutomation']) || has(self.reason)",message="`reason` must say why for 'Approve', 'Reject', 'SkipStep', 'Close', 'UsePlaybook', 'AddResource', 'RunAction', 'Dismiss', 'Note' and 'StopAutomation'"
+// +kubebuilder:validation:XValidation:rule="!(self.type in ['Approve', 'Reject', 'SkipStep', 'UsePlaybook', 'AddResource', 'DetachEvent', 'RunAction', 'Close', 'Join', 'Dismiss', 'Note', 'StopAutomation']) || has(self.reason)",message="`reason` must say why for 'Approve', 'Reject', 'SkipStep', 'Close', 'UsePlaybook', 'AddResource', 'DetachEvent', 'RunAction', 'Join', 'Dismiss', 'Note' and 'StopAutomation'"
 type DecisionSpec struct {
 	// subject is what the Decision is about.
 	// +required
@@ -163,6 +170,14 @@ type DecisionSpec struct {
 	// resource is the object that an AddResource makes one of the incident's.
 	// +optional
 	Resource ResourceReference `json:"resource,omitzero"`
+
+	// eventRef is the event that a DetachEvent takes away from the incident.
+	// +optional
+	EventRef EventReference `json:"eventRef,omitzero"`
+
+	// incidentRef is the open incident that a Join makes the event part of.
+	// +optional
+	IncidentRef IncidentReference `json:"incidentRef,omitzero"`
 
 	// action is what a RunAction does: a step as in a playbook, with exactly one action,
 	// such as {"target": "Pods", "collect": {}}. Its name is given by Firebreak. What must

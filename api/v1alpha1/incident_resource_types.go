@@ -3,7 +3,7 @@ package v1alpha1
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // ResourceState says what was found when a resource was looked up.
-// +kubebuilder:validation:Enum=Present;Gone;Replaced;Unreadable
+// +kubebuilder:validation:Enum=Present;Gone;Replaced;Unreadable;Detached
 type ResourceState string
 
 // The states of resources.
@@ -16,6 +16,9 @@ const (
 	ResourceReplaced ResourceState = "Replaced"
 	// ResourceUnreadable means that the playbook's ServiceAccount may not read it.
 	ResourceUnreadable ResourceState = "Unreadable"
+	// ResourceDetached means that the one event that named it was found not to belong to
+	// the incident: no further step acts on it.
+	ResourceDetached ResourceState = "Detached"
 )
 
 // WorkloadReference names the top owner of a pod.
@@ -43,11 +46,35 @@ type WorkloadReference struct {
 	UID ObjectUID `json:"uid,omitempty"`
 }
 
+// DetachedEvent is an event that was found not to belong to the incident.
+type DetachedEvent struct {
+	// name of the SecurityEvent.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name,omitempty"`
+
+	// by is the person who decided that.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	By string `json:"by,omitempty"`
+
+	// decisionRef is the Decision by which they did.
+	// +required
+	DecisionRef DecisionReference `json:"decisionRef,omitzero"`
+
+	// time is when it was decided.
+	// +required
+	Time metav1.Time `json:"time,omitzero"`
+}
+
 // IncidentResource is an object the incident is about, as it was found.
 type IncidentResource struct {
 	ResourceReference `json:",inline"`
 
-	// state is what was found at the first look; with 'Present' the UID is pinned.
+	// state is what was found at the first look, with 'Present' the UID is pinned; or
+	// 'Detached'.
 	// Empty means that nobody has looked yet.
 	// +optional
 	State ResourceState `json:"state,omitempty"`

@@ -323,6 +323,15 @@ type IncidentStatus struct {
 	// +optional
 	LastEventTime *metav1.Time `json:"lastEventTime,omitempty"`
 
+	// detachedEvents are the events that people have found not to belong to it. One that a
+	// person joins to it again is taken off.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	DetachedEvents []DetachedEvent `json:"detachedEvents,omitempty"`
+
 	// resources are the objects all its events are about.
 	// +optional
 	// +listType=atomic

@@ -132,6 +132,8 @@ func TestEveryDecision(t *testing.T) {
 		"resume": {[]string{"resume"}, "runs again", v1alpha1.DecisionSpec{Type: v1alpha1.DecisionResumeAutomation, Subject: onPlan}},
 		"severity": {[]string{"severity", "k7f2a", "critical", "--reason", "payment data"}, "is Critical now",
 			v1alpha1.DecisionSpec{Type: v1alpha1.DecisionSetSeverity, Subject: onIncident, Severity: v1alpha1.SeverityCritical, Reason: "payment data"}},
+		"detach": {[]string{"detach", "k7f2a", "falco-5f0c8a2e1b", "--reason", "the scanner"}, "is not about event falco-5f0c8a2e1b",
+			v1alpha1.DecisionSpec{Type: v1alpha1.DecisionDetachEvent, Subject: onIncident, EventRef: v1alpha1.EventReference{Name: "falco-5f0c8a2e1b"}, Reason: "the scanner"}},
 		"use-playbook": {[]string{"use-playbook", "k7f2a", "contain-hard", "--reason", "it spreads"}, "is answered by playbook contain-hard",
 			v1alpha1.DecisionSpec{Type: v1alpha1.DecisionUsePlaybook, Subject: onIncident, PlaybookRef: v1alpha1.PlaybookReference{Name: "contain-hard"}, Reason: "it spreads"}},
 		"add-resource": {[]string{"add-resource", "k7f2a", "pod", "shop/cart-8a1", "--reason", "the same image"}, "is about Pod shop/cart-8a1 too",
@@ -145,6 +147,8 @@ func TestEveryDecision(t *testing.T) {
 			v1alpha1.DecisionSpec{Type: v1alpha1.DecisionClose, Subject: onIncident, Resolution: v1alpha1.ResolutionFalsePositive, Reason: "a test"}},
 		"promote": {[]string{"promote", "5f0c8a2e1b", "--severity", "high", "--category", "intrusion", "--playbook", "contain"}, "is an incident now",
 			v1alpha1.DecisionSpec{Type: v1alpha1.DecisionPromote, Subject: onEvent, Severity: v1alpha1.SeverityHigh, Category: v1alpha1.CategoryIntrusion, PlaybookRef: v1alpha1.PlaybookReference{Name: "contain"}}},
+		"join": {[]string{"join", "5f0c8a2e1b", "k7f2a", "--reason", "the same host"}, "belongs to " + sampleName,
+			v1alpha1.DecisionSpec{Type: v1alpha1.DecisionJoin, Subject: onEvent, IncidentRef: v1alpha1.IncidentReference{Name: sampleName}, Reason: "the same host"}},
 		"dismiss": {[]string{"dismiss", event.Name, "--reason", "known"}, "is dismissed", v1alpha1.DecisionSpec{Type: v1alpha1.DecisionDismiss, Subject: onEvent, Reason: "known"}},
 	} {
 		t.Run(name, func(t *testing.T) {

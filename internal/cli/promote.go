@@ -79,7 +79,7 @@ func (s *session) decideEvent(ctx context.Context, f *decisionFlags, name string
 	if err != nil {
 		return err
 	}
-	if spec.Type == v1alpha1.DecisionDismiss {
+	if spec.Type != v1alpha1.DecisionPromote {
 		if err := s.requireReason(ctx, f); err != nil {
 			return err
 		}

@@ -58,7 +58,7 @@ func newRootCommand(s *session) *cobra.Command {
 	for group, commands := range map[string][]*cobra.Command{
 		groupLook:   {newListCommand(s), newShowCommand(s), newVerifyCommand(s)},
 		groupDecide: decidingCommands(s),
-		groupEvents: {newPromoteCommand(s), newDismissCommand(s)},
+		groupEvents: {newPromoteCommand(s), newJoinCommand(s), newDismissCommand(s)},
 		groupOther:  {newInitCommand(s), newOffboardCommand(s), newRBACCommand(s), newVersionCommand(s)},
 	} {
 		for _, command := range commands {
@@ -82,7 +82,7 @@ const (
 func decidingCommands(s *session) []*cobra.Command {
 	return []*cobra.Command{
 		newAcknowledgeCommand(s), newApproveCommand(s), newRejectCommand(s), newTaskCommand(s), newRetryCommand(s),
-		newSkipCommand(s), newRunActionCommand(s), newAddResourceCommand(s), newUsePlaybookCommand(s), newStopCommand(s), newResumeCommand(s), newSeverityCommand(s), newNoteCommand(s), newCloseCommand(s),
+		newSkipCommand(s), newRunActionCommand(s), newAddResourceCommand(s), newUsePlaybookCommand(s), newDetachCommand(s), newStopCommand(s), newResumeCommand(s), newSeverityCommand(s), newNoteCommand(s), newCloseCommand(s),
 	}
 }
 

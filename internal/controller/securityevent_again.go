@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"slices"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
@@ -14,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/lifecycle"
 )
 
 // outlived says in words why an event that belongs to an incident needs another one:
@@ -34,7 +37,7 @@ func (r *SecurityEventReconciler) outlived(ctx context.Context, event *v1alpha1.
 	incident := &v1alpha1.Incident{}
 	if !grown {
 		err := r.Client.Get(ctx, key, incident)
-		if err != nil || !leftOut(incident, event) {
+		if err != nil || r.detach(event, incident) || !leftOut(incident, event) {
 			return "", client.IgnoreNotFound(err)
 		}
 	}
@@ -44,6 +47,8 @@ func (r *SecurityEventReconciler) outlived(ctx context.Context, event *v1alpha1.
 	}
 	gone := apierrors.IsNotFound(err)
 	switch {
+	case !gone && r.detach(event, incident):
+		return "", nil
 	case grown && (gone || over(incident)):
 		return fmt.Sprintf("; seen again, %d times in all, after incident %q had come to its end", seen, key.Name), nil
 	case grown:
@@ -98,17 +103,37 @@ func sameObject(a, b *v1alpha1.ResourceReference) bool {
 		(a.UID == "" || b.UID == "" || a.UID == b.UID)
 }
 
-// comesToReview lets through incidents that have just come to their review or were
-// closed, as far as one can tell.
-var comesToReview = predicate.Funcs{
+// detach takes down that a person has found that the event does not belong to its
+// incident. It says whether it did.
+func (r *SecurityEventReconciler) detach(event *v1alpha1.SecurityEvent, incident *v1alpha1.Incident) bool {
+	detached := lifecycle.Detachment(incident, event)
+	if detached == nil {
+		return false
+	}
+	r.apply(event, v1alpha1.Assessment{
+		Outcome:     v1alpha1.OutcomeDeferred,
+		Reason:      v1alpha1.ReasonDetached,
+		Message:     fmt.Sprintf("detached from incident %s by %s; a person must decide", incident.Name, detached.By),
+		Workload:    event.Status.Assessment.Workload,
+		By:          detached.By,
+		DecisionRef: detached.DecisionRef,
+		Time:        metav1.NewTime(r.Clock.Now()),
+	}, "")
+	return true
+}
+
+// concernsEvents lets through incidents that have just come to their review, were closed,
+// or had events detached, as far as one can tell.
+var concernsEvents = predicate.Funcs{
 	CreateFunc: func(create event.CreateEvent) bool {
 		incident, ok := create.Object.(*v1alpha1.Incident)
-		return ok && reviewed(incident)
+		return ok && (reviewed(incident) || len(incident.Status.DetachedEvents) > 0)
 	},
 	UpdateFunc: func(update event.UpdateEvent) bool {
 		before, ok := update.ObjectOld.(*v1alpha1.Incident)
 		after, alsoOK := update.ObjectNew.(*v1alpha1.Incident)
-		return ok && alsoOK && reviewed(after) && before.Status.Phase != after.Status.Phase
+		return ok && alsoOK && (reviewed(after) && before.Status.Phase != after.Status.Phase ||
+			!equality.Semantic.DeepEqual(before.Status.DetachedEvents, after.Status.DetachedEvents))
 	},
 	DeleteFunc:  func(event.DeleteEvent) bool { return false },
 	GenericFunc: func(event.GenericEvent) bool { return false },

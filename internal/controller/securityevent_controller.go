@@ -94,7 +94,7 @@ func (r *SecurityEventReconciler) SetupWithManager(ctx context.Context, mgr ctrl
 			builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.undecidedEventsOfNamespace),
 			builder.WithPredicates(becomesDomain)).
-		Watches(&v1alpha1.Incident{}, handler.EnqueueRequestsFromMapFunc(r.eventsOfIncident), builder.WithPredicates(comesToReview)).
+		Watches(&v1alpha1.Incident{}, handler.EnqueueRequestsFromMapFunc(r.eventsOfIncident), builder.WithPredicates(concernsEvents)).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: workers, ReconciliationTimeout: reconcileTimeout,
 			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minRetry, maxRetry),

@@ -125,6 +125,12 @@ func (r *SecurityEventReconciler) decide(ctx context.Context, event *v1alpha1.Se
 			return refusedAnswer(v1alpha1.ReasonAlreadyDecided, "the event belongs to incident %q already", event.Status.IncidentRef.Name), nil
 		}
 		return r.promoteByPerson(ctx, event, decision)
+	case v1alpha1.DecisionJoin:
+		if belongs {
+			return refusedAnswer(v1alpha1.ReasonAlreadyDecided,
+				"the event belongs to incident %q: detach it there first, with 'DetachEvent'", event.Status.IncidentRef.Name), nil
+		}
+		return r.joinByPerson(ctx, event, decision)
 	case v1alpha1.DecisionDismiss:
 		if belongs {
 			return refusedAnswer(v1alpha1.ReasonAlreadyDecided,
@@ -135,7 +141,7 @@ func (r *SecurityEventReconciler) decide(ctx context.Context, event *v1alpha1.Se
 		}
 		return r.recordPerson(ctx, event, decision, v1alpha1.OutcomeDismissed, "")
 	default:
-		return refusedAnswer(v1alpha1.ReasonNotAwaited, "a Decision about a SecurityEvent must be of type 'Promote' or 'Dismiss', not %q", decision.Spec.Type), nil
+		return refusedAnswer(v1alpha1.ReasonNotAwaited, "a Decision about a SecurityEvent must be of type 'Promote', 'Join' or 'Dismiss', not %q", decision.Spec.Type), nil
 	}
 }
 
@@ -158,6 +164,24 @@ func (r *SecurityEventReconciler) promoteByPerson(ctx context.Context, event *v1
 	return r.recordPerson(ctx, event, decision, v1alpha1.OutcomePromoted, name)
 }
 
+// joinByPerson makes an event part of the incident that a person names. Should that come to
+// its review in between, the event is for the policies again.
+func (r *SecurityEventReconciler) joinByPerson(ctx context.Context, event *v1alpha1.SecurityEvent, decision *v1alpha1.Decision) (eventAnswer, error) {
+	incident := &v1alpha1.Incident{}
+	key := types.NamespacedName{Namespace: event.Namespace, Name: decision.Spec.IncidentRef.Name}
+	err := r.APIReader.Get(ctx, key, incident)
+	switch {
+	case apierrors.IsNotFound(err):
+		return refusedAnswer(v1alpha1.ReasonNoSuchIncident, "there is no Incident %q in namespace %q", key.Name, key.Namespace), nil
+	case err != nil:
+		return eventAnswer{}, fmt.Errorf("read incident %q: %w", key.Name, err)
+	case over(incident):
+		return refusedAnswer(v1alpha1.ReasonClosed,
+			"incident %q takes up nothing more: it must be before its review, but is in %s; promote the event instead", key.Name, incident.Status.Phase), nil
+	}
+	return r.recordPerson(ctx, event, decision, v1alpha1.OutcomeJoined, key.Name)
+}
+
 // recordPerson writes a person's assessment to the event.
 func (r *SecurityEventReconciler) recordPerson(ctx context.Context, event *v1alpha1.SecurityEvent, decision *v1alpha1.Decision,
 	outcome v1alpha1.AssessmentOutcome, incident string) (eventAnswer, error) {
@@ -178,8 +202,11 @@ func (r *SecurityEventReconciler) recordPerson(ctx context.Context, event *v1alp
 }
 
 func acceptedNow(event *v1alpha1.SecurityEvent, decision *v1alpha1.Decision) eventAnswer {
-	if decision.Spec.Type == v1alpha1.DecisionDismiss {
+	switch decision.Spec.Type {
+	case v1alpha1.DecisionDismiss:
 		return acceptedAnswer("the event is dismissed")
+	case v1alpha1.DecisionJoin:
+		return acceptedAnswer("the event belongs to incident %q", decision.Spec.IncidentRef.Name)
 	}
 	return acceptedAnswer("the event has opened incident %q", event.Status.IncidentRef.Name)
 }

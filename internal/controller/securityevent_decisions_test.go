@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -153,4 +154,73 @@ func TestDecisionSurvivesCrash(t *testing.T) {
 	if incidents := incidentsIn(t, namespace); len(incidents) != 1 {
 		t.Errorf("got %d incidents, want 1", len(incidents))
 	}
+}
+
+func TestJoinByPerson(t *testing.T) {
+	namespace := newDomain(t)
+	startAssessor(t, namespace, nil)
+	open, ended := declared(t, namespace, "open"), declared(t, namespace, "ended")
+	ended.Status.Phase = v1alpha1.PhaseReview
+	if err := testClient.Status().Update(t.Context(), ended); err != nil {
+		t.Fatal(err)
+	}
+	event := shellEvent(namespace, "strange", "cart-1")
+	mustCreate(t, event)
+	awaitAssessment(t, event, v1alpha1.OutcomeDeferred)
+	for _, test := range []struct{ incident, want string }{
+		{"none", "False NoSuchIncident"}, {"ended", "False IncidentClosed"}, {"open", "True Accepted"}, {"ended", "False AlreadyDecided"},
+	} {
+		decision := decisionAbout(event, "", v1alpha1.DecisionJoin)
+		decision.GenerateName, decision.Spec.IncidentRef.Name = "join-", test.incident
+		mustCreate(t, decision)
+		if got := awaitAnswer(t, decision); got != test.want {
+			t.Errorf("%s: got %q, want %q", test.incident, got, test.want)
+		}
+	}
+	got := awaitAssessment(t, event, v1alpha1.OutcomeJoined)
+	if a := got.Status.Assessment; got.Status.IncidentRef.Name != open.Name || a.By != "jane" || a.Reason != v1alpha1.ReasonDecidedByPerson {
+		t.Errorf("got %+v", got.Status)
+	}
+
+	// Now the incident says that it does not belong to it; the policies leave it to a person.
+	detached := v1alpha1.DetachedEvent{Name: event.Name, By: "kim", DecisionRef: v1alpha1.DecisionReference{Name: "detach"}, Time: metav1.Now()}
+	open.Status.DetachedEvents = []v1alpha1.DetachedEvent{detached}
+	if err := testClient.Status().Update(t.Context(), open); err != nil {
+		t.Fatal(err)
+	}
+	got = awaitAssessment(t, event, v1alpha1.OutcomeDeferred)
+	if a := got.Status.Assessment; a.Reason != v1alpha1.ReasonDetached || a.By != "kim" || a.DecisionRef.Name != "detach" || got.Status.IncidentRef.Name != "" {
+		t.Errorf("got %+v", got.Status)
+	}
+	if len(got.Status.EarlierAssessments) != 2 || got.Status.EarlierAssessments[1].Outcome != v1alpha1.OutcomeJoined {
+		t.Errorf("got the earlier assessments %+v", got.Status.EarlierAssessments)
+	}
+	mustCreate(t, shellPolicy(namespace))
+	again := decisionAbout(event, "again", v1alpha1.DecisionJoin)
+	again.Spec.IncidentRef.Name = "open"
+	mustCreate(t, again)
+	if got := awaitAnswer(t, again); got != "True Accepted" {
+		t.Errorf("got %q for joining it again", got)
+	}
+	countIn(t, event, 1)
+	eventually(t, func(ctx context.Context) string {
+		if err := testClient.Get(ctx, client.ObjectKeyFromObject(event), got); err != nil {
+			return err.Error()
+		}
+		if got.Status.Occurrences != 2 || got.Status.IncidentRef.Name != "open" || len(got.Status.EarlierAssessments) != 3 {
+			return fmt.Sprintf("got %+v", got.Status)
+		}
+		return ""
+	})
+}
+
+// declared is an incident that a person has declared.
+func declared(t *testing.T, namespace, name string) *v1alpha1.Incident {
+	t.Helper()
+	incident := &v1alpha1.Incident{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace},
+		Spec:       v1alpha1.IncidentSpec{Title: "Declared", Severity: v1alpha1.SeverityHigh, Category: v1alpha1.CategoryOther},
+	}
+	mustCreate(t, incident)
+	return incident
 }

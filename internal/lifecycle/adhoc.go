@@ -151,7 +151,7 @@ func (m *machine) addResourceBy(decision *v1alpha1.Decision) answer {
 	name := resourceName(&resource)
 	for i := range m.status.Resources {
 		known := &m.status.Resources[i]
-		if sameResource(known, &resource) && (known.GoneTime == nil || resource.UID != "") {
+		if known.State != v1alpha1.ResourceDetached && sameResource(known, &resource) && (known.GoneTime == nil || resource.UID != "") {
 			return refuse(v1alpha1.ReasonAlreadyDecided, "%s is one of the incident's resources already", name)
 		}
 	}

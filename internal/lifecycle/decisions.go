@@ -47,6 +47,7 @@ func init() {
 		v1alpha1.DecisionSetSeverity:  (*machine).setSeverity,
 		v1alpha1.DecisionUsePlaybook:  (*machine).usePlaybook,
 		v1alpha1.DecisionAddResource:  (*machine).addResourceBy,
+		v1alpha1.DecisionDetachEvent:  (*machine).detachEvent,
 		v1alpha1.DecisionRunAction:    (*machine).runAction,
 		v1alpha1.DecisionNote:         (*machine).note,
 		v1alpha1.DecisionClose:        (*machine).close,

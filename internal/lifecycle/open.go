@@ -111,26 +111,34 @@ func (m *machine) absorb() {
 	defer func() { m.condense(first) }()
 	for i := range m.Events {
 		event := &m.Events[i]
+		if !m.attached(event) {
+			continue
+		}
 		count += max(event.Status.Occurrences, 1)
 		if m.status.Phase.Rank() >= v1alpha1.PhaseReview.Rank() {
 			continue
 		}
 		for _, resource := range event.Spec.Resources {
-			rule := ""
-			if event.Status.Assessment.Policy.Name != "" {
-				rule = event.Status.Assessment.Policy.Name + "/" + event.Status.Assessment.Rule
-			}
 			if m.knows(&resource, event) {
 				continue
 			}
 			m.addResource(v1alpha1.IncidentResource{
 				ResourceReference: resource, EventRef: v1alpha1.EventReference{Name: event.Name},
-				SubmittedBy: event.Spec.SubmittedBy, Rule: rule,
+				SubmittedBy: event.Spec.SubmittedBy, Rule: ruleOf(event),
 			})
 		}
 	}
 	m.countEvents(count)
 	m.status.OmittedResources = max(m.status.OmittedResources, int32(len(m.omitted))) //nolint:gosec // at most 32 an event
+}
+
+// ruleOf is the rule by which an event came, as 'policy/rule'; empty when a person decided.
+func ruleOf(event *v1alpha1.SecurityEvent) string {
+	assessment := &event.Status.Assessment
+	if assessment.Policy.Name == "" {
+		return ""
+	}
+	return assessment.Policy.Name + "/" + assessment.Rule
 }
 
 // countEvents raises the count, at most once a second: every repeat of a flood would
@@ -156,7 +164,7 @@ func (m *machine) knows(resource *v1alpha1.ResourceReference, event *v1alpha1.Se
 	}
 	for i := range m.status.Resources {
 		known := &m.status.Resources[i]
-		if !sameResource(known, resource) {
+		if known.State == v1alpha1.ResourceDetached || !sameResource(known, resource) {
 			continue
 		}
 		successor := known.GoneTime != nil && resource.UID == "" && known.EventRef.Name != event.Name && event.CreationTimestamp.After(known.GoneTime.Time)

@@ -107,6 +107,7 @@ func (s *sim) genDecision(t *rapid.T) v1alpha1.DecisionSpec {
 		v1alpha1.DecisionRetryStep, v1alpha1.DecisionRetryStep, v1alpha1.DecisionPause, v1alpha1.DecisionResume, v1alpha1.DecisionResume,
 		v1alpha1.DecisionAcknowledge, v1alpha1.DecisionNote, v1alpha1.DecisionSetSeverity, v1alpha1.DecisionClose,
 		v1alpha1.DecisionRunAction, v1alpha1.DecisionRunAction, v1alpha1.DecisionAddResource, v1alpha1.DecisionUsePlaybook,
+		v1alpha1.DecisionDetachEvent, v1alpha1.DecisionDetachEvent,
 	}
 	decision := by(rapid.SampledFrom(kinds).Draw(t, "type"), "", rapid.SampledFrom([]string{"jane", "kim", "lee"}).Draw(t, "by"))
 	switch decision.Type {
@@ -122,6 +123,8 @@ func (s *sim) genDecision(t *rapid.T) v1alpha1.DecisionSpec {
 		return runAction(decision.By, genStep(t, "mine", nil))
 	case v1alpha1.DecisionAddResource:
 		return addResource(decision.By, fmt.Sprintf("pod-%d", rapid.IntRange(0, 5).Draw(t, "pod")))
+	case v1alpha1.DecisionDetachEvent:
+		return detach(decision.By, s.events[rapid.IntRange(0, len(s.events)-1).Draw(t, "event")].Name)
 	case v1alpha1.DecisionUsePlaybook:
 		return usePlaybook(decision.By, rapid.SampledFrom([]string{"other", "nope"}).Draw(t, "playbook"))
 	case v1alpha1.DecisionSetSeverity:
@@ -134,7 +137,7 @@ func (s *sim) genDecision(t *rapid.T) v1alpha1.DecisionSpec {
 
 // disturb does one thing that can happen to an incident.
 func (s *sim) disturb(t *rapid.T, turn int) {
-	switch rapid.IntRange(0, 11).Draw(t, "what happens") {
+	switch rapid.IntRange(0, 12).Draw(t, "what happens") {
 	case 0, 1, 2:
 		s.now = s.now.Add(time.Duration(rapid.IntRange(1, 600_000).Draw(t, "milliseconds")) * time.Millisecond)
 	case 3, 4, 5:
@@ -151,6 +154,11 @@ func (s *sim) disturb(t *rapid.T, turn int) {
 		s.unseen = map[string]bool{fmt.Sprintf("pod-%d", rapid.IntRange(0, 5).Draw(t, "unseen")): true}
 	case 10:
 		s.plan = rapid.SampledFrom([]*v1alpha1.ResponsePlan{nil, nil, planOf(v1alpha1.ResponseEnforce), planOf(v1alpha1.ResponseDryRun), tellingPlan()}).Draw(t, "plan")
+	case 11:
+		s.follow()
+		if event := &s.events[rapid.IntRange(0, len(s.events)-1).Draw(t, "event")]; event.Status.Assessment.Reason == v1alpha1.ReasonDetached {
+			s.joinAgain(event)
+		}
 	default:
 		s.answers = rapid.Bool().Draw(t, "decisions are told")
 	}

@@ -37,6 +37,7 @@ func TestLoop(t *testing.T) {
 			"no rule, then dismissed":            dismissedByPerson,
 			"broken rules":                       brokenRules,
 			"a second pod":                       secondPod,
+			"an event that does not belong":      detachedEvent,
 			"repeats":                            repeats,
 			"no such playbook":                   missingPlaybook,
 			"an account without rights":          withoutRights,

@@ -80,6 +80,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.DecisionSubjectApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("DeleteAction"):
 		return &apiv1alpha1.DeleteActionApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("DetachedEvent"):
+		return &apiv1alpha1.DetachedEventApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("DrainAction"):
 		return &apiv1alpha1.DrainActionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EventCounter"):

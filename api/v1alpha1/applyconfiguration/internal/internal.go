@@ -404,12 +404,18 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: digest
       type:
         scalar: string
+    - name: eventRef
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.EventReference
     - name: groups
       type:
         list:
           elementType:
             scalar: string
           elementRelationship: associative
+    - name: incidentRef
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.IncidentReference
     - name: playbookRef
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.PlaybookReference
@@ -468,6 +474,21 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: gracePeriodSeconds
       type:
         scalar: numeric
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.DetachedEvent
+  map:
+    fields:
+    - name: by
+      type:
+        scalar: string
+    - name: decisionRef
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.DecisionReference
+    - name: name
+      type:
+        scalar: string
+    - name: time
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.DrainAction
   map:
     fields:
@@ -903,6 +924,14 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: associative
           keys:
           - type
+    - name: detachedEvents
+      type:
+        list:
+          elementType:
+            namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.DetachedEvent
+          elementRelationship: associative
+          keys:
+          - name
     - name: eventCount
       type:
         scalar: numeric

@@ -53,6 +53,10 @@ type DecisionSpecApplyConfiguration struct {
 	PlaybookRef *PlaybookReferenceApplyConfiguration `json:"playbookRef,omitempty"`
 	// resource is the object that an AddResource makes one of the incident's.
 	Resource *ResourceReferenceApplyConfiguration `json:"resource,omitempty"`
+	// eventRef is the event that a DetachEvent takes away from the incident.
+	EventRef *EventReferenceApplyConfiguration `json:"eventRef,omitempty"`
+	// incidentRef is the open incident that a Join makes the event part of.
+	IncidentRef *IncidentReferenceApplyConfiguration `json:"incidentRef,omitempty"`
 	// action is what a RunAction does: a step as in a playbook, with exactly one action,
 	// such as {"target": "Pods", "collect": {}}. Its name is given by Firebreak. What must
 	// not be is refused when it is looked at.
@@ -162,6 +166,22 @@ func (b *DecisionSpecApplyConfiguration) WithPlaybookRef(value *PlaybookReferenc
 // If called multiple times, the Resource field is set to the value of the last call.
 func (b *DecisionSpecApplyConfiguration) WithResource(value *ResourceReferenceApplyConfiguration) *DecisionSpecApplyConfiguration {
 	b.Resource = value
+	return b
+}
+
+// WithEventRef sets the EventRef field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the EventRef field is set to the value of the last call.
+func (b *DecisionSpecApplyConfiguration) WithEventRef(value *EventReferenceApplyConfiguration) *DecisionSpecApplyConfiguration {
+	b.EventRef = value
+	return b
+}
+
+// WithIncidentRef sets the IncidentRef field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the IncidentRef field is set to the value of the last call.
+func (b *DecisionSpecApplyConfiguration) WithIncidentRef(value *IncidentReferenceApplyConfiguration) *DecisionSpecApplyConfiguration {
+	b.IncidentRef = value
 	return b
 }
 

@@ -27,7 +27,8 @@ import (
 // IncidentResource is an object the incident is about, as it was found.
 type IncidentResourceApplyConfiguration struct {
 	ResourceReferenceApplyConfiguration `json:""`
-	// state is what was found at the first look; with 'Present' the UID is pinned.
+	// state is what was found at the first look, with 'Present' the UID is pinned; or
+	// 'Detached'.
 	// Empty means that nobody has looked yet.
 	State *apiv1alpha1.ResourceState `json:"state,omitempty"`
 	// message says more about the state.

@@ -64,6 +64,9 @@ type IncidentStatusApplyConfiguration struct {
 	EventCount *int64 `json:"eventCount,omitempty"`
 	// lastEventTime is when eventCount last rose, by the manager's clock.
 	LastEventTime *metav1.Time `json:"lastEventTime,omitempty"`
+	// detachedEvents are the events that people have found not to belong to it. One that a
+	// person joins to it again is taken off.
+	DetachedEvents []DetachedEventApplyConfiguration `json:"detachedEvents,omitempty"`
 	// resources are the objects all its events are about.
 	Resources []IncidentResourceApplyConfiguration `json:"resources,omitempty"`
 	// omittedResources is how many further objects its events named beyond the 128 kept.
@@ -236,6 +239,19 @@ func (b *IncidentStatusApplyConfiguration) WithEventCount(value int64) *Incident
 // If called multiple times, the LastEventTime field is set to the value of the last call.
 func (b *IncidentStatusApplyConfiguration) WithLastEventTime(value metav1.Time) *IncidentStatusApplyConfiguration {
 	b.LastEventTime = &value
+	return b
+}
+
+// WithDetachedEvents adds the given value to the DetachedEvents field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the DetachedEvents field.
+func (b *IncidentStatusApplyConfiguration) WithDetachedEvents(values ...*DetachedEventApplyConfiguration) *IncidentStatusApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithDetachedEvents")
+		}
+		b.DetachedEvents = append(b.DetachedEvents, *values[i])
+	}
 	return b
 }
 

@@ -32,9 +32,9 @@ type ThresholdApplyConfiguration struct {
 	// and in whole minutes: what is up to a minute further apart may count. From 1m to 24h.
 	// Each time an event is seen it waits that long for the rest. Then it is dismissed with
 	// the reason 'ThresholdNotReached'. What comes later counts all the same: when the
-	// threshold is reached within some such time, the event is promoted. From a full hour on
-	// the receiver makes a new event of the same thing; what the one before has counted still
-	// counts, but reaching the threshold then promotes the new event.
+	// threshold is reached within some such time, the event is promoted. Every full hour the
+	// receiver begins a new event of the same thing; what the ones before have counted counts
+	// with it.
 	Within *v1.Duration `json:"within,omitempty"`
 }
 
