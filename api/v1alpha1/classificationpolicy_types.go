@@ -101,6 +101,19 @@ type IncidentTemplate struct {
 	// +kubebuilder:default=Amber
 	TLP TLP `json:"tlp,omitempty"`
 
+	// confirm says whether a person must confirm the incident before it is eradicated:
+	// 'Automatic' or 'Required'. Containment never waits for that. Empty means 'Automatic'.
+	// +optional
+	Confirm Confirmation `json:"confirm,omitempty"`
+
+	// determinations are what is to be assumed until a person has determined it.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	Determinations []Determination `json:"determinations,omitempty"`
+
 	// playbooks are asked in order; the first whose `when` is true runs. When none
 	// is, the incident waits for a person.
 	// +optional

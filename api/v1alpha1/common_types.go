@@ -78,6 +78,44 @@ const (
 	TLPClear       TLP = "Clear"
 )
 
+// Confirmation says whether a person must confirm an incident before it is eradicated.
+// +kubebuilder:validation:Enum=Automatic;Required
+type Confirmation string
+
+// The ways an incident is confirmed.
+const (
+	// ConfirmAutomatic means that nobody needs to.
+	ConfirmAutomatic Confirmation = "Automatic"
+	// ConfirmRequired means that eradication and recovery wait for a Decision 'Confirm'.
+	ConfirmRequired Confirmation = "Required"
+)
+
+// DeterminationOutcome is what was found about one question of an incident.
+// +kubebuilder:validation:Enum=Suspected;Confirmed;Excluded
+type DeterminationOutcome string
+
+// The outcomes of determinations.
+const (
+	DeterminationSuspected DeterminationOutcome = "Suspected"
+	DeterminationConfirmed DeterminationOutcome = "Confirmed"
+	DeterminationExcluded  DeterminationOutcome = "Excluded"
+)
+
+// Determination is one question of an incident on which duties hang, such as
+// 'personal-data-breach', and what was found.
+type Determination struct {
+	// name of the question.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	Name string `json:"name,omitempty"`
+
+	// outcome is what was found: 'Suspected', 'Confirmed' or 'Excluded'.
+	// +required
+	Outcome DeterminationOutcome `json:"outcome,omitempty"`
+}
+
 // ImpactLevel is the effect on one protection goal, by FIPS 199 without its middle.
 // +kubebuilder:validation:Enum=None;Low;High
 type ImpactLevel string

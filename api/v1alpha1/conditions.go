@@ -107,6 +107,13 @@ const (
 
 // Conditions of Incidents.
 const (
+	// ConditionConfirmed says whether it is certain to be an incident. Where the incident's
+	// `confirm` is 'Required', eradication and recovery wait for that.
+	ConditionConfirmed = "Confirmed"
+	// ReasonNotRequired surfaces on Confirmed when no person needs to confirm it.
+	ReasonNotRequired = "NotRequired"
+	// ReasonConfirmationAwaited surfaces on Confirmed while a person must.
+	ReasonConfirmationAwaited = "ConfirmationAwaited"
 	// ConditionAcknowledged says whether a person has taken the incident on.
 	ConditionAcknowledged = "Acknowledged"
 	// ConditionContained says whether it was stopped from spreading, by real effects.

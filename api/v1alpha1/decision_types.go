@@ -31,13 +31,15 @@ type DecisionSubject struct {
 
 // DecisionType is what is decided. The RBAC verb needed on the subject is the
 // type in kebab-case, such as 'complete-task' on 'incidents'.
-// +kubebuilder:validation:Enum=Acknowledge;Approve;Reject;CompleteTask;SkipStep;RetryStep;Pause;Resume;SetSeverity;UsePlaybook;AddResource;DetachEvent;RunAction;Note;Close;Promote;Join;Dismiss;StopAutomation;ResumeAutomation
+// +kubebuilder:validation:Enum=Acknowledge;Confirm;Approve;Reject;CompleteTask;SkipStep;RetryStep;Pause;Resume;SetSeverity;Determine;UsePlaybook;AddResource;DetachEvent;RunAction;Note;Close;Promote;Join;Dismiss;StopAutomation;ResumeAutomation
 type DecisionType string
 
 // The types of Decisions on an Incident.
 const (
 	// DecisionAcknowledge says: I am on it.
 	DecisionAcknowledge DecisionType = "Acknowledge"
+	// DecisionConfirm says that it is an incident: eradication may begin.
+	DecisionConfirm DecisionType = "Confirm"
 	// DecisionApprove lets a step go on.
 	DecisionApprove DecisionType = "Approve"
 	// DecisionReject ends a step that waits for approval: it is not done.
@@ -55,6 +57,8 @@ const (
 	DecisionResume DecisionType = "Resume"
 	// DecisionSetSeverity changes the severity in force.
 	DecisionSetSeverity DecisionType = "SetSeverity"
+	// DecisionDetermine says what was found about a question on which duties hang.
+	DecisionDetermine DecisionType = "Determine"
 	// DecisionUsePlaybook pins another playbook, as long as none has had an effect.
 	DecisionUsePlaybook DecisionType = "UsePlaybook"
 	// DecisionAddResource makes an object one that the incident is about.
@@ -99,10 +103,11 @@ const (
 // +kubebuilder:validation:XValidation:rule="self.type == 'Promote' || !has(self.category)",message="`category` must not be set but for 'Promote'"
 // +kubebuilder:validation:XValidation:rule="self.type == 'UsePlaybook' ? has(self.playbookRef) : (!has(self.playbookRef) || self.type == 'Promote')",message="`playbookRef` must be set for 'UsePlaybook', may be set for 'Promote', and for no other type"
 // +kubebuilder:validation:XValidation:rule="self.type == 'AddResource' ? has(self.resource) : !has(self.resource)",message="`resource` must be set for 'AddResource', and for no other type"
+// +kubebuilder:validation:XValidation:rule="self.type == 'Determine' ? has(self.determination) : !has(self.determination)",message="`determination` must be set for 'Determine', and for no other type"
 // +kubebuilder:validation:XValidation:rule="self.type == 'DetachEvent' ? has(self.eventRef) : !has(self.eventRef)",message="`eventRef` must be set for 'DetachEvent', and for no other type"
 // +kubebuilder:validation:XValidation:rule="self.type == 'Join' ? has(self.incidentRef) : !has(self.incidentRef)",message="`incidentRef` must be set for 'Join', and for no other type"
 // +kubebuilder:validation:XValidation:rule="self.type == 'RunAction' ? has(self.action) : !has(self.action)",message="`action` must be set for 'RunAction', and for no other type"
-// +kubebuilder:validation:XValidation:rule="!(self.type in ['Approve', 'Reject', 'SkipStep', 'UsePlaybook', 'AddResource', 'DetachEvent', 'RunAction', 'Close', 'Join', 'Dismiss', 'Note', 'StopAutomation']) || has(self.reason)",message="`reason` must say why for 'Approve', 'Reject', 'SkipStep', 'Close', 'UsePlaybook', 'AddResource', 'DetachEvent', 'RunAction', 'Join', 'Dismiss', 'Note' and 'StopAutomation'"
+// +kubebuilder:validation:XValidation:rule="!(self.type in ['Approve', 'Reject', 'SkipStep', 'Determine', 'UsePlaybook', 'AddResource', 'DetachEvent', 'RunAction', 'Close', 'Join', 'Dismiss', 'Note', 'StopAutomation']) || has(self.reason)",message="`reason` must say why for 'Approve', 'Reject', 'SkipStep', 'Close', 'Determine', 'UsePlaybook', 'AddResource', 'DetachEvent', 'RunAction', 'Join', 'Dismiss', 'Note' and 'StopAutomation'"
 type DecisionSpec struct {
 	// subject is what the Decision is about.
 	// +required
@@ -170,6 +175,10 @@ type DecisionSpec struct {
 	// resource is the object that an AddResource makes one of the incident's.
 	// +optional
 	Resource ResourceReference `json:"resource,omitzero"`
+
+	// determination is what a Determine has found.
+	// +optional
+	Determination Determination `json:"determination,omitzero"`
 
 	// eventRef is the event that a DetachEvent takes away from the incident.
 	// +optional

@@ -3,7 +3,7 @@ package v1alpha1
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // AwaitingType is what kind of thing a person must do.
-// +kubebuilder:validation:Enum=Approval;Task;Failure;Playbook;Close;Resume
+// +kubebuilder:validation:Enum=Approval;Task;Failure;Playbook;Close;Resume;Confirmation
 type AwaitingType string
 
 // The types of things a person must do.
@@ -18,6 +18,8 @@ const (
 	AwaitingPlaybook AwaitingType = "Playbook"
 	// AwaitingClose means: everything is done; review and close.
 	AwaitingClose AwaitingType = "Close"
+	// AwaitingConfirmation means: confirm that it is an incident, or close it as 'FalsePositive'.
+	AwaitingConfirmation AwaitingType = "Confirmation"
 	// AwaitingResume means: the automation was stopped; resume it when it may go on.
 	AwaitingResume AwaitingType = "Resume"
 )

@@ -76,6 +76,19 @@ type IncidentSpec struct {
 	// +kubebuilder:default=Amber
 	TLP TLP `json:"tlp,omitempty"`
 
+	// confirm says whether a person must confirm the incident before it is eradicated:
+	// 'Automatic' or 'Required'. Containment never waits for that. Empty means 'Automatic'.
+	// +optional
+	Confirm Confirmation `json:"confirm,omitempty"`
+
+	// determinations are what is to be assumed at the start.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	Determinations []Determination `json:"determinations,omitempty"`
+
 	// playbookRef is the playbook that answers. Empty means that people answer by hand.
 	// +optional
 	PlaybookRef PlaybookReference `json:"playbookRef,omitzero"`
@@ -231,9 +244,28 @@ type PhaseDeadline struct {
 	OverdueTime *metav1.Time `json:"overdueTime,omitempty"`
 }
 
+// IncidentDetermination is what was found about one question, by whom and when.
+type IncidentDetermination struct {
+	Determination `json:",inline"`
+
+	// by is the person who determined it. Empty when the incident began with it.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	By string `json:"by,omitempty"`
+
+	// decisionRef is the Decision by which they did. Empty when the incident began with it.
+	// +optional
+	DecisionRef DecisionReference `json:"decisionRef,omitzero"`
+
+	// time is when it was determined.
+	// +required
+	Time metav1.Time `json:"time,omitzero"`
+}
+
 // IncidentStatus is where the incident stands and everything that was done.
 type IncidentStatus struct {
-	// conditions are Acknowledged, Contained, Eradicated, Recovered, Reviewed, Closed and Stalled.
+	// conditions are Confirmed, Acknowledged, Contained, Eradicated, Recovered, Reviewed, Closed and Stalled.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -260,6 +292,14 @@ type IncidentStatus struct {
 	// category is the category now.
 	// +optional
 	Category Category `json:"category,omitempty"`
+
+	// determinations are what was found so far.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	Determinations []IncidentDetermination `json:"determinations,omitempty"`
 
 	// assignee is the person who has acknowledged it last. Empty means nobody.
 	// +optional

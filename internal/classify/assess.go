@@ -3,6 +3,7 @@ package classify
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -152,6 +153,8 @@ func (in Input) incident(ctx context.Context, by decision, variables expression.
 	incident.Rule = by.policy.name + "/" + rule.name
 	incident.Category = rule.template.Category
 	incident.Impact = rule.template.Impact
+	incident.Confirm = rule.template.Confirm
+	incident.Determinations = slices.Clone(rule.template.Determinations)
 	if rule.template.TLP != "" {
 		incident.TLP = rule.template.TLP
 	}

@@ -74,6 +74,10 @@ func design() v1alpha1.ClassificationRule {
 				Category: v1alpha1.CategoryIntrusion,
 				Impact:   v1alpha1.Impact{Confidentiality: v1alpha1.ImpactHigh},
 				TLP:      v1alpha1.TLPRed,
+				Confirm:  v1alpha1.ConfirmRequired,
+				Determinations: []v1alpha1.Determination{
+					{Name: "personal-data-breach", Outcome: v1alpha1.DeterminationSuspected},
+				},
 				Playbooks: []v1alpha1.PlaybookChoice{
 					{When: `event.severity == "Critical"`, PlaybookRef: v1alpha1.PlaybookReference{Name: "contain-hard"}},
 					{PlaybookRef: v1alpha1.PlaybookReference{Name: "contain"}},
@@ -140,13 +144,14 @@ func TestDesignSample(t *testing.T) {
 		Correlation: Correlation{Policy: "runtime", Rule: "shell-in-container", Key: []string{"shop", "cart"}, Within: 2 * time.Hour},
 		Incident: &v1alpha1.IncidentSpec{
 			Title: "Shell in shop/cart", Severity: v1alpha1.SeverityHigh, Category: v1alpha1.CategoryIntrusion,
-			Impact: v1alpha1.Impact{Confidentiality: v1alpha1.ImpactHigh}, TLP: v1alpha1.TLPRed,
-			PlaybookRef:  v1alpha1.PlaybookReference{Name: "contain-hard"},
-			Resources:    event().Spec.Resources,
-			EventRefs:    []v1alpha1.EventReference{{Name: "falco-5f0c8a2e1b"}},
-			SubmittedBy:  "system:serviceaccount:falco:falcosidekick",
-			Rule:         "runtime/shell-in-container",
-			OccurredTime: &observedTime, DetectedTime: &observedTime,
+			Impact: v1alpha1.Impact{Confidentiality: v1alpha1.ImpactHigh}, TLP: v1alpha1.TLPRed, Confirm: v1alpha1.ConfirmRequired,
+			Determinations: []v1alpha1.Determination{{Name: "personal-data-breach", Outcome: v1alpha1.DeterminationSuspected}},
+			PlaybookRef:    v1alpha1.PlaybookReference{Name: "contain-hard"},
+			Resources:      event().Spec.Resources,
+			EventRefs:      []v1alpha1.EventReference{{Name: "falco-5f0c8a2e1b"}},
+			SubmittedBy:    "system:serviceaccount:falco:falcosidekick",
+			Rule:           "runtime/shell-in-container",
+			OccurredTime:   &observedTime, DetectedTime: &observedTime,
 		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

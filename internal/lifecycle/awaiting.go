@@ -43,6 +43,7 @@ func (m *machine) await() {
 			m.awaitStep(&m.status.Steps[i])
 		}
 		m.awaitUnreadable()
+		m.awaitConfirmation()
 		m.awaitIncident(before)
 	}
 	if len(m.status.Awaiting) > maxAwaiting {

@@ -50,6 +50,9 @@ func (m *machine) openGates() []string {
 			open = append(open, resource+" has just joined, and nobody has looked at it (try again in a moment)")
 		}
 	}
+	if m.unconfirmed() && len(m.status.Steps) > 0 {
+		open = append(open, "nobody has confirmed that it is an incident (confirm it, or close it as 'FalsePositive')")
+	}
 	if len(open) > 6 {
 		open = append(open[:6], fmt.Sprintf("and %d more", len(open)-6))
 	}
@@ -70,6 +73,9 @@ func (m *machine) lessonRequired() bool {
 // closeByHand takes a person's word for what no playbook has done.
 func (m *machine) closeByHand(decision *v1alpha1.Decision) {
 	m.defaultConditions()
+	if m.unconfirmed() {
+		m.setConfirmed(decision.Spec.By)
+	}
 	for _, goal := range goals {
 		m.setCondition(goal.condition, metav1.ConditionTrue, v1alpha1.ReasonByPerson, "closed by hand by "+decision.Spec.By)
 		m.once(goal.time(&m.status.Times))

@@ -37,6 +37,7 @@ var deciders map[v1alpha1.DecisionType]func(*machine, *v1alpha1.Decision) answer
 func init() {
 	deciders = map[v1alpha1.DecisionType]func(*machine, *v1alpha1.Decision) answer{
 		v1alpha1.DecisionAcknowledge:  (*machine).acknowledge,
+		v1alpha1.DecisionConfirm:      (*machine).confirmIncident,
 		v1alpha1.DecisionApprove:      (*machine).approve,
 		v1alpha1.DecisionReject:       (*machine).reject,
 		v1alpha1.DecisionCompleteTask: (*machine).completeTask,
@@ -45,6 +46,7 @@ func init() {
 		v1alpha1.DecisionPause:        (*machine).pauseIncident,
 		v1alpha1.DecisionResume:       (*machine).resumeIncident,
 		v1alpha1.DecisionSetSeverity:  (*machine).setSeverity,
+		v1alpha1.DecisionDetermine:    (*machine).determine,
 		v1alpha1.DecisionUsePlaybook:  (*machine).usePlaybook,
 		v1alpha1.DecisionAddResource:  (*machine).addResourceBy,
 		v1alpha1.DecisionDetachEvent:  (*machine).detachEvent,

@@ -78,10 +78,29 @@ func (s *sim) check(in Input, out Output) {
 			s.wantTarget(status, one, v1alpha1.TargetPending)
 		}
 	}
+	s.checkConfirmed(in, out)
 	if in.Automation.Stopped || status.PausedBy != "" {
 		if len(out.Look)+len(out.Plans)+len(out.Work) > 0 {
 			s.t.Fatalf("paused, but there is work: %+v\n%s", out, s)
 		}
+	}
+}
+
+// checkConfirmed checks that no step of the playbook runs beyond containment before a
+// person has confirmed the incident, where one must.
+func (s *sim) checkConfirmed(in Input, out Output) {
+	s.t.Helper()
+	confirmed := findCondition(out.Status.Conditions, v1alpha1.ConditionConfirmed)
+	if in.Incident.Spec.Confirm != v1alpha1.ConfirmRequired || confirmed != nil && confirmed.Status == metav1.ConditionTrue || out.Status.Resolution != "" {
+		return
+	}
+	for _, one := range out.Work {
+		if step := &out.Status.Steps[one.Step]; step.Phase != v1alpha1.PhaseContainment && step.Definition == "" {
+			s.t.Fatalf("%s of step %s in %s, which nobody has confirmed\n%s", one.Verb, step.Name, step.Phase, s)
+		}
+	}
+	if out.Status.Phase.Rank() > v1alpha1.PhaseEradication.Rank() {
+		s.t.Fatalf("it is in %s although nobody has confirmed it\n%s", out.Status.Phase, s)
 	}
 }
 

@@ -34,6 +34,9 @@ func (m *machine) open() {
 	}
 	status.Times.AwareTime = aware.DeepCopy()
 	m.once(&status.Times.ClassifiedTime)
+	for _, determination := range spec.Determinations {
+		status.Determinations = append(status.Determinations, v1alpha1.IncidentDetermination{Determination: determination, Time: m.now})
+	}
 	for _, resource := range spec.Resources {
 		m.addResource(v1alpha1.IncidentResource{
 			ResourceReference: resource, EventRef: firstEvent(spec.EventRefs),

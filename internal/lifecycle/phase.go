@@ -68,6 +68,7 @@ func (m *machine) conclude() {
 }
 
 func (m *machine) defaultConditions() {
+	m.defaultConfirmed()
 	for _, kind := range []string{v1alpha1.ConditionAcknowledged, v1alpha1.ConditionContained, v1alpha1.ConditionEradicated,
 		v1alpha1.ConditionRecovered, v1alpha1.ConditionReviewed, v1alpha1.ConditionClosed} {
 		if findCondition(m.status.Conditions, kind) == nil {
@@ -121,6 +122,9 @@ func (m *machine) concludePhase(goal goal, before bool) bool {
 	}
 	if goal.phase == v1alpha1.PhaseContainment && len(m.unlooked()) > 0 {
 		open = append(open, "look at "+strings.Join(m.unlooked(), ", "))
+	}
+	if goal.phase == v1alpha1.PhaseEradication && m.unconfirmed() {
+		open = append(open, "a person must confirm the incident")
 	}
 	if !before {
 		if m.status.Phase.Rank() > goal.phase.Rank() || len(open) > 0 && *goal.time(&m.status.Times) != nil {

@@ -107,7 +107,7 @@ func (s *sim) genDecision(t *rapid.T) v1alpha1.DecisionSpec {
 		v1alpha1.DecisionRetryStep, v1alpha1.DecisionRetryStep, v1alpha1.DecisionPause, v1alpha1.DecisionResume, v1alpha1.DecisionResume,
 		v1alpha1.DecisionAcknowledge, v1alpha1.DecisionNote, v1alpha1.DecisionSetSeverity, v1alpha1.DecisionClose,
 		v1alpha1.DecisionRunAction, v1alpha1.DecisionRunAction, v1alpha1.DecisionAddResource, v1alpha1.DecisionUsePlaybook,
-		v1alpha1.DecisionDetachEvent, v1alpha1.DecisionDetachEvent,
+		v1alpha1.DecisionDetachEvent, v1alpha1.DecisionDetachEvent, v1alpha1.DecisionConfirm, v1alpha1.DecisionDetermine,
 	}
 	decision := by(rapid.SampledFrom(kinds).Draw(t, "type"), "", rapid.SampledFrom([]string{"jane", "kim", "lee"}).Draw(t, "by"))
 	switch decision.Type {
@@ -123,6 +123,8 @@ func (s *sim) genDecision(t *rapid.T) v1alpha1.DecisionSpec {
 		return runAction(decision.By, genStep(t, "mine", nil))
 	case v1alpha1.DecisionAddResource:
 		return addResource(decision.By, fmt.Sprintf("pod-%d", rapid.IntRange(0, 5).Draw(t, "pod")))
+	case v1alpha1.DecisionDetermine:
+		decision.Determination = v1alpha1.Determination{Name: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "question"), Outcome: v1alpha1.DeterminationConfirmed}
 	case v1alpha1.DecisionDetachEvent:
 		return detach(decision.By, s.events[rapid.IntRange(0, len(s.events)-1).Draw(t, "event")].Name)
 	case v1alpha1.DecisionUsePlaybook:
@@ -194,6 +196,8 @@ func (s *sim) heal(t *rapid.T) {
 				kind = v1alpha1.DecisionRetryStep
 			}
 			s.submit(by(kind, awaiting.Step, person))
+		case v1alpha1.AwaitingConfirmation:
+			s.submit(by(v1alpha1.DecisionConfirm, "", person))
 		case v1alpha1.AwaitingResume:
 			s.submit(by(v1alpha1.DecisionResume, "", person))
 		case v1alpha1.AwaitingClose:
@@ -212,6 +216,7 @@ func TestProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := newSim(t, genPlaybook(t), "pod-0", "pod-1")
 		s.boundsEvery, s.lookEvery = 7, 10*time.Minute
+		s.stored.Spec.Confirm = rapid.SampledFrom([]v1alpha1.Confirmation{"", "", v1alpha1.ConfirmAutomatic, v1alpha1.ConfirmRequired}).Draw(t, "confirm")
 		s.offered = map[string]*v1alpha1.ResponsePlaybookSpec{"other": genPlaybook(t)}
 		s.event("event", "pod-0")
 		s.script = func(work Work, _ *v1alpha1.IncidentStep, _ *v1alpha1.StepTarget) Result {

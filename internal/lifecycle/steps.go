@@ -52,6 +52,9 @@ func (m *machine) runSteps() {
 		beside[goal.phase] = m.runAdHoc(goal.phase)
 	}
 	for _, goal := range goals {
+		if goal.phase == v1alpha1.PhaseEradication && m.unconfirmed() {
+			break
+		}
 		if over := m.runPhase(goal.phase); !over || !beside[goal.phase] {
 			break
 		}

@@ -170,7 +170,7 @@ func TestManyResources(t *testing.T) {
 		t.Errorf("ResourceJoined is on the timeline %d times, want one for all", got)
 	}
 	s.wantCondition(v1alpha1.ConditionContained, "False StepSkipped")
-	if message := s.stored.Status.Conditions[1].Message; !strings.Contains(message, "33 objects beyond the 128") {
+	if message := findCondition(s.stored.Status.Conditions, v1alpha1.ConditionContained).Message; !strings.Contains(message, "33 objects beyond the 128") {
 		t.Errorf("message of Contained is %q: it must say what was not acted on", message)
 	}
 }

@@ -49,6 +49,39 @@ func detachedEvent(t *testing.T, s *scene) {
 	}
 }
 
+// confirmedByPerson: the rule asks for a person before eradication, and suspects a breach.
+func confirmedByPerson(t *testing.T, s *scene) {
+	policy := harness.MakePolicy(s.Namespace, "", "")
+	done(t, s.Client.Get(t.Context(), client.ObjectKeyFromObject(policy), policy))
+	policy.Spec.Rules[0].Incident.Confirm = v1alpha1.ConfirmRequired
+	policy.Spec.Rules[0].Incident.Determinations = []v1alpha1.Determination{{Name: "personal-data-breach", Outcome: v1alpha1.DeterminationSuspected}}
+	done(t, s.Client.Update(t.Context(), policy))
+	harness.WaitFor(t, s.Client, policy, "the policy's new generation to be in force", func(p *v1alpha1.ClassificationPolicy) bool {
+		return p.Status.ObservedGeneration == p.Generation && isTrue(p.Status.Conditions, v1alpha1.ConditionReady)
+	})
+	pod := s.shop(t, "cart")
+	s.alert(t, pod.Name)
+	incident := s.incident(t)
+	s.until(t, incident, "a confirmation to be awaited", func(i *v1alpha1.Incident) bool {
+		return isTrue(i.Status.Conditions, v1alpha1.ConditionContained) && awaited(i, v1alpha1.AwaitingConfirmation) != nil
+	})
+	if awaited(incident, v1alpha1.AwaitingApproval) != nil || step(incident, "ok-to-delete").State != v1alpha1.StepPending {
+		t.Errorf("got the steps %+v, want that eradication has not begun", incident.Status.Steps)
+	}
+	if found := incident.Status.Determinations; len(found) != 1 || found[0].Outcome != v1alpha1.DeterminationSuspected || found[0].By != "" {
+		t.Errorf("got the determinations %+v, want the rule's suspicion", found)
+	}
+	s.accept(t, harness.MakeDecision(s.Namespace, incident.Name, jane, v1alpha1.DecisionDetermine, func(d *v1alpha1.Decision) {
+		d.Spec.Determination = v1alpha1.Determination{Name: "personal-data-breach", Outcome: v1alpha1.DeterminationExcluded}
+	}))
+	s.accept(t, harness.MakeDecision(s.Namespace, incident.Name, jane, v1alpha1.DecisionConfirm))
+	s.approve(t, incident)
+	s.until(t, incident, "the incident to be in review", inPhase(v1alpha1.PhaseReview))
+	if found := incident.Status.Determinations; len(found) != 1 || found[0].Outcome != v1alpha1.DeterminationExcluded || found[0].By != jane {
+		t.Errorf("got the determinations %+v, want what %s has found", found, jane)
+	}
+}
+
 // eventAbout waits for the event about a pod.
 func (s *scene) eventAbout(t *testing.T, pod string) *v1alpha1.SecurityEvent {
 	t.Helper()

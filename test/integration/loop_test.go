@@ -38,6 +38,7 @@ func TestLoop(t *testing.T) {
 			"broken rules":                       brokenRules,
 			"a second pod":                       secondPod,
 			"an event that does not belong":      detachedEvent,
+			"nothing is eradicated unconfirmed":  confirmedByPerson,
 			"repeats":                            repeats,
 			"no such playbook":                   missingPlaybook,
 			"an account without rights":          withoutRights,

@@ -82,6 +82,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.DeleteActionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("DetachedEvent"):
 		return &apiv1alpha1.DetachedEventApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Determination"):
+		return &apiv1alpha1.DeterminationApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("DrainAction"):
 		return &apiv1alpha1.DrainActionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EventCounter"):
@@ -114,6 +116,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.IncidentApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("IncidentAudit"):
 		return &apiv1alpha1.IncidentAuditApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("IncidentDetermination"):
+		return &apiv1alpha1.IncidentDeterminationApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("IncidentReference"):
 		return &apiv1alpha1.IncidentReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("IncidentResource"):

@@ -318,6 +318,8 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: numeric
       default: 5000
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.Confirmation
+  scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.ControlReference
   scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.CordonAction
@@ -401,6 +403,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: category
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Category
+    - name: determination
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Determination
     - name: digest
       type:
         scalar: string
@@ -489,6 +494,17 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: time
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.Determination
+  map:
+    fields:
+    - name: name
+      type:
+        scalar: string
+    - name: outcome
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.DeterminationOutcome
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.DeterminationOutcome
+  scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.DrainAction
   map:
     fields:
@@ -772,6 +788,24 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: sequence
       type:
         scalar: numeric
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.IncidentDetermination
+  map:
+    fields:
+    - name: by
+      type:
+        scalar: string
+    - name: decisionRef
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.DecisionReference
+    - name: name
+      type:
+        scalar: string
+    - name: outcome
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.DeterminationOutcome
+    - name: time
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.IncidentMode
   scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.IncidentReference
@@ -849,9 +883,20 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: category
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Category
+    - name: confirm
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Confirmation
     - name: detectedTime
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: determinations
+      type:
+        list:
+          elementType:
+            namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Determination
+          elementRelationship: associative
+          keys:
+          - name
     - name: eventRefs
       type:
         list:
@@ -929,6 +974,14 @@ var schemaYAML = typed.YAMLObject(`types:
         list:
           elementType:
             namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.DetachedEvent
+          elementRelationship: associative
+          keys:
+          - name
+    - name: determinations
+      type:
+        list:
+          elementType:
+            namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.IncidentDetermination
           elementRelationship: associative
           keys:
           - name
@@ -1071,6 +1124,17 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: category
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Category
+    - name: confirm
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Confirmation
+    - name: determinations
+      type:
+        list:
+          elementType:
+            namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Determination
+          elementRelationship: associative
+          keys:
+          - name
     - name: impact
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Impact

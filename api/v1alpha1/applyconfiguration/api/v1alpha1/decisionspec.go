@@ -53,6 +53,8 @@ type DecisionSpecApplyConfiguration struct {
 	PlaybookRef *PlaybookReferenceApplyConfiguration `json:"playbookRef,omitempty"`
 	// resource is the object that an AddResource makes one of the incident's.
 	Resource *ResourceReferenceApplyConfiguration `json:"resource,omitempty"`
+	// determination is what a Determine has found.
+	Determination *DeterminationApplyConfiguration `json:"determination,omitempty"`
 	// eventRef is the event that a DetachEvent takes away from the incident.
 	EventRef *EventReferenceApplyConfiguration `json:"eventRef,omitempty"`
 	// incidentRef is the open incident that a Join makes the event part of.
@@ -166,6 +168,14 @@ func (b *DecisionSpecApplyConfiguration) WithPlaybookRef(value *PlaybookReferenc
 // If called multiple times, the Resource field is set to the value of the last call.
 func (b *DecisionSpecApplyConfiguration) WithResource(value *ResourceReferenceApplyConfiguration) *DecisionSpecApplyConfiguration {
 	b.Resource = value
+	return b
+}
+
+// WithDetermination sets the Determination field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Determination field is set to the value of the last call.
+func (b *DecisionSpecApplyConfiguration) WithDetermination(value *DeterminationApplyConfiguration) *DecisionSpecApplyConfiguration {
+	b.Determination = value
 	return b
 }
 

@@ -37,6 +37,11 @@ type IncidentSpecApplyConfiguration struct {
 	Impact *ImpactApplyConfiguration `json:"impact,omitempty"`
 	// tlp is the marking of the incident. Empty means 'Amber'.
 	TLP *apiv1alpha1.TLP `json:"tlp,omitempty"`
+	// confirm says whether a person must confirm the incident before it is eradicated:
+	// 'Automatic' or 'Required'. Containment never waits for that. Empty means 'Automatic'.
+	Confirm *apiv1alpha1.Confirmation `json:"confirm,omitempty"`
+	// determinations are what is to be assumed at the start.
+	Determinations []DeterminationApplyConfiguration `json:"determinations,omitempty"`
 	// playbookRef is the playbook that answers. Empty means that people answer by hand.
 	PlaybookRef *PlaybookReferenceApplyConfiguration `json:"playbookRef,omitempty"`
 	// resources are the objects of the cluster it is about.
@@ -102,6 +107,27 @@ func (b *IncidentSpecApplyConfiguration) WithImpact(value *ImpactApplyConfigurat
 // If called multiple times, the TLP field is set to the value of the last call.
 func (b *IncidentSpecApplyConfiguration) WithTLP(value apiv1alpha1.TLP) *IncidentSpecApplyConfiguration {
 	b.TLP = &value
+	return b
+}
+
+// WithConfirm sets the Confirm field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Confirm field is set to the value of the last call.
+func (b *IncidentSpecApplyConfiguration) WithConfirm(value apiv1alpha1.Confirmation) *IncidentSpecApplyConfiguration {
+	b.Confirm = &value
+	return b
+}
+
+// WithDeterminations adds the given value to the Determinations field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Determinations field.
+func (b *IncidentSpecApplyConfiguration) WithDeterminations(values ...*DeterminationApplyConfiguration) *IncidentSpecApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithDeterminations")
+		}
+		b.Determinations = append(b.Determinations, *values[i])
+	}
 	return b
 }
 

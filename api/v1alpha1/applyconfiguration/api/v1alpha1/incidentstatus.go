@@ -27,7 +27,7 @@ import (
 //
 // IncidentStatus is where the incident stands and everything that was done.
 type IncidentStatusApplyConfiguration struct {
-	// conditions are Acknowledged, Contained, Eradicated, Recovered, Reviewed, Closed and Stalled.
+	// conditions are Confirmed, Acknowledged, Contained, Eradicated, Recovered, Reviewed, Closed and Stalled.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// observedGeneration is the generation of the spec that this status speaks of.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
@@ -39,6 +39,8 @@ type IncidentStatusApplyConfiguration struct {
 	Priority *apiv1alpha1.Priority `json:"priority,omitempty"`
 	// category is the category now.
 	Category *apiv1alpha1.Category `json:"category,omitempty"`
+	// determinations are what was found so far.
+	Determinations []IncidentDeterminationApplyConfiguration `json:"determinations,omitempty"`
 	// assignee is the person who has acknowledged it last. Empty means nobody.
 	Assignee *string `json:"assignee,omitempty"`
 	// resolution is how it ended. Empty while it is open.
@@ -136,6 +138,19 @@ func (b *IncidentStatusApplyConfiguration) WithPriority(value apiv1alpha1.Priori
 // If called multiple times, the Category field is set to the value of the last call.
 func (b *IncidentStatusApplyConfiguration) WithCategory(value apiv1alpha1.Category) *IncidentStatusApplyConfiguration {
 	b.Category = &value
+	return b
+}
+
+// WithDeterminations adds the given value to the Determinations field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Determinations field.
+func (b *IncidentStatusApplyConfiguration) WithDeterminations(values ...*IncidentDeterminationApplyConfiguration) *IncidentStatusApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithDeterminations")
+		}
+		b.Determinations = append(b.Determinations, *values[i])
+	}
 	return b
 }
 

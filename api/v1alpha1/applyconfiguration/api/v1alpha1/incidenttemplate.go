@@ -41,6 +41,11 @@ type IncidentTemplateApplyConfiguration struct {
 	Impact *ImpactApplyConfiguration `json:"impact,omitempty"`
 	// tlp is the marking of the incident. Empty means 'Amber'.
 	TLP *apiv1alpha1.TLP `json:"tlp,omitempty"`
+	// confirm says whether a person must confirm the incident before it is eradicated:
+	// 'Automatic' or 'Required'. Containment never waits for that. Empty means 'Automatic'.
+	Confirm *apiv1alpha1.Confirmation `json:"confirm,omitempty"`
+	// determinations are what is to be assumed until a person has determined it.
+	Determinations []DeterminationApplyConfiguration `json:"determinations,omitempty"`
 	// playbooks are asked in order; the first whose `when` is true runs. When none
 	// is, the incident waits for a person.
 	Playbooks []PlaybookChoiceApplyConfiguration `json:"playbooks,omitempty"`
@@ -97,6 +102,27 @@ func (b *IncidentTemplateApplyConfiguration) WithImpact(value *ImpactApplyConfig
 // If called multiple times, the TLP field is set to the value of the last call.
 func (b *IncidentTemplateApplyConfiguration) WithTLP(value apiv1alpha1.TLP) *IncidentTemplateApplyConfiguration {
 	b.TLP = &value
+	return b
+}
+
+// WithConfirm sets the Confirm field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Confirm field is set to the value of the last call.
+func (b *IncidentTemplateApplyConfiguration) WithConfirm(value apiv1alpha1.Confirmation) *IncidentTemplateApplyConfiguration {
+	b.Confirm = &value
+	return b
+}
+
+// WithDeterminations adds the given value to the Determinations field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Determinations field.
+func (b *IncidentTemplateApplyConfiguration) WithDeterminations(values ...*DeterminationApplyConfiguration) *IncidentTemplateApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithDeterminations")
+		}
+		b.Determinations = append(b.Determinations, *values[i])
+	}
 	return b
 }
 
