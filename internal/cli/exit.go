@@ -10,7 +10,8 @@ import (
 const (
 	// ExitOK means that it was done: a Decision was accepted, a chain is whole.
 	ExitOK = 0
-	// ExitRefused means that a Decision was refused, or that a chain is broken.
+	// ExitRefused means that a Decision was refused, that a chain is broken, or that manifests
+	// are faulty.
 	ExitRefused = 1
 	// ExitError means that it could not be told or done: nobody answered in time, the
 	// API server could not be reached, the command was typed wrong.
@@ -43,6 +44,9 @@ func report(w io.Writer, st style, err error) int {
 	label := "Error: "
 	if f.code == ExitRefused {
 		label = ""
+	}
+	if f.message == "" && f.code == ExitRefused {
+		return f.code // what there is to say was said
 	}
 	for i, line := range cleanLines(f.message) {
 		if i == 0 {

@@ -18,7 +18,7 @@ const rootLong = `Respond to security incidents in a cluster that runs Firebreak
 The end of an incident's name is enough: k7f2a for inc-20261121-k7f2a.
 Deciding creates a Decision; --dry-run=client shows it, and kubectl create -f does the same.
 
-Exit code: 0 done or accepted, 1 refused or broken, 2 could not be done or told.`
+Exit code: 0 done or accepted, 1 refused, broken or found faulty, 2 could not be done or told.`
 
 // Run runs one command line and gives the exit code.
 func Run(ctx context.Context, args []string, config Config) int {
@@ -53,12 +53,14 @@ func newRootCommand(s *session) *cobra.Command {
 		&cobra.Group{ID: groupLook, Title: "See what happens:"},
 		&cobra.Group{ID: groupDecide, Title: "Decide about an incident:"},
 		&cobra.Group{ID: groupEvents, Title: "Decide about an event:"},
+		&cobra.Group{ID: groupFiles, Title: "Check manifests, without a cluster:"},
 		&cobra.Group{ID: groupOther, Title: "Other:"},
 	)
 	for group, commands := range map[string][]*cobra.Command{
 		groupLook:   {newListCommand(s), newShowCommand(s), newVerifyCommand(s)},
 		groupDecide: decidingCommands(s),
 		groupEvents: {newPromoteCommand(s), newJoinCommand(s), newDismissCommand(s)},
+		groupFiles:  {newLintCommand(s)},
 		groupOther:  {newInitCommand(s), newOffboardCommand(s), newRBACCommand(s), newVersionCommand(s)},
 	} {
 		for _, command := range commands {
@@ -76,6 +78,7 @@ const (
 	groupLook   = "look"
 	groupDecide = "decide"
 	groupEvents = "events"
+	groupFiles  = "files"
 	groupOther  = "other"
 )
 

@@ -5,67 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 
-	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	structuralschema "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
-	schemacel "k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel"
-	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
-	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/listtype"
-	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
-	"k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
 	"k8s.io/apimachinery/pkg/util/json"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	celconfig "k8s.io/apiserver/pkg/apis/cel"
-	"sigs.k8s.io/yaml"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
-	"github.com/firebreak-dev/firebreak/config/crd"
+	"github.com/firebreak-dev/firebreak/internal/crdschema"
 )
-
-// stepSchema is what the API server holds the steps of a playbook to.
-type stepSchema struct {
-	structural *structuralschema.Structural
-	validator  validation.SchemaValidator
-	rules      *schemacel.Validator
-}
-
-var stepSchemaOnce = sync.OnceValues(newStepSchema)
-
-func newStepSchema() (*stepSchema, error) {
-	content, err := crd.Read("responseplaybooks")
-	if err != nil {
-		return nil, err
-	}
-	definition := &apiextensionsv1.CustomResourceDefinition{}
-	if err := yaml.Unmarshal(content, definition); err != nil {
-		return nil, fmt.Errorf("read CustomResourceDefinition of responseplaybooks: %w", err)
-	}
-	root := &apiextensions.JSONSchemaProps{}
-	if err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(definition.Spec.Versions[0].Schema.OpenAPIV3Schema, root, nil); err != nil {
-		return nil, fmt.Errorf("read schema of responseplaybooks: %w", err)
-	}
-	steps := root.Properties["spec"].Properties["containment"]
-	items := steps.Properties["steps"].Items
-	if items == nil || items.Schema == nil {
-		return nil, errors.New("read schema of responseplaybooks: `spec.containment.steps` must be a list")
-	}
-	schema := &stepSchema{}
-	if schema.structural, err = structuralschema.NewStructural(items.Schema); err != nil {
-		return nil, fmt.Errorf("read schema of a step: %w", err)
-	}
-	if schema.validator, _, err = validation.NewSchemaValidator(items.Schema); err != nil {
-		return nil, fmt.Errorf("read schema of a step: %w", err)
-	}
-	schema.rules = schemacel.NewValidator(schema.structural, false, celconfig.PerCallLimit)
-	return schema, nil
-}
 
 // ParseStep reads a step that is not in a playbook, and holds it to what the API server
 // holds those to that are. It gives the step with its defaults, under another name.
 func ParseStep(ctx context.Context, name string, raw []byte) (*v1alpha1.PlaybookStep, error) {
-	schema, err := stepSchemaOnce()
+	schema, err := crdschema.Of("responseplaybooks", "spec", "containment", "steps", "[]")
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +25,7 @@ func ParseStep(ctx context.Context, name string, raw []byte) (*v1alpha1.Playbook
 		return nil, errors.New("`action` must be an object, such as {\"target\": \"Pods\", \"collect\": {}}")
 	}
 	object["name"] = name
-	if problems := schema.check(ctx, object); len(problems) > 0 {
+	if problems := checkStepText(ctx, schema, object); len(problems) > 0 {
 		return nil, problems.ToAggregate()
 	}
 	text, err := json.Marshal(object)
@@ -88,21 +39,13 @@ func ParseStep(ctx context.Context, name string, raw []byte) (*v1alpha1.Playbook
 	return step, nil
 }
 
-// check fills in the defaults and finds what is wrong.
-func (s *stepSchema) check(ctx context.Context, object map[string]any) field.ErrorList {
+// checkStepText fills in the defaults and finds what is wrong.
+func checkStepText(ctx context.Context, schema *crdschema.Schema, object map[string]any) field.ErrorList {
 	at := field.NewPath("action")
-	unknown := pruning.PruneWithOptions(object, s.structural, false, structuralschema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true})
-	if len(unknown) > 0 {
+	if unknown := schema.Prune(object); len(unknown) > 0 {
 		return field.ErrorList{field.Forbidden(at, "there is no such field: `"+strings.Join(unknown, "`, `")+"`")}
 	}
-	defaulting.Default(object, s.structural)
-	problems := validation.ValidateCustomResource(at, object, s.validator)
-	problems = append(problems, listtype.ValidateListSetsAndMaps(at, s.structural, object)...)
-	if len(problems) > 0 {
-		return problems
-	}
-	problems, _ = s.rules.Validate(ctx, at, s.structural, object, nil, celconfig.RuntimeCELCostBudget)
-	return problems
+	return schema.Complete(ctx, at, object)
 }
 
 // CheckAdHoc finds what is wrong with a step beside a playbook, after other such steps: as

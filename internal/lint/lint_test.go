@@ -1,0 +1,223 @@
+package lint
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/firebreak-dev/firebreak/internal/manifest"
+)
+
+// right is a domain without a fault; tests break it.
+const right = `apiVersion: v1
+kind: ServiceAccount
+metadata: {name: contain, namespace: security}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: contain, namespace: shop}
+rules:
+- {apiGroups: [""], resources: [pods], verbs: [get, patch]}
+- {apiGroups: [""], resources: [pods/log], verbs: [get]}
+- {apiGroups: [networking.k8s.io], resources: [networkpolicies], verbs: ["*"]}
+- {apiGroups: [apps, batch, ""], resources: ["*"], verbs: [get, list, delete]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: contain, namespace: shop}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: contain}
+subjects: [{kind: ServiceAccount, name: contain, namespace: security}]
+---
+apiVersion: firebreak.dev/v1alpha1
+kind: ResponsePlan
+metadata: {name: default, namespace: security}
+spec:
+  serviceAccountName: contain
+  roles:
+  - {name: IncidentManager, subjects: [{kind: Group, name: oncall}]}
+---
+apiVersion: firebreak.dev/v1alpha1
+kind: ResponsePlaybook
+metadata: {name: contain, namespace: security}
+spec:
+  serviceAccountName: contain
+  scope: {namespaces: [shop]}
+  containment:
+    steps:
+    - name: preserve
+      target: Pods
+      collect: {logs: {tailLines: 100}}
+    - name: isolate
+      target: Pods
+      isolate: {}
+  eradication:
+    steps:
+    - name: ok
+      approve:
+        role: IncidentManager
+        message: Delete it?
+    - name: delete
+      when: incident.severity == "High"
+      target: Pods
+      delete: {}
+  recovery:
+    steps:
+    - name: release
+      revert:
+        steps: [isolate]
+---
+apiVersion: firebreak.dev/v1alpha1
+kind: ClassificationPolicy
+metadata: {name: runtime, namespace: security}
+spec:
+  rules:
+  - name: shell
+    match: event.submittedBy == "falco" && event.source.rule == "Shell"
+    outcome: Promote
+    correlate:
+      by: [event.workload]
+    incident:
+      title: '"Shell in " + event.workload'
+      category: Intrusion
+      playbooks:
+      - when: event.severity == "High"
+        playbookRef: {name: contain}
+`
+
+func findings(t *testing.T, namespace string, paths []string, content string) (*Report, []string) {
+	t.Helper()
+	set, err := manifest.Read(paths, strings.NewReader(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := Run(t.Context(), set, namespace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := []string{}
+	for _, f := range report.Findings {
+		lines = append(lines, fmt.Sprintf("%s: %s %s %s: %s", f.Position, f.Severity, f.Reason, f.Field, f.Message))
+	}
+	return report, lines
+}
+
+func TestRun(t *testing.T) {
+	const printed = "; 'kubectl firebreak rbac -f -' prints those that it needs"
+	for name, test := range map[string]struct {
+		old, now string
+		want     []string
+	}{
+		"nothing is wrong": {},
+		"an expression of a rule": {`event.source.rule ==`, `event.source.rul ==`, []string{
+			"-:64: Error ExpressionError spec.rules[0].match: rule \"shell\" `match` 1:45: undefined field 'rul'"}},
+		"an expression of an incident": {`'"Shell in " +`, `'1 +`, []string{
+			"-:69: Error ExpressionError spec.rules[0].incident.title: rule \"shell\" `incident.title` 1:3: found no matching overload for '_+_' applied to '(int, string)'"}},
+		"any submitter": {`event.submittedBy == "falco" && `, ``, []string{
+			"-:64: Warning AnySubmitter spec.rules[0].match: rule \"shell\" `match` trusts any submitter: whoever may create events can open incidents by it and set off their playbooks. It should look at `event.submittedBy`, which admission vouches for, such as event.submittedBy == \"system:serviceaccount:falco:falco\", or say event.submittedBy != \"\" where everybody is meant"}},
+		"a playbook that is not there": {`playbookRef: {name: contain}`, `playbookRef: {name: contains}`, []string{
+			"-:73: Error InvalidReference spec.rules[0].incident.playbooks[0].playbookRef.name: there is no ResponsePlaybook 'contains' in namespace 'security': it must be one of [\"contain\"]; did you mean 'contain'?"}},
+		"a ServiceAccount that is not there": {"spec:\n  serviceAccountName: contain\n  roles", "spec:\n  serviceAccountName: reader\n  roles", []string{
+			"-:24: Error InvalidReference spec.serviceAccountName: there is no ServiceAccount 'reader' in namespace 'security': it must be one of [\"contain\"]"}},
+		"a step that is not there": {`steps: [isolate]`, `steps: [isolte]`, []string{
+			"-:39: Warning NotReverted spec.containment.steps[1]: no later `revert` undoes step 'isolate': its effect stays until a person undoes it. A `revert` step in `recovery` would",
+			"-:56: Error InvalidReference spec.recovery.steps[release].revert.steps: recovery step \"release\": `revert.steps` names \"isolte\": it must be a step that comes before this one"}},
+		"an expression of a step": {`incident.severity == "High"`, `incident.sev == "High"`, []string{
+			"-:49: Error ExpressionError spec.eradication.steps[delete].when: eradication step \"delete\": `when` 1:9: undefined field 'sev'"}},
+		"a role that is not there": {`role: IncidentManager`, `role: IncidentManger`, []string{
+			"-:46: Error InvalidReference spec.eradication.steps[0].approve.role: the plan has no role 'IncidentManger', so that nobody could answer: it must be one of [\"IncidentManager\"]; did you mean 'IncidentManager'?"}},
+		"evidence is destroyed": {"collect: {logs: {tailLines: 100}}", "verify: {expression: 'true', for: 1s, within: 1m}", []string{
+			"-:48: Error EvidenceLoss spec.eradication.steps[1]: step 'delete' (delete) may destroy evidence, and no step before it collects it: a step with `collect` and `target: Pods` must come before it, not in the same `parallel` group and not under another `when`; or the playbook must say `evidenceLoss: Allow`"}},
+		"what no action acts on": {"      target: Pods\n      isolate", "      targets: '[{\"apiVersion\": \"v1\", \"kind\": \"Node\", \"name\": \"a\"}]'\n      isolate", []string{
+			"-:39: Error InvalidTarget spec.containment.steps[1]: step 'isolate': `targets` names a Node, but 'isolate' acts on no such object: it must be Pod, Deployment (apps/v1), StatefulSet (apps/v1), DaemonSet (apps/v1), ReplicaSet (apps/v1), Job (batch/v1), ReplicationController"}},
+		"a right is missing": {`resources: [pods], verbs: [get, patch]`, `resources: [pods], verbs: [get]`, []string{
+			"-:39: Error RightsMissing spec.containment.steps[1]: ServiceAccount 'contain' may not patch pods in namespace 'shop', needed for step 'isolate': a Role or ClusterRole bound to it must allow that" + printed}},
+		"nothing is bound": {`subjects: [{kind: ServiceAccount, name: contain,`, `subjects: [{kind: ServiceAccount, name: other,`, []string{
+			"-:32: Warning NotGiven spec.serviceAccountName: the rights of ServiceAccount 'contain' are not checked: no RoleBinding or ClusterRoleBinding among the manifests names it; give them too. 'kubectl firebreak rbac -f -' prints those that it needs"}},
+		"an unknown field": {`correlate:`, `corelate:`, []string{
+			"-:66: Error UnknownField spec.rules[0].corelate: there is no field `spec.rules[0].corelate`: did you mean `correlate`?"}},
+		"a status": {"kind: ResponsePlan\n", "kind: ResponsePlan\nstatus: {}\n", []string{
+			"-:22: Warning StatusIgnored status: `status` is not taken from a manifest: only Firebreak writes it, so leave it out"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if test.old != "" && strings.Count(right, test.old) != 1 {
+				t.Fatalf("%q is there %d times", test.old, strings.Count(right, test.old))
+			}
+			_, got := findings(t, "", []string{"-"}, strings.Replace(right, test.old, test.now, 1))
+			if diff := cmp.Diff(append([]string{}, test.want...), got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestRightsMayBeElsewhere(t *testing.T) {
+	report, got := findings(t, "", []string{"-"}, strings.Replace(right, `kind: Role, name: contain`, `kind: ClusterRole, name: admin`, 1))
+	all := strings.Join(got, "\n")
+	if report.Errors > 0 || report.Warnings == 0 || !strings.Contains(all, "It may be in ClusterRole 'admin', which is bound but not among the manifests") {
+		t.Errorf("want warnings that name the role:\n%s", all)
+	}
+	_, got = findings(t, "", []string{"-"}, strings.Replace(right, "  scope: {namespaces: [shop]}\n", "", 1))
+	if all := strings.Join(got, "\n"); !strings.Contains(all, "Error RightsMissing") || !strings.Contains(all, "may not get pods in all namespaces") {
+		t.Errorf("a playbook without a scope needs its rights everywhere:\n%s", all)
+	}
+}
+
+func TestRightsOfTheCluster(t *testing.T) {
+	everywhere := strings.NewReplacer("  scope: {namespaces: [shop]}\n", "", "kind: Role\n", "kind: ClusterRole\n", "kind: RoleBinding", "kind: ClusterRoleBinding",
+		"kind: Role, name: contain", "kind: ClusterRole, name: sum", "metadata: {name: contain, namespace: shop}\nrules", "metadata: {name: contain, labels: {part: sum}}\nrules").Replace(right) + `---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: sum}
+aggregationRule: {clusterRoleSelectors: [{matchLabels: {part: sum}}]}
+`
+	if _, got := findings(t, "", []string{"-"}, everywhere); len(got) > 0 {
+		t.Errorf("an aggregated ClusterRole must count:\n%s", strings.Join(got, "\n"))
+	}
+	if _, got := findings(t, "", []string{"-"}, strings.Replace(everywhere, "part: sum}}\nrules", "part: other}}\nrules", 1)); len(got) == 0 {
+		t.Error("a ClusterRole that is no part must not count")
+	}
+}
+
+func TestNamespaceThatIsNotSaid(t *testing.T) {
+	without := strings.ReplaceAll(right, "metadata: {name: contain, namespace: security}", "metadata: {name: contain}")
+	without = strings.ReplaceAll(without, "metadata: {name: runtime, namespace: security}", "metadata: {name: runtime}")
+	without = strings.ReplaceAll(without, "metadata: {name: default, namespace: security}", "metadata: {name: default}")
+	if _, got := findings(t, "security", []string{"-"}, without); len(got) > 0 {
+		t.Errorf("with the namespace nothing is wrong:\n%s", strings.Join(got, "\n"))
+	}
+	if _, got := findings(t, "", []string{"-"}, without); len(got) != 1 || !strings.Contains(got[0], "the playbook's namespace is not known") {
+		t.Errorf("want one warning:\n%s", strings.Join(got, "\n"))
+	}
+}
+
+func TestCounts(t *testing.T) {
+	report, got := findings(t, "", []string{"-"}, right+"---\n"+right[strings.LastIndex(right, "apiVersion"):]+"---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\n---\na: b\n---\na: [\n")
+	want := Report{Files: 1, Objects: 4, Ignored: 2, Errors: 2}
+	report.Findings = nil
+	if diff := cmp.Diff(want, *report); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if len(got) != 2 || !strings.Contains(got[0], "Error Duplicate metadata.name: ClassificationPolicy 'runtime' is there twice: it is in -:58 too") || !strings.Contains(got[1], "this is not YAML") {
+		t.Errorf("got\n%s", strings.Join(got, "\n"))
+	}
+}
+
+// What ships must be an example of what is right.
+func TestWhatShips(t *testing.T) {
+	config := filepath.Join("..", "..", "config")
+	for _, folder := range []string{"playbooks", "samples/demo", "samples/ci"} {
+		report, got := findings(t, "", []string{filepath.Join(config, filepath.FromSlash(folder))}, "")
+		if len(got) > 0 || folder == "playbooks" && report.Objects != 20 {
+			t.Errorf("%s: %d objects, findings\n%s", folder, report.Objects, strings.Join(got, "\n"))
+		}
+	}
+	// The samples of each kind go to whatever namespace people like, so that ServiceAccounts
+	// and rights do not come with them.
+	report, got := findings(t, "", []string{filepath.Join(config, "samples")}, "")
+	if report.Errors > 0 || report.Warnings != 3 {
+		t.Errorf("samples: want three warnings of ServiceAccounts that are not given:\n%s", strings.Join(got, "\n"))
+	}
+}

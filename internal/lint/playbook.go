@@ -1,0 +1,145 @@
+package lint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/action"
+	"github.com/firebreak-dev/firebreak/internal/expression"
+)
+
+var (
+	stepProblem = regexp.MustCompile("^(containment|eradication|recovery) step \"([^\"]*)\": (?:`([^`]+)`)?")
+	namedStep   = regexp.MustCompile(`step '([^']*)'`)
+)
+
+func (r *run) checkPlaybook(ctx context.Context, p *playbook) error {
+	for _, problem := range each(expression.CheckPlaybook(&p.spec.Spec)) {
+		reason := ReasonExpression
+		var reference *expression.ReferenceError
+		if errors.As(problem, &reference) {
+			reason = ReasonReference
+		}
+		r.add(p.Object, problemPath(problem.Error()), Error, reason, "%v", problem)
+	}
+	for reason, err := range map[string]error{
+		ReasonEvidenceLoss: action.CheckEvidence(&p.spec.Spec), ReasonTarget: action.CheckTargets(&p.spec.Spec),
+	} {
+		if err != nil {
+			r.add(p.Object, p.stepNamed(err.Error()), Error, reason, "%v", err)
+		}
+	}
+	for _, name := range action.Unreverted(&p.spec.Spec) {
+		r.add(p.Object, p.step(name), Warning, ReasonNotReverted,
+			"no later `revert` undoes step '%s': its effect stays until a person undoes it. A `revert` step in `recovery` would", name)
+	}
+	for _, plan := range r.given.plans {
+		if plan.Namespace != p.Namespace {
+			continue
+		}
+		if err := action.CheckChannels(&p.spec.Spec, &plan.spec); err != nil {
+			r.add(p.Object, p.stepNamed(err.Error()), Error, ReasonReference, "%v", err)
+		}
+	}
+	r.refersToAccount(p.Object, p.spec.Spec.ServiceAccountName)
+	p.eachStep(func(path string, step *v1alpha1.PlaybookStep) {
+		if step.Approve != nil {
+			r.refersToRole(p.Object, path+".approve.role", step.Approve.Role)
+		}
+		if step.Task != nil {
+			r.refersToRole(p.Object, path+".task.role", step.Task.Role)
+		}
+	})
+	return r.checkRights(ctx, p)
+}
+
+// checkRights asks the RBAC manifests for every right. Where a binding leads to a role that
+// is not among them, what is missing may be in that role.
+func (r *run) checkRights(ctx context.Context, p *playbook) error {
+	const field = "spec.serviceAccountName"
+	if len(action.PlaybookRights(&p.spec.Spec)) == 0 {
+		return nil
+	}
+	account := p.spec.Spec.ServiceAccountName
+	if p.Namespace == "" {
+		r.add(p.Object, field, Warning, ReasonNotGiven,
+			"the rights of ServiceAccount '%s' are not checked: the playbook's namespace is not known; name it with `metadata.namespace` or -n", account)
+		return nil
+	}
+	subject := subjectOf(p.Namespace, account)
+	bound, elsewhere := r.rbac.bindingsOf(subject)
+	if bound == 0 {
+		r.add(p.Object, field, Warning, ReasonNotGiven,
+			"the rights of ServiceAccount '%s' are not checked: no RoleBinding or ClusterRoleBinding among the manifests names it; give them too. 'kubectl firebreak rbac -f %s' prints those that it needs", account, p.Start().File)
+		return nil
+	}
+	review, err := action.ReviewRights(ctx, &p.spec, action.PlaybookRights(&p.spec.Spec), func(_ context.Context, question action.Question) (bool, error) {
+		return r.rbac.allows(subject, question), nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, lack := range review.Missing {
+		severity, doubt := Error, ""
+		if len(elsewhere) > 0 {
+			severity, doubt = Warning, fmt.Sprintf(". It may be in %s, which is bound but not among the manifests", strings.Join(elsewhere, ", "))
+		}
+		path := field
+		if len(lack.Steps) > 0 {
+			path = p.step(lack.Steps[0])
+		}
+		r.add(p.Object, path, severity, ReasonRightsMissing, "ServiceAccount '%s' may not %s %s, needed for %s: a Role or ClusterRole bound to it must allow that; 'kubectl firebreak rbac -f %s' prints those that it needs%s",
+			account, lack.Right, lack.Place, strings.Join(lack.Who, ", "), p.Start().File, doubt)
+	}
+	return nil
+}
+
+// problemPath is the field that a problem of a playbook is about.
+func problemPath(problem string) string {
+	if found := stepProblem.FindStringSubmatch(problem); found != nil {
+		path := fmt.Sprintf("spec.%s.steps[%s]", found[1], found[2])
+		if found[3] != "" {
+			path += "." + found[3]
+		}
+		return path
+	}
+	if found := quotedField.FindStringSubmatch(problem); found != nil {
+		return "spec." + found[1]
+	}
+	return "spec"
+}
+
+// stepNamed is the path of the first step that a problem names.
+func (p *playbook) stepNamed(problem string) string {
+	if found := namedStep.FindStringSubmatch(problem); found != nil {
+		return p.step(found[1])
+	}
+	return "spec"
+}
+
+// step is the path of the step of that name.
+func (p *playbook) step(name string) string {
+	found := "spec"
+	p.eachStep(func(path string, step *v1alpha1.PlaybookStep) {
+		if step.Name == name && found == "spec" {
+			found = path
+		}
+	})
+	return found
+}
+
+func (p *playbook) eachStep(do func(path string, step *v1alpha1.PlaybookStep)) {
+	spec := &p.spec.Spec
+	for _, phase := range []struct {
+		name  string
+		steps []v1alpha1.PlaybookStep
+	}{{"containment", spec.Containment.Steps}, {"eradication", spec.Eradication.Steps}, {"recovery", spec.Recovery.Steps}} {
+		for i := range phase.steps {
+			do(fmt.Sprintf("spec.%s.steps[%d]", phase.name, i), &phase.steps[i])
+		}
+	}
+}

@@ -1,0 +1,56 @@
+package lint
+
+import (
+	"fmt"
+	"regexp"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/classify"
+	"github.com/firebreak-dev/firebreak/internal/expression"
+)
+
+// quotedField is the field that a problem names.
+var quotedField = regexp.MustCompile("`([^`]+)`")
+
+func (r *run) checkPolicy(p *policy) {
+	for i := range p.spec.Spec.Rules {
+		rule := &p.spec.Spec.Rules[i]
+		path := fmt.Sprintf("spec.rules[%d]", i)
+		alone := p.spec.DeepCopy()
+		alone.Spec.Rules = []v1alpha1.ClassificationRule{*rule}
+		_, err := classify.Compile(alone)
+		for _, problem := range each(err) {
+			at := path
+			if field := quotedField.FindStringSubmatch(problem.Error()); field != nil {
+				at += "." + field[1]
+			}
+			r.add(p.Object, at, Error, ReasonExpression, "%v", problem)
+		}
+		if err == nil {
+			r.checkTrust(p, rule, path)
+		}
+		for j, choice := range rule.Incident.Playbooks {
+			r.refersToPlaybook(p.Object, fmt.Sprintf("%s.incident.playbooks[%d].playbookRef.name", path, j), choice.PlaybookRef.Name)
+		}
+	}
+}
+
+// checkTrust finds rules that decide whoever has sent the event. To defer to a person does
+// no harm.
+func (r *run) checkTrust(p *policy, rule *v1alpha1.ClassificationRule, path string) {
+	reads, err := expression.Reads(rule.Match, "event", "submittedBy")
+	if err != nil || reads {
+		return
+	}
+	harm := ""
+	switch rule.Outcome {
+	case v1alpha1.RulePromote:
+		harm = "whoever may create events can open incidents by it and set off their playbooks"
+	case v1alpha1.RuleDismiss:
+		harm = "whoever may create events can have theirs dismissed by it, and so hide them"
+	default:
+		return
+	}
+	r.add(p.Object, path+".match", Warning, ReasonAnySubmitter,
+		"rule %q `match` trusts any submitter: %s. It should look at `event.submittedBy`, which admission vouches for, such as event.submittedBy == \"system:serviceaccount:falco:falco\", or say event.submittedBy != \"\" where everybody is meant", rule.Name, harm)
+}

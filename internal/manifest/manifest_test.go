@@ -1,0 +1,172 @@
+package manifest
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const several = `# a comment
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: first}
+---   # the next
+apiVersion: firebreak.dev/v1alpha1
+kind: SecurityEvent
+metadata:
+  name: lost-laptop
+spec:
+  source: {kind: Human}
+  attributes:
+    proc.name: sh
+  resources:
+  - name: cart
+    kind: Pod
+  - name: web
+---
+just: a value
+---
+---
+apiVersion: v1
+kind: List
+items:
+- apiVersion: firebreak.dev/v1alpha1
+  kind: Incident
+  metadata: {name: inner, namespace: security}
+`
+
+func read(t *testing.T, content string) *Set {
+	t.Helper()
+	set, err := Read([]string{"-"}, strings.NewReader(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
+func TestRead(t *testing.T) {
+	set := read(t, several)
+	var got []string
+	for _, object := range set.Objects {
+		got = append(got, fmt.Sprintf("%s %s %s/%s", object.Start(), object.Kind, object.Namespace, object.Name))
+	}
+	want := []string{"-:2 ConfigMap /first", "-:6 SecurityEvent /lost-laptop", "-:25 Incident security/inner"}
+	if diff := cmp.Diff(want, got); diff != "" || set.Others != 1 || set.Files != 1 || len(set.Problems) > 0 {
+		t.Errorf("others %d, files %d, problems %v; objects (-want +got):\n%s", set.Others, set.Files, set.Problems, diff)
+	}
+	for path, line := range map[string]int{
+		"": 6, "spec": 10, "spec.source.kind": 11, "spec.attributes[proc.name]": 13, "spec.resources[1].name": 17,
+		"spec.resources[web].name": 17, "spec.resources[0].apiVersion": 15, "spec.resources[7]": 14, "spec.title": 10, "nothing": 6,
+	} {
+		if got := set.Objects[1].At(path).Line; got != line {
+			t.Errorf("`%s` is in line %d, want %d", path, got, line)
+		}
+	}
+}
+
+func TestWhatIsNoYAML(t *testing.T) {
+	for content, want := range map[string]string{
+		"a: 1\n---\na: {b: 1\n":         "-:2: this is not YAML: ",
+		"a: 1\n---\nb: 1\nb: 2\n":       "-:4: this is not YAML: ",
+		"a: *nothing\n":                 "-:1: this is not YAML: unknown anchor",
+		"a: 1\n---\nb: \"\\q\"\nc: 1\n": "-:3: this is not YAML: ",
+	} {
+		set := read(t, content)
+		if len(set.Problems) != 1 {
+			t.Fatalf("%q: problems are %v, want one", content, set.Problems)
+		}
+		if got := set.Problems[0].At.String() + ": " + set.Problems[0].Message; !strings.HasPrefix(got, want) {
+			t.Errorf("%q: got %q, want %q", content, got, want)
+		}
+	}
+	// A thousand million values in a few lines.
+	bomb := "a: &a [x,x,x,x,x,x,x,x,x,x]\n"
+	for c := 'b'; c <= 'j'; c++ {
+		bomb += fmt.Sprintf("%c: &%c [%s]\n", c, c, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*%c,", c-1), 10), ","))
+	}
+	if set := read(t, bomb); len(set.Problems) != 1 {
+		t.Errorf("problems are %v, want that it is refused", set.Problems)
+	}
+}
+
+func TestReadDirectories(t *testing.T) {
+	root := t.TempDir()
+	for _, name := range []string{"a.yaml", "sub/b.yml", "sub/alert.json", "notes.txt", ".git/c.yaml", ".hidden.yaml"} {
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(`{"apiVersion": "v1", "kind": "X"}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set, err := Read([]string{root, filepath.Join(root, "a.yaml"), filepath.Join(root, "sub", "alert.json")}, nil)
+	if err != nil || set.Files != 3 {
+		t.Errorf("read %d files, %v, want a.yaml and b.yml once and the JSON that was named", set.Files, err)
+	}
+	if _, err := Read([]string{filepath.Join(root, "none")}, nil); err == nil {
+		t.Error("a path that is not there must be an error")
+	}
+}
+
+func TestValidate(t *testing.T) {
+	const right = `apiVersion: firebreak.dev/v1alpha1
+kind: ClassificationPolicy
+metadata: {name: runtime}
+spec:
+  priority: 1
+  rules:
+  - {name: noise, match: 'true', outcome: Dismiss}
+`
+	for name, test := range map[string]struct{ old, now, want string }{
+		"right":               {"", "", ""},
+		"unknown":             {"match:", "mach:", "spec.rules[0].mach: there is no field `spec.rules[0].mach`: did you mean `match`?\nspec.rules[0].match: `spec.rules[0].match` must be set"},
+		"unknown, not near":   {"priority", "x", "spec.x: there is no field `spec.x`: it must be one of `priority`, `rules`"},
+		"case":                {"priority", "Priority", "spec.Priority: there is no field `spec.Priority`: did you mean `priority`?"},
+		"metadata":            {"{name: runtime}", "{name: runtime, label: {}}", "metadata.label: there is no field `metadata.label`"},
+		"name":                {"name: runtime", "name: Run_time", "metadata.name: `metadata.name`: a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"},
+		"enumeration":         {"Dismiss", "Drop", "spec.rules[0].outcome: `spec.rules[0].outcome` must be one of 'Promote', 'Dismiss', 'Defer', is 'Drop'"},
+		"type":                {"priority: 1", "priority: high", "spec.priority: `spec.priority` must be of type integer"},
+		"bound":               {"priority: 1", "priority: 1000001", "spec.priority: `spec.priority` must be less than or equal to 1000000"},
+		"pattern":             {"name: noise", "name: Noise", "spec.rules[0].name: `spec.rules[0].name` must match '^[a-z0-9]([-a-z0-9]*[a-z0-9])?$', is 'Noise'"},
+		"a rule of CEL":       {"Dismiss}", "Promote}", "spec.rules[0]: `spec.rules[0]`: `incident` must be set when `outcome` is 'Promote', and `incident` and `correlate` must not be set otherwise"},
+		"version":             {"v1alpha1", "v1", "apiVersion: `apiVersion` must be 'firebreak.dev/v1alpha1', is 'firebreak.dev/v1'"},
+		"kind":                {"ClassificationPolicy", "ClasificationPolicy", "kind: `kind` 'ClasificationPolicy' is none of Firebreak's: it must be one of ClassificationPolicy, Decision, Evidence, Incident, LessonLearned, ResponsePlan, ResponsePlaybook, SecurityEvent; did you mean 'ClassificationPolicy'?"},
+		"missing":             {"  priority: 1\n  rules:\n  - {name: noise, match: 'true', outcome: Dismiss}\n", "  priority: 1\n", "spec.rules: `spec.rules` must be set"},
+		"twice":               {"Dismiss}\n", "Dismiss}\n  - {name: noise, match: 'false', outcome: Defer}\n", "spec.rules[1]: `spec.rules[1]` must not be there twice: map[name:noise]"},
+		"yes is true in YAML": {"priority: 1", "priority: yes", "spec.priority: `spec.priority` must be of type int32"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			object := read(t, strings.Replace(right, test.old, test.now, 1)).Objects[0]
+			faults, err := object.Validate(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			var lines []string
+			for _, fault := range faults {
+				lines = append(lines, fault.Path+": "+fault.Message)
+			}
+			if diff := cmp.Diff(test.want, strings.Join(lines, "\n")); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func FuzzRead(f *testing.F) {
+	f.Add(several)
+	f.Add("a: &a [*a]\n")
+	f.Fuzz(func(t *testing.T, content string) {
+		set, err := Read([]string{"-"}, strings.NewReader(content))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, object := range set.Objects {
+			object.At("spec.rules[0].match")
+		}
+	})
+}

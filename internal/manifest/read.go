@@ -1,0 +1,253 @@
+// Package manifest reads the objects of YAML files and keeps where in them every field
+// stands, so that what is wrong can be pointed at. It needs no cluster.
+package manifest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+	"k8s.io/apimachinery/pkg/util/json"
+	sigsyaml "sigs.k8s.io/yaml"
+)
+
+// maxFile is how large one file may be.
+const maxFile = 16 << 20
+
+// Position is where something stands in a file; lines and columns count from 1.
+type Position struct {
+	File   string `json:"file"`
+	Line   int    `json:"line"`
+	Column int    `json:"column,omitempty"`
+}
+
+// String is 'FILE:LINE', as editors understand it.
+func (p Position) String() string { return p.File + ":" + strconv.Itoa(p.Line) }
+
+// Problem is what is wrong with a file that cannot be read as objects.
+type Problem struct {
+	// At is where.
+	At Position
+	// Message says what is wrong and what would be right.
+	Message string
+}
+
+// Object is an object of a manifest.
+type Object struct {
+	// APIVersion and Kind say what it is.
+	APIVersion, Kind string
+	// Namespace and Name are of its metadata; the namespace may be empty.
+	Namespace, Name string
+	// Content is all of it, as JSON has it.
+	Content map[string]any
+
+	file string
+	node *yaml.Node
+}
+
+// Set is what was read.
+type Set struct {
+	// Files is how many files were read.
+	Files int
+	// Objects are the objects in the order in which they stand there.
+	Objects []*Object
+	// Others is how many documents are no Kubernetes object.
+	Others int
+	// Problems are the files and documents that could not be read.
+	Problems []Problem
+}
+
+// Read reads files of YAML or JSON, and of directories the files '*.yaml' and '*.yml' in and
+// below them, but for what is hidden. '-' is the standard input. The error says that a path cannot be read at all.
+func Read(paths []string, stdin io.Reader) (*Set, error) {
+	set := &Set{}
+	seen := map[string]bool{}
+	for _, path := range paths {
+		files := []string{path}
+		if path != "-" {
+			found, err := filesOf(path)
+			if err != nil {
+				return nil, err
+			}
+			files = found
+		}
+		for _, file := range files {
+			if seen[filepath.Clean(file)] {
+				continue
+			}
+			seen[filepath.Clean(file)] = true
+			if err := set.readFile(file, stdin); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return set, nil
+}
+
+// filesOf gives a file itself, and of a directory all manifests below it.
+func filesOf(path string) ([]string, error) {
+	info, err := os.Stat(path)
+	if err != nil || !info.IsDir() {
+		return []string{path}, err
+	}
+	var files []string
+	err = filepath.WalkDir(path, func(name string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case name != path && strings.HasPrefix(entry.Name(), "."):
+			if entry.IsDir() {
+				return filepath.SkipDir
+			}
+		case entry.Type().IsRegular() && slices.Contains([]string{".yaml", ".yml"}, filepath.Ext(name)):
+			files = append(files, name)
+		}
+		return nil
+	})
+	return files, err
+}
+
+func (s *Set) readFile(file string, stdin io.Reader) error {
+	reader := stdin
+	if file != "-" {
+		opened, err := os.Open(file)
+		if err != nil {
+			return err
+		}
+		defer opened.Close()
+		reader = opened
+	}
+	content, err := io.ReadAll(io.LimitReader(reader, maxFile+1))
+	if err != nil {
+		return fmt.Errorf("read %s: %w", file, err)
+	}
+	s.Files++
+	if len(content) > maxFile {
+		s.problem(file, 1, fmt.Sprintf("the file must be at most %d bytes long", maxFile))
+		return nil
+	}
+	for _, part := range split(content) {
+		s.readDocument(file, part)
+	}
+	return nil
+}
+
+func (s *Set) problem(file string, line int, message string) {
+	s.Problems = append(s.Problems, Problem{At: Position{File: file, Line: line}, Message: message})
+}
+
+// document is one document of a file.
+type document struct {
+	text []byte
+	line int // of its first line, from 0
+}
+
+var documentMarker = regexp.MustCompile(`^(---|\.\.\.)(\s|$)`)
+
+// split cuts a file where a line begins with '---' or '...'.
+func split(content []byte) []document {
+	current := document{}
+	var all []document
+	for number, line := range bytes.SplitAfter(content, []byte("\n")) {
+		if !documentMarker.Match(line) {
+			current.text = append(current.text, line...)
+			continue
+		}
+		all = append(all, current)
+		current = document{text: append([]byte("   "), line[3:]...), line: number}
+	}
+	return append(all, current)
+}
+
+func (s *Set) readDocument(file string, part document) {
+	root := &yaml.Node{}
+	if err := yaml.Unmarshal(part.text, root); err != nil {
+		line, message := yamlProblem(err, part.line)
+		s.problem(file, line, message)
+		return
+	}
+	if root.Kind == 0 || len(root.Content) == 0 || root.Content[0].Tag == "!!null" {
+		return
+	}
+	shift(root, part.line, map[*yaml.Node]bool{})
+	top := root.Content[0]
+	// Kubernetes reads YAML by this library, which knows other words for true and false.
+	text, err := sigsyaml.YAMLToJSONStrict(part.text)
+	if err != nil {
+		line, message := yamlProblem(err, part.line)
+		s.problem(file, max(line, 1), message)
+		return
+	}
+	var content any
+	if err := json.Unmarshal(text, &content); err != nil {
+		s.problem(file, top.Line, err.Error())
+		return
+	}
+	s.add(file, top, content)
+}
+
+// add takes an object down, and those of a list one by one.
+func (s *Set) add(file string, node *yaml.Node, content any) {
+	fields, ok := content.(map[string]any)
+	object := &Object{Content: fields, file: file, node: node}
+	if ok {
+		object.APIVersion, _ = fields["apiVersion"].(string)
+		object.Kind, _ = fields["kind"].(string)
+	}
+	if object.APIVersion == "" || object.Kind == "" {
+		s.Others++
+		return
+	}
+	if items, is := fields["items"].([]any); is && strings.HasSuffix(object.Kind, "List") {
+		list, _ := child(node, segment{name: "items"})
+		for i, item := range items {
+			if one, found := child(list, segment{index: i, isIndex: true}); found {
+				s.add(file, one, item)
+			}
+		}
+		return
+	}
+	metadata, _ := fields["metadata"].(map[string]any)
+	object.Name, _ = metadata["name"].(string)
+	object.Namespace, _ = metadata["namespace"].(string)
+	s.Objects = append(s.Objects, object)
+}
+
+// shift moves the lines of a document to where it stands in its file.
+func shift(node *yaml.Node, lines int, done map[*yaml.Node]bool) {
+	if node == nil || done[node] {
+		return
+	}
+	done[node] = true
+	node.Line += lines
+	for _, inner := range node.Content {
+		shift(inner, lines, done)
+	}
+}
+
+var yamlLine = regexp.MustCompile(`^(?:error converting YAML to JSON: )?yaml: (?:unmarshal errors:\n\s*)?(?:line (\d+): )?`)
+
+// yamlProblem says where in the file YAML is wrong.
+func yamlProblem(err error, shifted int) (line int, message string) {
+	message, line = err.Error(), 1
+	var typeError *yaml.TypeError
+	if errors.As(err, &typeError) && len(typeError.Errors) > 0 {
+		message = "yaml: " + typeError.Errors[0]
+	}
+	if match := yamlLine.FindStringSubmatch(message); match != nil {
+		if number, err := strconv.Atoi(match[1]); err == nil {
+			line = number
+		}
+		message = message[len(match[0]):]
+	}
+	return line + shifted, "this is not YAML: " + strings.TrimSpace(message)
+}
