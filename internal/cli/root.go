@@ -60,7 +60,7 @@ func newRootCommand(s *session) *cobra.Command {
 		groupLook:   {newListCommand(s), newShowCommand(s), newVerifyCommand(s)},
 		groupDecide: decidingCommands(s),
 		groupEvents: {newPromoteCommand(s), newJoinCommand(s), newDismissCommand(s)},
-		groupFiles:  {newLintCommand(s)},
+		groupFiles:  {newLintCommand(s), newSimulateCommand(s)},
 		groupOther:  {newInitCommand(s), newOffboardCommand(s), newRBACCommand(s), newVersionCommand(s)},
 	} {
 		for _, command := range commands {

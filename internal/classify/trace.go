@@ -1,0 +1,102 @@
+package classify
+
+import (
+	"context"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/expression"
+)
+
+// Answer is what a rule says of an event.
+type Answer string
+
+// The answers.
+const (
+	// Matched means that the rule decides about the event.
+	Matched Answer = "Matched"
+	// NotMatched means that the next rule is asked.
+	NotMatched Answer = "NotMatched"
+	// Failed means that the rule could not be evaluated: a person must decide.
+	Failed Answer = "Failed"
+	// NotUsable means that no rule of the policy can be asked, as it does not compile.
+	NotUsable Answer = "NotUsable"
+)
+
+// Asked is one rule that was asked.
+type Asked struct {
+	// Policy and Generation say of which policy.
+	Policy     string `json:"policy"`
+	Generation int64  `json:"generation,omitempty"`
+	// Rule is its name; empty for NotUsable.
+	Rule string `json:"rule,omitempty"`
+	// Outcome is what the rule would decide.
+	Outcome v1alpha1.RuleOutcome `json:"outcome,omitempty"`
+	// Answer is what it says.
+	Answer Answer `json:"answer"`
+	// Why says of a rule that does not match what of it is not true, or why it failed.
+	Why []string `json:"why,omitempty"`
+}
+
+// Trace gives the rules that Assess asks about an event, in the order in which it does, up
+// to the one that decides. The error is not nil only when the context has ended.
+func Trace(ctx context.Context, in Input) ([]Asked, error) {
+	variables, err := expression.EventVariables(in.Event, in.Workload)
+	if err != nil {
+		return nil, nil //nolint:nilerr // Assess says so: no rule was asked
+	}
+	var asked []Asked
+	for _, policy := range ordered(in.Policies) {
+		if policy.broken != nil {
+			asked = append(asked, Asked{Policy: policy.name, Generation: policy.generation, Answer: NotUsable, Why: []string{policy.broken.Error()}})
+			continue
+		}
+		for i := range policy.rules {
+			rule := &policy.rules[i]
+			one := Asked{Policy: policy.name, Generation: policy.generation, Rule: rule.name, Outcome: rule.outcome, Answer: NotMatched}
+			matches, err := rule.match.Bool(ctx, variables)
+			switch {
+			case ctx.Err() != nil:
+				return nil, ctx.Err()
+			case err != nil:
+				one.Answer, one.Why = Failed, []string{err.Error()}
+			case matches:
+				one.Answer = Matched
+			default:
+				one.Why = whyNot(ctx, rule, variables)
+			}
+			if asked = append(asked, one); one.Answer != NotMatched {
+				return asked, ctx.Err()
+			}
+		}
+	}
+	return asked, ctx.Err()
+}
+
+// whyNot names the parts of a rule that are not true, with what they look at.
+func whyNot(ctx context.Context, rule *rule, variables expression.Variables) []string {
+	parts, err := expression.Why(ctx, expression.Event, v1alpha1.Expression(rule.match.Source()), "event", variables)
+	if err != nil {
+		return nil
+	}
+	var why []string
+	for i := range parts {
+		part := &parts[i]
+		if part.Result {
+			continue
+		}
+		text := part.Source + " is false"
+		if part.Error != "" {
+			text = part.Source + " cannot be told: " + part.Error
+		}
+		for j, value := range part.Values {
+			text += map[bool]string{true: ": ", false: ", "}[j == 0] + value.Source
+			if value.Text == "" {
+				text += " is absent"
+			} else {
+				text += " is " + value.Text
+			}
+		}
+		why = append(why, text)
+	}
+	return why
+}

@@ -1,0 +1,104 @@
+package cli
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/simulate"
+)
+
+const (
+	simulated = `apiVersion: firebreak.dev/v1alpha1
+kind: ClassificationPolicy
+metadata: {name: runtime, namespace: security}
+spec:
+  rules:
+  - name: noise
+    match: event.submittedBy == "falco" && event.severity in ["Low", "Informational"]
+    outcome: Dismiss
+  - name: shell
+    match: event.submittedBy == "falco" && event.source.rule == "Shell"
+    outcome: Promote
+    correlate: {by: [event.workload]}
+    incident:
+      title: '"Shell in " + event.workload'
+      severity: High
+      category: Intrusion
+      playbooks: [{playbookRef: {name: contain}}]
+---
+apiVersion: firebreak.dev/v1alpha1
+kind: ResponsePlaybook
+metadata: {name: contain, namespace: security}
+spec:
+  serviceAccountName: contain
+  mode: Confirm
+  containment:
+    steps:
+    - {name: cut, parallel: first, target: Pods, isolate: {}}
+    - {name: hold, parallel: first, target: Nodes, cordon: {}}
+    - {name: rare, when: incident.severity == "Critical", wait: {duration: 5m}}
+  recovery:
+    steps:
+    - {name: release, revert: {steps: [cut, hold]}}
+`
+	simulatedEvent = `apiVersion: firebreak.dev/v1alpha1
+kind: SecurityEvent
+metadata: {name: shell-1}
+spec:
+  source: {kind: Automatic, product: falco, rule: Shell}
+  submittedBy: falco
+  title: "A shell\e[31m"
+  severity: High
+  observedTime: "2026-11-21T16:00:00Z"
+  resources: [{apiVersion: v1, kind: Pod, namespace: shop, name: cart-1}]
+`
+)
+
+func TestSimulate(t *testing.T) {
+	const nowhere = "/does/not/exist"
+	folder := t.TempDir()
+	write := func(name, content string) string {
+		path := filepath.Join(folder, name)
+		mustDo(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		mustDo(t, os.WriteFile(path, []byte(content), 0o600))
+		return path
+	}
+	event := write("event.yaml", strings.Replace(simulatedEvent, `\e[31m`, "", 1))
+	git := write("git/all.yaml", simulated)
+	simulate1 := func(args ...string) result { return run(t.Context(), nowhere, append([]string{"simulate"}, args...)...) }
+
+	r := simulate1("--event", event, "--manifests", git, "--workload", "cart", "--expect", "Promoted")
+	r.check(t, ExitOK, "", "")
+	golden(t, "simulate", r.out)
+	simulate1("--event", event, "--manifests", git, "--expect", "dismissed").check(t, ExitRefused, "OUTCOME  Promoted", "Not as expected: 1 outcome must be Dismissed")
+	simulate1("--event", event, "--submitted-by", "somebody", "--manifests", git, "--expect", "Deferred").check(t, ExitOK, `event.submittedBy == "falco" is false: event.submittedBy is "somebody"`, "")
+	hostile := write("hostile.yaml", simulatedEvent)
+	if r := simulate1("--event", hostile, "--manifests", git); strings.Contains(r.out, "\x1b") || !strings.Contains(r.out, `\x1b[31m`) {
+		t.Errorf("a terminal must not obey the event:\n%q", r.out)
+	}
+
+	alert := write("alert.json", `{"rule": "Shell", "priority": "Notice", "output": "x", "hostname": "n", "output_fields": {"k8s.ns.name": "shop", "k8s.pod.name": "cart-1"}}`)
+	r = simulate1("--event", alert, "--format", "falco", "--submitted-by", "falco", "-o", "json", "--expect", "Dismissed", "--manifests", filepath.Dir(git))
+	got := &simulate.Result{}
+	mustDo(t, json.Unmarshal([]byte(r.out), got))
+	if r.code != ExitOK || got.Outcome != v1alpha1.OutcomeDismissed || len(got.Asked) != 1 {
+		t.Errorf("exit code %d, error %q, result %+v", r.code, r.err, got)
+	}
+
+	simulate1("--event", alert, "--format", "falco", "--manifests", git).check(t, ExitError, "", "--submitted-by must be given with --format")
+	simulate1("--event", alert, "--manifests", git).check(t, ExitError, "", "has no SecurityEvent")
+	simulate1("--event", event, "--format", "falco", "--submitted-by", "x", "--manifests", git).check(t, ExitError, "", "is not what the format falco wants")
+	simulate1("--event", event).check(t, ExitError, "", "--manifests PATH must be given")
+	simulate1("--event", event, "--manifests", git, "--expect", "Joined").check(t, ExitError, "", "must be one of Promoted, Dismissed, Deferred")
+	simulate1("--event", event, "--manifests", git, "-n", "other").check(t, ExitError, "", "no ClassificationPolicy for the namespace other")
+	two := write("two.yaml", simulated+"---\n"+strings.ReplaceAll(simulated, "namespace: security", "namespace: tenant"))
+	simulate1("--event", event, "--manifests", two).check(t, ExitError, "", "policies of several namespaces: security, tenant")
+	faulty := write("faulty.yaml", strings.Replace(simulated, "outcome: Dismiss", "outcome: Drop", 1))
+	simulate1("--event", event, "--manifests", faulty).check(t, ExitError, "", faulty+":8: ClassificationPolicy 'runtime' would be refused")
+	broken := write("broken.yaml", strings.Replace(simulatedEvent, "severity: High", "severity: Loud", 1))
+	simulate1("--event", broken, "--manifests", git).check(t, ExitError, "", broken+":8: the event would be refused: `spec.severity` must be one of")
+}

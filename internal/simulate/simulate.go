@@ -1,0 +1,194 @@
+// Package simulate says what Firebreak would do about an event by given manifests, without
+// a cluster: which rule decides, which incident it opens, and what each step would do.
+package simulate
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/classify"
+	"github.com/firebreak-dev/firebreak/internal/lifecycle"
+	"github.com/firebreak-dev/firebreak/internal/manifest"
+)
+
+// Domain is what the manifests say about one namespace.
+type Domain struct {
+	// Namespace is the domain's.
+	Namespace string
+	// Plan is its plan; nil when there is none.
+	Plan *v1alpha1.ResponsePlan
+	// Policies are those that would be in force, and those that do not compile.
+	Policies []*classify.Policy
+	// Playbooks are by their names.
+	Playbooks map[string]*v1alpha1.ResponsePlaybook
+}
+
+// Input is what is simulated.
+type Input struct {
+	// Domain is where.
+	Domain *Domain
+	// Event is the event. Its namespace is the domain's.
+	Event *v1alpha1.SecurityEvent
+	// Workload is the top owner of its first resource, which takes a cluster to know.
+	// Empty means the resource's own name, which Firebreak takes where it may not look.
+	Workload string
+	// Now is when it is assessed.
+	Now time.Time
+}
+
+// Incident is the incident that would be opened.
+type Incident struct {
+	// Name is the name of the first of its key.
+	Name     string            `json:"name"`
+	Title    string            `json:"title"`
+	Severity v1alpha1.Severity `json:"severity"`
+	Priority v1alpha1.Priority `json:"priority"`
+	Category v1alpha1.Category `json:"category"`
+	TLP      v1alpha1.TLP      `json:"tlp"`
+	Impact   v1alpha1.Impact   `json:"impact"`
+	// Key are the values by which later events join it, and Within for how long.
+	Key    []string `json:"key,omitempty"`
+	Within string   `json:"within,omitempty"`
+}
+
+// Result is what would happen.
+type Result struct {
+	// Event is the event's name, with its title, submitter and workload as rules see them.
+	Event       string `json:"event"`
+	Title       string `json:"title"`
+	SubmittedBy string `json:"submittedBy"`
+	Workload    string `json:"workload,omitempty"`
+	// Asked are the rules that are asked, in their order.
+	Asked []classify.Asked `json:"asked"`
+	// Outcome is Promoted, Dismissed or Deferred; empty while the event waits.
+	Outcome v1alpha1.AssessmentOutcome `json:"outcome"`
+	Reason  string                     `json:"reason"`
+	Message string                     `json:"message"`
+	// Incident and Playbook are there when it is promoted.
+	Incident *Incident `json:"incident,omitempty"`
+	Playbook *Playbook `json:"playbook,omitempty"`
+	// Notes are what cannot be known without a cluster.
+	Notes []string `json:"notes,omitempty"`
+}
+
+// DomainOf makes a domain of manifests. What says no namespace is in it. The error names
+// what the API server would refuse.
+func DomainOf(ctx context.Context, set *manifest.Set, namespace string) (*Domain, error) {
+	for _, problem := range set.Problems {
+		return nil, fmt.Errorf("%s: %s", problem.At, problem.Message)
+	}
+	domain := &Domain{Namespace: namespace, Playbooks: map[string]*v1alpha1.ResponsePlaybook{}}
+	for _, object := range set.Objects {
+		if !object.IsFirebreak() || object.Namespace != "" && object.Namespace != namespace {
+			continue
+		}
+		faults, err := object.Validate(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if len(faults) > 0 {
+			return nil, fmt.Errorf("%s: %s '%s' would be refused: %s", object.At(faults[0].Path), object.Kind, object.Name, faults[0].Message)
+		}
+		if err := domain.add(object); err != nil {
+			return nil, fmt.Errorf("%s: %w", object.Start(), err)
+		}
+	}
+	return domain, nil
+}
+
+func (d *Domain) add(object *manifest.Object) error {
+	switch object.Kind {
+	case "ClassificationPolicy":
+		source := &v1alpha1.ClassificationPolicy{}
+		if err := object.Decode(source); err != nil {
+			return err
+		}
+		policy, err := classify.Compile(source)
+		if err != nil {
+			policy = classify.Unusable(source, err)
+		}
+		d.Policies = append(d.Policies, policy)
+	case "ResponsePlaybook":
+		playbook := &v1alpha1.ResponsePlaybook{}
+		if err := object.Decode(playbook); err != nil {
+			return err
+		}
+		playbook.Namespace = d.Namespace
+		d.Playbooks[playbook.Name] = playbook
+	case "ResponsePlan":
+		d.Plan = &v1alpha1.ResponsePlan{}
+		return object.Decode(d.Plan)
+	}
+	return nil
+}
+
+// Run says what would happen.
+func Run(ctx context.Context, in Input) (*Result, error) {
+	event := in.Event.DeepCopy()
+	event.Namespace = in.Domain.Namespace
+	result := &Result{Event: event.Name, Title: event.Spec.Title, SubmittedBy: event.Spec.SubmittedBy, Workload: in.Workload, Asked: []classify.Asked{}}
+	if in.Workload == "" && len(event.Spec.Resources) > 0 {
+		result.Workload = event.Spec.Resources[0].Name
+		if len(event.Spec.Resources[0].Kind) > 0 && event.Spec.Resources[0].Kind == "Pod" {
+			result.Notes = append(result.Notes, fmt.Sprintf(
+				"`event.workload` is taken to be the pod '%s' itself: its top owner is looked up in the cluster, as the plan's ServiceAccount; --workload says it", result.Workload))
+		}
+	}
+	ask := classify.Input{Event: event, Workload: result.Workload, Policies: in.Domain.Policies, By: "simulation", Now: in.Now}
+	asked, err := classify.Trace(ctx, ask)
+	if err != nil {
+		return nil, err
+	}
+	result.Asked = append(result.Asked, asked...)
+	assessed, err := classify.Assess(ctx, ask)
+	if err != nil {
+		return nil, err
+	}
+	result.Outcome, result.Reason, result.Message = assessed.Record.Outcome, assessed.Record.Reason, assessed.Record.Message
+	if assessed.Incident == nil {
+		return result, nil
+	}
+	result.Incident = incidentOf(event, &assessed)
+	result.Notes = append(result.Notes, "an open incident of the same key would be joined instead, and no other opened")
+	result.Playbook = playbookOf(ctx, in.Domain, opened(event, result.Incident, assessed.Incident))
+	return result, nil
+}
+
+func incidentOf(event *v1alpha1.SecurityEvent, assessed *classify.Assessment) *Incident {
+	spec := assessed.Incident
+	name, _ := assessed.Correlation.IncidentName(event.Spec.ObservedTime.Time, 1, 0)
+	incident := &Incident{
+		Name: name, Title: spec.Title, Severity: spec.Severity, Priority: lifecycle.PriorityOf(spec.Severity, spec.Impact),
+		Category: spec.Category, TLP: spec.TLP, Impact: spec.Impact,
+	}
+	if assessed.Correlation.Within > 0 {
+		incident.Key, incident.Within = assessed.Correlation.Key, short(assessed.Correlation.Within)
+	}
+	return incident
+}
+
+// opened is the incident as its playbook would see it first.
+func opened(event *v1alpha1.SecurityEvent, made *Incident, spec *v1alpha1.IncidentSpec) *v1alpha1.Incident {
+	incident := &v1alpha1.Incident{Spec: *spec.DeepCopy()}
+	incident.Namespace, incident.Name = event.Namespace, made.Name
+	incident.Status.Priority, incident.Status.EventCount = made.Priority, 1
+	incident.Status.Phase = v1alpha1.PhaseContainment
+	for i := range spec.Resources {
+		incident.Status.Resources = append(incident.Status.Resources, v1alpha1.IncidentResource{ResourceReference: spec.Resources[i]})
+	}
+	return incident
+}
+
+// short writes a duration without the zeros at its end.
+func short(d time.Duration) string {
+	text := d.String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(text, zero) {
+			text = text[:len(text)-2]
+		}
+	}
+	return text
+}
