@@ -49,6 +49,9 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(asPlugin) != "" {
+		os.Exit(Run(context.Background(), os.Args[1:], Config{Streams: genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}}))
+	}
 	flag.Parse()
 	code, err := runWithCluster(m)
 	if err != nil {
