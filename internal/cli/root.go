@@ -57,7 +57,7 @@ func newRootCommand(s *session) *cobra.Command {
 		&cobra.Group{ID: groupOther, Title: "Other:"},
 	)
 	for group, commands := range map[string][]*cobra.Command{
-		groupLook:   {newListCommand(s), newShowCommand(s), newVerifyCommand(s)},
+		groupLook:   {newListCommand(s), newShowCommand(s), newExplainCommand(s), newVerifyCommand(s)},
 		groupDecide: decidingCommands(s),
 		groupEvents: {newPromoteCommand(s), newJoinCommand(s), newDismissCommand(s)},
 		groupFiles:  {newLintCommand(s), newSimulateCommand(s)},

@@ -112,6 +112,7 @@ func restMapper() meta.RESTMapper {
 	for kind, resource := range map[string]string{
 		"Incident": "incidents", "SecurityEvent": "securityevents", "Decision": "decisions",
 		"ResponsePlan": "responseplans", "ResponsePlaybook": "responseplaybooks", "Evidence": "evidence",
+		"ClassificationPolicy": "classificationpolicies",
 	} {
 		add(v1alpha1.SchemeGroupVersion, kind, resource, meta.RESTScopeNamespace)
 	}

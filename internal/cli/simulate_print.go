@@ -47,6 +47,10 @@ func (s *session) printAsked(asked []classify.Asked) {
 	if len(asked) == 0 {
 		fmt.Fprintln(s.Out, "  none was asked")
 	}
+	s.printAskedRules(asked)
+}
+
+func (s *session) printAskedRules(asked []classify.Asked) {
 	for i := range asked {
 		one := &asked[i]
 		says := ""

@@ -69,7 +69,9 @@ func TestSimulate(t *testing.T) {
 	}
 	event := write("event.yaml", strings.Replace(simulatedEvent, `\e[31m`, "", 1))
 	git := write("git/all.yaml", simulated)
-	simulate1 := func(args ...string) result { return run(t.Context(), nowhere, append([]string{"simulate"}, args...)...) }
+	simulate1 := func(args ...string) result {
+		return run(t.Context(), nowhere, append([]string{"simulate"}, args...)...)
+	}
 
 	r := simulate1("--event", event, "--manifests", git, "--workload", "cart", "--expect", "Promoted")
 	r.check(t, ExitOK, "", "")
