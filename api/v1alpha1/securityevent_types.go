@@ -118,6 +118,15 @@ type SecurityEventSpec struct {
 	// +kubebuilder:validation:MaxLength=71
 	// +kubebuilder:validation:Pattern=`^sha256:[0-9a-f]{64}$`
 	RawDataHash string `json:"rawDataHash,omitempty"`
+
+	// report is what a person was asked for. Empty for reports of machines.
+	// +optional
+	Report EventReport `json:"report,omitzero"`
+
+	// reporter is the person who noticed it, where that is another than submittedBy or more
+	// is known. Empty means nothing more is known.
+	// +optional
+	Reporter Reporter `json:"reporter,omitzero"`
 }
 
 // EventMinute is how often an event was seen again within one minute.

@@ -50,6 +50,7 @@ func newRootCommand(s *session) *cobra.Command {
 	})
 	s.addConnectionFlags(root)
 	root.AddGroup(
+		&cobra.Group{ID: groupReport, Title: "Report:"},
 		&cobra.Group{ID: groupLook, Title: "See what happens:"},
 		&cobra.Group{ID: groupDecide, Title: "Decide about an incident:"},
 		&cobra.Group{ID: groupEvents, Title: "Decide about an event:"},
@@ -60,6 +61,7 @@ func newRootCommand(s *session) *cobra.Command {
 		groupLook:   {newListCommand(s), newShowCommand(s), newExplainCommand(s), newVerifyCommand(s)},
 		groupDecide: decidingCommands(s),
 		groupEvents: {newPromoteCommand(s), newJoinCommand(s), newDismissCommand(s)},
+		groupReport: {newEventCommand(s), newDeclareCommand(s)},
 		groupFiles:  {newLintCommand(s), newSimulateCommand(s)},
 		groupOther:  {newInitCommand(s), newOffboardCommand(s), newRBACCommand(s), newVersionCommand(s)},
 	} {
@@ -78,6 +80,7 @@ const (
 	groupLook   = "look"
 	groupDecide = "decide"
 	groupEvents = "events"
+	groupReport = "report"
 	groupFiles  = "files"
 	groupOther  = "other"
 )

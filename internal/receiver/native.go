@@ -190,8 +190,11 @@ func (a *alert) complete(r report, raw []byte) error {
 // too long is the sender's to mend.
 func sanitize(spec *v1alpha1.SecurityEventSpec) {
 	line := func(text *string) { *text = clean(*text, len(*text)+1) }
-	for _, text := range []*string{&spec.Title, &spec.Source.Product, &spec.Source.Rule, &spec.Source.Instance, &spec.Fingerprint} {
+	for _, text := range []*string{&spec.Title, &spec.Source.Product, &spec.Source.Rule, &spec.Source.Instance, &spec.Fingerprint, &spec.Reporter.User, &spec.Reporter.Email} {
 		line(text)
+	}
+	for _, text := range []*string{&spec.Report.Malfunction, &spec.Report.ScreenMessages, &spec.Report.ActionsTaken} {
+		*text = cleanLines(*text, len(*text)+1)
 	}
 	spec.Description = cleanLines(spec.Description, len(spec.Description)+1)
 	for key, value := range spec.Attributes {

@@ -92,6 +92,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.EventMinuteApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EventReference"):
 		return &apiv1alpha1.EventReferenceApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("EventReport"):
+		return &apiv1alpha1.EventReportApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EventSource"):
 		return &apiv1alpha1.EventSourceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EvictAction"):
@@ -180,6 +182,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.PolicyGenerationApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("QuarantineAction"):
 		return &apiv1alpha1.QuarantineActionApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Reporter"):
+		return &apiv1alpha1.ReporterApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ResourceReference"):
 		return &apiv1alpha1.ResourceReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ResponsePlan"):

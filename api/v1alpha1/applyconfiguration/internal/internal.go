@@ -551,6 +551,21 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: name
       type:
         scalar: string
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.EventReport
+  map:
+    fields:
+    - name: actionsTaken
+      type:
+        scalar: string
+    - name: malfunction
+      type:
+        scalar: string
+    - name: screenMessages
+      type:
+        scalar: string
+    - name: type
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.ReportType
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.EventSource
   map:
     fields:
@@ -1665,6 +1680,17 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.TrafficVerdict
       default: Deny
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.ReportType
+  scalar: string
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.Reporter
+  map:
+    fields:
+    - name: email
+      type:
+        scalar: string
+    - name: user
+      type:
+        scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.Resolution
   scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.ResourceReference
@@ -1976,6 +2002,12 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: rawDataHash
       type:
         scalar: string
+    - name: report
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.EventReport
+    - name: reporter
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Reporter
     - name: resources
       type:
         list:

@@ -56,6 +56,11 @@ type SecurityEventSpecApplyConfiguration struct {
 	// rawDataHash is the SHA-256 of the report as it was received, as
 	// 'sha256:' and 64 hexadecimal digits. Empty for reports made by hand.
 	RawDataHash *string `json:"rawDataHash,omitempty"`
+	// report is what a person was asked for. Empty for reports of machines.
+	Report *EventReportApplyConfiguration `json:"report,omitempty"`
+	// reporter is the person who noticed it, where that is another than submittedBy or more
+	// is known. Empty means nothing more is known.
+	Reporter *ReporterApplyConfiguration `json:"reporter,omitempty"`
 }
 
 // SecurityEventSpecApplyConfiguration constructs a declarative configuration of the SecurityEventSpec type for use with
@@ -178,5 +183,21 @@ func (b *SecurityEventSpecApplyConfiguration) WithAttributes(entries map[string]
 // If called multiple times, the RawDataHash field is set to the value of the last call.
 func (b *SecurityEventSpecApplyConfiguration) WithRawDataHash(value string) *SecurityEventSpecApplyConfiguration {
 	b.RawDataHash = &value
+	return b
+}
+
+// WithReport sets the Report field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Report field is set to the value of the last call.
+func (b *SecurityEventSpecApplyConfiguration) WithReport(value *EventReportApplyConfiguration) *SecurityEventSpecApplyConfiguration {
+	b.Report = value
+	return b
+}
+
+// WithReporter sets the Reporter field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Reporter field is set to the value of the last call.
+func (b *SecurityEventSpecApplyConfiguration) WithReporter(value *ReporterApplyConfiguration) *SecurityEventSpecApplyConfiguration {
+	b.Reporter = value
 	return b
 }
