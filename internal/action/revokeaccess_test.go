@@ -146,7 +146,7 @@ func TestRevokeAccessSeesWhatComesBack(t *testing.T) {
 // Undo gives back what the step has taken, and nothing else.
 func TestRevokeAccessUndoGrantsNothing(t *testing.T) {
 	for name, change := range map[string]func(*world, *action.Request, *rbacv1.RoleBinding){
-		"a step that was planned and never carried out": func(w *world, _ *action.Request, binding *rbacv1.RoleBinding) {
+		"a step that was planned and never carried out": func(_ *world, _ *action.Request, binding *rbacv1.RoleBinding) {
 			binding.Subjects = []rbacv1.Subject{user("jane")} // a person takes it by hand
 		},
 		"a mark that somebody took off": func(w *world, request *action.Request, binding *rbacv1.RoleBinding) {

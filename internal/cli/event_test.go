@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -104,15 +105,26 @@ func TestEvent(t *testing.T) {
 	}
 }
 
+// awaitForged waits until a person can, or cannot, open an incident in the name of a rule.
+func awaitForged(ctx context.Context, t *testing.T, namespace string, can bool) {
+	t.Helper()
+	mustDo(t, wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, setupTime, true, func(ctx context.Context) (bool, error) {
+		forged := &v1alpha1.Incident{ObjectMeta: metav1.ObjectMeta{Name: "forged", Namespace: namespace},
+			Spec: v1alpha1.IncidentSpec{Title: "x", Severity: v1alpha1.SeverityLow, Category: v1alpha1.CategoryOther, Rule: "a/b"}}
+		return (admin.Create(ctx, forged, client.DryRunAll) == nil) == can, nil
+	}))
+}
+
 func TestDeclare(t *testing.T) {
 	ctx := t.Context()
 	mustDo(t, install(ctx, "../../config/admission/incidents.yaml"))
 	namespace := domain(t, "firebreak-incident-manager")
-	mustDo(t, wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, setupTime, true, func(ctx context.Context) (bool, error) {
-		forged := &v1alpha1.Incident{ObjectMeta: metav1.ObjectMeta{Name: "forged", Namespace: namespace},
-			Spec: v1alpha1.IncidentSpec{Title: "x", Severity: v1alpha1.SeverityLow, Category: v1alpha1.CategoryOther, Rule: "a/b"}}
-		return admin.Create(ctx, forged, client.DryRunAll) != nil, nil
-	}))
+	awaitForged(ctx, t, namespace, false)
+	t.Cleanup(func() { // other tests open incidents as rules do
+		ctx := context.WithoutCancel(ctx)
+		mustDo(t, admin.Delete(ctx, &admissionregistrationv1.ValidatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{Name: "firebreak-incidents"}}))
+		awaitForged(ctx, t, namespace, true)
+	})
 	r := run(ctx, janeConfig, "declare", "Customer data on a public share", "--severity", "high", "--category", "informationcontentsecurity",
 		"--impact", "high,low,none", "--tlp", "red", "--playbook", "leak", "--resource", "Deployment/shop/cart", "--occurred", "3h", "-n", namespace)
 	r.check(t, ExitOK, "Declared the incident inc-", "")

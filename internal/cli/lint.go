@@ -103,7 +103,7 @@ func (s *session) printLint(report *lint.Report) {
 		if finding.Kind != "" {
 			about = finding.Kind + " " + joined("/", finding.Namespace, finding.Name) + ": "
 		}
-		fmt.Fprintf(s.Out, "%s: %s %s\n", clean(finding.Position.String()), label, clean(about+finding.Message))
+		fmt.Fprintf(s.Out, "%s: %s %s\n", clean(finding.String()), label, clean(about+finding.Message))
 	}
 	if len(report.Findings) > 0 {
 		fmt.Fprintln(s.Out)

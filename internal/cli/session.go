@@ -173,6 +173,9 @@ func quote(text string) string {
 	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
+// shownDomains is how many response domains a hint names.
+const shownDomains = 10
+
 // elsewhere is a hint for someone who finds nothing in a namespace that is no response
 // domain: where there is one. Empty when it cannot be told.
 func (s *session) elsewhere(ctx context.Context, namespace string) string {
@@ -198,6 +201,11 @@ func (s *session) elsewhere(ctx context.Context, namespace string) string {
 	case len(domains) == 1:
 		return fmt.Sprintf("The namespace %s is not a response domain, but %s is: add -n %s", namespace, domains[0], domains[0])
 	default:
-		return fmt.Sprintf("The namespace %s is not a response domain. These are: %s. Choose one with -n.", namespace, strings.Join(domains[:min(len(domains), 10)], ", "))
+		more := ""
+		if left := len(domains) - shownDomains; left > 0 {
+			more = fmt.Sprintf(" and %d more (kubectl get namespaces -l %s)", left, v1alpha1.LabelDomain)
+		}
+		return fmt.Sprintf("The namespace %s is not a response domain. These are: %s%s. Choose one with -n.",
+			namespace, strings.Join(domains[:min(len(domains), shownDomains)], ", "), more)
 	}
 }

@@ -142,17 +142,17 @@ func TestThresholdAcrossEvents(t *testing.T) {
 	namespace := newDomain(t)
 	startAssessor(t, namespace, nil)
 	mustCreate(t, thresholdPolicy(namespace, 10*time.Minute))
-	make := func(name, fingerprint string, observed time.Duration) *v1alpha1.SecurityEvent {
+	report := func(name, fingerprint string, observed time.Duration) *v1alpha1.SecurityEvent {
 		event := shellEvent(namespace, name, "cart-1")
 		event.Spec.Fingerprint = fingerprint
 		event.Spec.ObservedTime = metav1.NewTime(event.Spec.ObservedTime.Add(observed))
 		mustCreate(t, event)
 		return event
 	}
-	before, other := make("before", "a", 57*time.Minute), make("other", "b", 58*time.Minute)
+	before, other := report("before", "a", 57*time.Minute), report("other", "b", 58*time.Minute)
 	awaitAssessment(t, before, v1alpha1.OutcomeDismissed)
 	awaitAssessment(t, other, v1alpha1.OutcomeDismissed)
-	after := make("after", "a", 61*time.Minute)
+	after := report("after", "a", 61*time.Minute)
 	awaitAssessment(t, after, v1alpha1.OutcomeDismissed)
 	countIn(t, after, 2)
 	awaitAssessment(t, after, v1alpha1.OutcomePromoted)

@@ -245,7 +245,7 @@ func TestRunActionWhileContainmentIsOpenAgain(t *testing.T) {
 	s := newSim(t, playbook, "a")
 	s.run()
 	s.want(v1alpha1.PhaseRecovery, "look=AwaitingTask")
-	s.script = func(work Work, step *v1alpha1.IncidentStep, target *v1alpha1.StepTarget) Result {
+	s.script = func(_ Work, step *v1alpha1.IncidentStep, target *v1alpha1.StepTarget) Result {
 		if step.Action == "isolate" && target.Name == "b" {
 			return permanent("no")
 		}

@@ -247,7 +247,7 @@ func (m *machine) retryStep(decision *v1alpha1.Decision) answer {
 	if drifting {
 		countAnew(step)
 	}
-	failed := dry(step) && !m.dryRun || step.State == v1alpha1.StepFailed || step.State == v1alpha1.StepAwaitingTask && text.Task == nil
+	failed := m.canRetry(step, text)
 	switch {
 	case drifting && (stepDone(step) || !failed):
 		return accept("what was taken away is made again, and counted anew")
@@ -277,6 +277,11 @@ func (m *machine) retryStep(decision *v1alpha1.Decision) answer {
 	step.State = v1alpha1.StepPending
 	step.Approvers, step.Digest, step.Message, step.EndTime = nil, "", "", nil
 	return accept("begun anew")
+}
+
+// canRetry says that a step has failed, or was only tried and can be done now.
+func (m *machine) canRetry(step *v1alpha1.IncidentStep, text *v1alpha1.PlaybookStep) bool {
+	return dry(step) && !m.dryRun || step.State == v1alpha1.StepFailed || step.State == v1alpha1.StepAwaitingTask && text.Task == nil
 }
 
 // retryUndo lets effects that could not be undone be tried again.

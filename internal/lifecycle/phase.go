@@ -148,26 +148,12 @@ func (m *machine) concludePhase(goal goal, before bool) bool {
 // reach takes down that a phase is over, and whether its goal was reached.
 func (m *machine) reach(goal goal, steps []*v1alpha1.IncidentStep, passed []string, effects int) {
 	was := m.condition(goal.condition)
-	status, reason, message := metav1.ConditionTrue, v1alpha1.ReasonStepsDone, ""
-	lost := m.lostOf(steps)
-	switch {
-	case len(lost) > 0:
-		status, reason, message = metav1.ConditionFalse, v1alpha1.ReasonDrifted, "taken away, and made again: "+strings.Join(lost, "; ")
-	case len(steps) == 0:
-		status, reason, message = metav1.ConditionFalse, v1alpha1.ReasonNoSteps, "the playbook has no steps for it"
-	case slices.ContainsFunc(steps, dry):
-		status, reason, message = metav1.ConditionFalse, v1alpha1.ReasonDryRun, "its steps were only tried"
-	case len(passed) > 0:
-		status, reason, message = metav1.ConditionFalse, v1alpha1.ReasonStepSkipped, strings.Join(passed, "; ")
-	case goal.phase == v1alpha1.PhaseContainment && m.status.OmittedResources > 0:
-		status, reason = metav1.ConditionFalse, v1alpha1.ReasonStepSkipped
-		message = fmt.Sprintf("%d objects beyond the %d that are kept were not acted on", m.status.OmittedResources, maxResources)
-	case goal.phase == v1alpha1.PhaseContainment && len(m.unreadable()) > 0:
-		status, reason, message = metav1.ConditionFalse, v1alpha1.ReasonStepSkipped, "not acted on: "+strings.Join(m.unreadable(), "; ")
-	case goal.contains && effects == 0:
-		status, reason, message = metav1.ConditionFalse, v1alpha1.ReasonNoTargets, "no step had an effect on any object"
-	case len(goal.shown) > 0 && effects == 0:
-		status, reason, message = metav1.ConditionFalse, v1alpha1.ReasonNotVerified, "no verify step and no task has shown it"
+	status := metav1.ConditionTrue
+	reason, message := m.whyNotReached(goal, steps, passed, effects)
+	if reason == "" {
+		reason = v1alpha1.ReasonStepsDone
+	} else {
+		status = metav1.ConditionFalse
 	}
 	m.setCondition(goal.condition, status, reason, message)
 	first := status == metav1.ConditionTrue && *goal.time(&m.status.Times) == nil
@@ -184,6 +170,31 @@ func (m *machine) reach(goal goal, steps []*v1alpha1.IncidentStep, passed []stri
 		m.log(v1alpha1.TimelineEntry{Action: goal.reached, Outcome: "Succeeded"})
 	} else if reason != v1alpha1.ReasonNoSteps {
 		m.log(v1alpha1.TimelineEntry{Action: goal.reached, Outcome: "NotShown", Message: message})
+	}
+}
+
+// whyNotReached says why a phase that is over has not reached its goal; empty when it has.
+func (m *machine) whyNotReached(goal goal, steps []*v1alpha1.IncidentStep, passed []string, effects int) (reason, message string) {
+	contains := goal.phase == v1alpha1.PhaseContainment
+	switch lost := m.lostOf(steps); {
+	case len(lost) > 0:
+		return v1alpha1.ReasonDrifted, "taken away, and made again: " + strings.Join(lost, "; ")
+	case len(steps) == 0:
+		return v1alpha1.ReasonNoSteps, "the playbook has no steps for it"
+	case slices.ContainsFunc(steps, dry):
+		return v1alpha1.ReasonDryRun, "its steps were only tried"
+	case len(passed) > 0:
+		return v1alpha1.ReasonStepSkipped, strings.Join(passed, "; ")
+	case contains && m.status.OmittedResources > 0:
+		return v1alpha1.ReasonStepSkipped, fmt.Sprintf("%d objects beyond the %d that are kept were not acted on", m.status.OmittedResources, maxResources)
+	case contains && len(m.unreadable()) > 0:
+		return v1alpha1.ReasonStepSkipped, "not acted on: " + strings.Join(m.unreadable(), "; ")
+	case goal.contains && effects == 0:
+		return v1alpha1.ReasonNoTargets, "no step had an effect on any object"
+	case len(goal.shown) > 0 && effects == 0:
+		return v1alpha1.ReasonNotVerified, "no verify step and no task has shown it"
+	default:
+		return "", ""
 	}
 }
 

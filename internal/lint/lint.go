@@ -143,10 +143,10 @@ func (r *run) take(ctx context.Context, object *manifest.Object, namespace strin
 		object.Namespace = namespace
 	}
 	if _, has := object.Content["status"]; has {
-		r.add(object, "status", Warning, ReasonStatusIgnored, "`status` is not taken from a manifest: only Firebreak writes it, so leave it out")
+		r.add(site{object, "status"}, Warning, ReasonStatusIgnored, "`status` is not taken from a manifest: only Firebreak writes it, so leave it out")
 	}
 	if first := r.given.first(object); first != nil {
-		r.add(object, "metadata.name", Error, ReasonDuplicate, "%s '%s' is there twice: it is in %s too", object.Kind, object.Name, first.Start())
+		r.add(site{object, "metadata.name"}, Error, ReasonDuplicate, "%s '%s' is there twice: it is in %s too", object.Kind, object.Name, first.Start())
 		return nil
 	}
 	faults, err := object.Validate(ctx)
@@ -158,14 +158,14 @@ func (r *run) take(ctx context.Context, object *manifest.Object, namespace strin
 		if fault.Unknown {
 			reason = ReasonUnknownField
 		}
-		r.add(object, fault.Path, Error, reason, "%s", fault.Message)
+		r.add(site{object, fault.Path}, Error, reason, "%s", fault.Message)
 	}
 	if len(faults) > 0 {
 		r.given.broken(object)
 		return nil
 	}
 	if err := r.given.keep(object); err != nil {
-		r.add(object, "", Error, ReasonInvalid, "%v", err)
+		r.add(site{object, ""}, Error, ReasonInvalid, "%v", err)
 	}
 	return nil
 }
@@ -178,7 +178,7 @@ func (r *run) takeOther(object *manifest.Object, namespace string) error {
 	}
 	used, err := r.rbac.keep(object, namespace)
 	if err != nil {
-		r.add(object, "", Error, ReasonInvalid, "%s '%s' is not what it must be: %v", object.Kind, object.Name, err)
+		r.add(site{object, ""}, Error, ReasonInvalid, "%s '%s' is not what it must be: %v", object.Kind, object.Name, err)
 		return nil
 	}
 	if !used {
@@ -187,11 +187,17 @@ func (r *run) takeOther(object *manifest.Object, namespace string) error {
 	return nil
 }
 
+// site is a field of an object; an empty path is the object.
+type site struct {
+	object *manifest.Object
+	path   string
+}
+
 // add takes a finding down, where the field stands.
-func (r *run) add(object *manifest.Object, path string, severity Severity, reason, format string, args ...any) {
+func (r *run) add(at site, severity Severity, reason, format string, args ...any) {
 	r.report.Findings = append(r.report.Findings, Finding{
-		Position: object.At(path), Severity: severity, Reason: reason, Field: path,
-		Kind: object.Kind, Namespace: object.Namespace, Name: object.Name, Message: fmt.Sprintf(format, args...),
+		Position: at.object.At(at.path), Severity: severity, Reason: reason, Field: at.path,
+		Kind: at.object.Kind, Namespace: at.object.Namespace, Name: at.object.Name, Message: fmt.Sprintf(format, args...),
 	})
 }
 
@@ -200,7 +206,7 @@ func each(err error) []error {
 	if err == nil {
 		return nil
 	}
-	joined, is := err.(interface{ Unwrap() []error }) //nolint:errorlint // a join within another error is part of that one
+	joined, is := err.(interface{ Unwrap() []error }) // a join within another error is part of that one
 	if !is {
 		return []error{err}
 	}

@@ -24,17 +24,17 @@ func (r *run) checkPlaybook(ctx context.Context, p *playbook) error {
 		if errors.As(problem, &reference) {
 			reason = ReasonReference
 		}
-		r.add(p.Object, problemPath(problem.Error()), Error, reason, "%v", problem)
+		r.add(site{p.Object, problemPath(problem.Error())}, Error, reason, "%v", problem)
 	}
 	for reason, err := range map[string]error{
 		ReasonEvidenceLoss: action.CheckEvidence(&p.spec.Spec), ReasonTarget: action.CheckTargets(&p.spec.Spec),
 	} {
 		if err != nil {
-			r.add(p.Object, p.stepNamed(err.Error()), Error, reason, "%v", err)
+			r.add(site{p.Object, p.stepNamed(err.Error())}, Error, reason, "%v", err)
 		}
 	}
 	for _, name := range action.Unreverted(&p.spec.Spec) {
-		r.add(p.Object, p.step(name), Warning, ReasonNotReverted,
+		r.add(site{p.Object, p.step(name)}, Warning, ReasonNotReverted,
 			"no later `revert` undoes step '%s': its effect stays until a person undoes it. A `revert` step in `recovery` would", name)
 	}
 	for _, plan := range r.given.plans {
@@ -42,7 +42,7 @@ func (r *run) checkPlaybook(ctx context.Context, p *playbook) error {
 			continue
 		}
 		if err := action.CheckChannels(&p.spec.Spec, &plan.spec); err != nil {
-			r.add(p.Object, p.stepNamed(err.Error()), Error, ReasonReference, "%v", err)
+			r.add(site{p.Object, p.stepNamed(err.Error())}, Error, ReasonReference, "%v", err)
 		}
 	}
 	r.refersToAccount(p.Object, p.spec.Spec.ServiceAccountName)
@@ -66,14 +66,14 @@ func (r *run) checkRights(ctx context.Context, p *playbook) error {
 	}
 	account := p.spec.Spec.ServiceAccountName
 	if p.Namespace == "" {
-		r.add(p.Object, field, Warning, ReasonNotGiven,
+		r.add(site{p.Object, field}, Warning, ReasonNotGiven,
 			"the rights of ServiceAccount '%s' are not checked: the playbook's namespace is not known; name it with `metadata.namespace` or -n", account)
 		return nil
 	}
 	subject := subjectOf(p.Namespace, account)
 	bound, elsewhere := r.rbac.bindingsOf(subject)
 	if bound == 0 {
-		r.add(p.Object, field, Warning, ReasonNotGiven,
+		r.add(site{p.Object, field}, Warning, ReasonNotGiven,
 			"the rights of ServiceAccount '%s' are not checked: no RoleBinding or ClusterRoleBinding among the manifests names it; give them too. 'kubectl firebreak rbac -f %s' prints those that it needs", account, p.Start().File)
 		return nil
 	}
@@ -92,7 +92,7 @@ func (r *run) checkRights(ctx context.Context, p *playbook) error {
 		if len(lack.Steps) > 0 {
 			path = p.step(lack.Steps[0])
 		}
-		r.add(p.Object, path, severity, ReasonRightsMissing, "ServiceAccount '%s' may not %s %s, needed for %s: a Role or ClusterRole bound to it must allow that; 'kubectl firebreak rbac -f %s' prints those that it needs%s",
+		r.add(site{p.Object, path}, severity, ReasonRightsMissing, "ServiceAccount '%s' may not %s %s, needed for %s: a Role or ClusterRole bound to it must allow that; 'kubectl firebreak rbac -f %s' prints those that it needs%s",
 			account, lack.Right, lack.Place, strings.Join(lack.Who, ", "), p.Start().File, doubt)
 	}
 	return nil

@@ -24,7 +24,7 @@ func (r *run) checkPolicy(p *policy) {
 			if field := quotedField.FindStringSubmatch(problem.Error()); field != nil {
 				at += "." + field[1]
 			}
-			r.add(p.Object, at, Error, ReasonExpression, "%v", problem)
+			r.add(site{p.Object, at}, Error, ReasonExpression, "%v", problem)
 		}
 		if err == nil {
 			r.checkTrust(p, rule, path)
@@ -51,6 +51,6 @@ func (r *run) checkTrust(p *policy, rule *v1alpha1.ClassificationRule, path stri
 	default:
 		return
 	}
-	r.add(p.Object, path+".match", Warning, ReasonAnySubmitter,
+	r.add(site{p.Object, path + ".match"}, Warning, ReasonAnySubmitter,
 		"rule %q `match` trusts any submitter: %s. It should look at `event.submittedBy`, which admission vouches for, such as event.submittedBy == \"system:serviceaccount:falco:falco\", or say event.submittedBy != \"\" where everybody is meant", rule.Name, harm)
 }

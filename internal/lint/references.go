@@ -73,10 +73,10 @@ func (r *run) refersToPlaybook(object *manifest.Object, path, name string) {
 	switch {
 	case name == "" || slices.Contains(names, name):
 	case len(names) == 0:
-		r.add(object, path, Warning, ReasonNotGiven,
+		r.add(site{object, path}, Warning, ReasonNotGiven,
 			"ResponsePlaybook '%s' is not among the manifests, and no other of %s is: give its file too, or an incident may find that there is none", name, namespaceInWords(object.Namespace))
 	default:
-		r.add(object, path, Error, ReasonReference,
+		r.add(site{object, path}, Error, ReasonReference,
 			"there is no ResponsePlaybook '%s' in %s: it must be one of %q%s", name, namespaceInWords(object.Namespace), names, didYouMean(name, names))
 	}
 }
@@ -93,10 +93,10 @@ func (r *run) refersToAccount(object *manifest.Object, name string) {
 	switch {
 	case name == "" || name == "default" || slices.Contains(names, name):
 	case len(names) == 0:
-		r.add(object, "spec.serviceAccountName", Warning, ReasonNotGiven,
+		r.add(site{object, "spec.serviceAccountName"}, Warning, ReasonNotGiven,
 			"ServiceAccount '%s' is not among the manifests, and no other of %s is: give its file too, or make sure that it exists", name, namespaceInWords(object.Namespace))
 	default:
-		r.add(object, "spec.serviceAccountName", Error, ReasonReference,
+		r.add(site{object, "spec.serviceAccountName"}, Error, ReasonReference,
 			"there is no ServiceAccount '%s' in %s: it must be one of %q%s", name, namespaceInWords(object.Namespace), names, didYouMean(name, names))
 	}
 }
@@ -115,7 +115,7 @@ func (r *run) refersToRole(object *manifest.Object, path, name string) {
 			names = append(names, plan.spec.Spec.Roles[i].Name)
 		}
 		if !slices.Contains(names, name) {
-			r.add(object, path, Error, ReasonReference,
+			r.add(site{object, path}, Error, ReasonReference,
 				"the plan has no role '%s', so that nobody could answer: it must be one of %q%s", name, names, didYouMean(name, names))
 		}
 	}

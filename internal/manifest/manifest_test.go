@@ -133,7 +133,7 @@ spec:
 		"type":                {"priority: 1", "priority: high", "spec.priority: `spec.priority` must be of type integer"},
 		"bound":               {"priority: 1", "priority: 1000001", "spec.priority: `spec.priority` must be less than or equal to 1000000"},
 		"pattern":             {"name: noise", "name: Noise", "spec.rules[0].name: `spec.rules[0].name` must match '^[a-z0-9]([-a-z0-9]*[a-z0-9])?$', is 'Noise'"},
-		"a rule of CEL":       {"Dismiss}", "Promote}", "spec.rules[0]: `spec.rules[0]`: `incident` must be set when `outcome` is 'Promote', and `incident` and `correlate` must not be set otherwise"},
+		"a rule of CEL":       {"Dismiss}", "Promote}", "spec.rules[0]: `spec.rules[0]`: `incident` must be set when `outcome` is 'Promote', and `incident`, `correlate` and `threshold` must not be set otherwise"},
 		"version":             {"v1alpha1", "v1", "apiVersion: `apiVersion` must be 'firebreak.dev/v1alpha1', is 'firebreak.dev/v1'"},
 		"kind":                {"ClassificationPolicy", "ClasificationPolicy", "kind: `kind` 'ClasificationPolicy' is none of Firebreak's: it must be one of ClassificationPolicy, Decision, Evidence, Incident, LessonLearned, ResponsePlan, ResponsePlaybook, SecurityEvent; did you mean 'ClassificationPolicy'?"},
 		"missing":             {"  priority: 1\n  rules:\n  - {name: noise, match: 'true', outcome: Dismiss}\n", "  priority: 1\n", "spec.rules: `spec.rules` must be set"},

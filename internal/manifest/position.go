@@ -38,10 +38,10 @@ func (o *Object) Start() Position { return o.At("") }
 func segments(path string) []segment {
 	var all []segment
 	for path != "" {
-		switch {
-		case path[0] == '.':
+		switch path[0] {
+		case '.':
 			path = path[1:]
-		case path[0] == '[':
+		case '[':
 			end := strings.IndexByte(path, ']')
 			if end < 0 {
 				end = len(path) - 1

@@ -124,7 +124,7 @@ func Open(raw string) (service *Service, err error) {
 }
 
 // shapes are what the URLs look like.
-var shapes = map[string]string{
+var shapes = map[string]string{ //nolint:gosec // words that stand for what is secret
 	"generic": "generic://HOST/PATH?template=json", "slack": "slack://hook:A-B-C@webhook or slack://xoxb:A-B-C@CHANNEL",
 	"teams": "teams://GROUP@TENANT/ALTID/GROUPOWNER/EXTRAID?host=ORGANISATION.webhook.office.com", "pagerduty": "pagerduty://events.pagerduty.com/KEY",
 	"opsgenie": "opsgenie://api.opsgenie.com/KEY", "smtp": "smtp://USER:PASSWORD@HOST:587/?from=ADDRESS&to=ADDRESS",

@@ -51,9 +51,11 @@ func TestConnectionsAreBounded(t *testing.T) {
 		_ = connection.Close()
 		_ = connection.Close() // twice makes no room twice
 	}
+	l.mutex.Lock()
 	if l.connections != 0 || len(l.connectionsOfOrigin) != 0 {
 		t.Errorf("left behind: %d, %v", l.connections, l.connectionsOfOrigin)
 	}
+	l.mutex.Unlock()
 	dial()
 	_ = (<-accepted).Close()
 }

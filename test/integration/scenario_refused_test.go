@@ -109,7 +109,7 @@ func refuseLessons(t *testing.T, s *scene) *admissionregistrationv1.ValidatingAd
 	}
 	harness.Eventually(t, held*10, "lessons to be refused", func(ctx context.Context) error {
 		if err := s.Client.Create(ctx, s.lesson("probe"), client.DryRunAll); err == nil || !strings.Contains(err.Error(), "lessons are written elsewhere") {
-			return fmt.Errorf("creating one gives: %v", err)
+			return fmt.Errorf("creating one gives: %w", err)
 		}
 		return nil
 	})
