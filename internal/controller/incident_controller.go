@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -78,10 +79,12 @@ type IncidentReconciler struct {
 
 	values    expression.Cache
 	revisions revisionCache
-	runs      runLedger
-	written   writtenVersions
-	looks     lookTimes
-	verifies  *verifyWatches
+	// lessonless says since when the lesson of an incident could not be created.
+	lessonless sync.Map
+	runs       runLedger
+	written    writtenVersions
+	looks      lookTimes
+	verifies   *verifyWatches
 	// collecting and publishing are for what can wait while others are attacked.
 	collecting, publishing *backstage
 }
@@ -118,6 +121,7 @@ func (r *IncidentReconciler) read(ctx context.Context, request ctrl.Request) (*v
 			r.written.forget(request.NamespacedName)
 			r.revisions.forget(request.NamespacedName)
 			r.looks.forget(request.NamespacedName)
+			r.lessonless.Delete(request.NamespacedName)
 			r.verifies.keep(request.NamespacedName, nil)
 			// The ledger forgets by itself, an hour later: deleting incidents gives no new turns.
 		}
@@ -162,7 +166,9 @@ type incidentRun struct {
 	base *v1alpha1.Incident
 	// lessonMade says that this run has created the LessonLearned.
 	lessonMade bool
-	// lessonProblem says why this run could not create it; empty when it has not tried.
+	// lessonTried says that this run could not create it, and lessonProblem why, when that is
+	// to be told to a person.
+	lessonTried   bool
 	lessonProblem string
 	// fresh says that base was read or written just now and not from a cache.
 	fresh bool
@@ -246,7 +252,7 @@ func (run *incidentRun) unsaved() int64 {
 
 // act does what needed to be written before it is begun. It says whether there may be more to do.
 func (run *incidentRun) act(ctx context.Context, in lifecycle.Input, out lifecycle.Output) (bool, error) {
-	tried := out.DraftLesson && run.lessonProblem == ""
+	tried := out.DraftLesson && !run.lessonTried
 	if tried {
 		run.draftLesson(ctx)
 	}

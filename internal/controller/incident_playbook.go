@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/action"
 	"github.com/firebreak-dev/firebreak/internal/expression"
 	"github.com/firebreak-dev/firebreak/internal/lifecycle"
 )
@@ -174,8 +175,13 @@ func (c *revisionCache) forget(key types.NamespacedName) {
 	delete(c.texts, key)
 }
 
-// lessonRetry is how soon a lesson that could not be created is tried again.
-const lessonRetry = time.Minute
+const (
+	// lessonRetry is how soon a lesson that could not be created is tried again, and for how
+	// long what may pass is not worth a person's time.
+	lessonRetry = time.Minute
+	// lessonAgain is how soon that is after what may pass.
+	lessonAgain = 2 * time.Second
+)
 
 // draftLesson creates the LessonLearned of an incident that reached Review. That it cannot be
 // created keeps nothing else from being done.
@@ -187,12 +193,19 @@ func (run *incidentRun) draftLesson(ctx context.Context) {
 		},
 		Spec: lifecycle.DraftLesson(run.incident),
 	}
-	if err := run.Client.Create(ctx, lesson); err != nil && !apierrors.IsAlreadyExists(err) {
-		log.FromContext(ctx).Error(err, "the lesson could not be drafted; it is tried again")
-		run.lessonProblem, run.waiting = err.Error(), lessonRetry
+	key := client.ObjectKeyFromObject(run.incident)
+	err := run.Client.Create(ctx, lesson)
+	if err == nil || apierrors.IsAlreadyExists(err) {
+		run.lessonMade = true
+		run.lessonless.Delete(key)
 		return
 	}
-	run.lessonMade = true
+	log.FromContext(ctx).Error(err, "the lesson could not be drafted; it is tried again")
+	run.lessonTried, run.waiting = true, lessonAgain
+	since, _ := run.lessonless.LoadOrStore(key, run.Clock.Now())
+	if first, ok := since.(time.Time); !action.Passes(err) && !apierrors.IsConflict(err) || ok && run.Clock.Since(first) >= lessonRetry {
+		run.lessonProblem, run.waiting = err.Error(), lessonRetry
+	}
 }
 
 // playbookReady says whether a playbook can run.
