@@ -140,6 +140,9 @@ func checkApply(r *Request, content map[string]any) error {
 	if isOwnGroup(kind.Group) {
 		return fmt.Errorf("must not write objects of '%s': they are Firebreak's own", kind.Group)
 	}
+	if isSecret(kind) {
+		return errors.New("must not write a Secret: " + saysSecret)
+	}
 	mapping, err := r.Client.RESTMapper().RESTMapping(kind.GroupKind(), kind.Version)
 	if meta.IsNoMatchError(err) {
 		return fmt.Errorf("names the kind '%s' of '%s', which the cluster does not have", kind.Kind, object.GetAPIVersion())

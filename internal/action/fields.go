@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 	"sigs.k8s.io/structured-merge-diff/v6/value"
@@ -316,6 +317,11 @@ func isOwnName(key string) bool {
 	domain, _, found := strings.Cut(key, "/")
 	return found && isOwnGroup(domain)
 }
+
+// saysSecret is why no playbook writes Secrets.
+const saysSecret = "what undoing needs is on record for all who read incidents, and so what it holds would be; replace it by a `task`, or by a `job` that may"
+
+func isSecret(kind schema.GroupVersionKind) bool { return kind.Group == "" && kind.Kind == "Secret" }
 
 // isOwnGroup says of an API group that it is Firebreak's.
 func isOwnGroup(group string) bool {

@@ -18,7 +18,7 @@ func (patch) Describe() Description {
 		Undo: "Gives each field back what it had, elements of lists by their keys, and takes away what was not there. What somebody has changed since stays and is named. A field that another response has set to the same value stays until that one is undone as well: the annotation `handover.firebreak.dev/…` keeps what it was.",
 		Limits: []string{
 			"An expression is evaluated once, before the first write; what it has yielded is set again when something changes it.",
-			"It does not set `metadata` but labels and annotations, none of Firebreak's, no `status`, and no object of Firebreak's kinds.",
+			"It does not set `metadata` but labels and annotations, none of Firebreak's, no `status`, no object of Firebreak's kinds and no Secret.",
 			"A field can be set, not taken away: null is refused.",
 			"Fields that another response has set to another value are refused: undo that first.",
 			"What undoing needs must fit into 1 MiB; beyond 4,096 bytes it is kept as Evidence of type UndoRecord.",
@@ -46,7 +46,7 @@ func (applyObject) Describe() Description {
 			"The object must name itself: `apiVersion`, `kind`, `metadata.name` and, for kinds in namespaces, `metadata.namespace`.",
 			"In a protected namespace that `limits.allowProtected` does not name it waits for an approval.",
 			"An expression is evaluated once, before the first write.",
-			"It sets no other `metadata` than labels and annotations, none of Firebreak's, no `status`, and no object of Firebreak's kinds.",
+			"It sets no other `metadata` than labels and annotations, none of Firebreak's, no `status`, no object of Firebreak's kinds and no Secret.",
 		},
 		Example: `
 name: quota

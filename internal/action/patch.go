@@ -72,6 +72,10 @@ func (patch) live(ctx context.Context, r *Request) (*unstructured.Unstructured, 
 		problem = refused("%s is of Firebreak's own kinds: a playbook must not change them", r.targetName())
 		return nil, &problem
 	}
+	if isSecret(kindOf(&r.Target)) {
+		problem = refused("%s is a Secret: %s", r.targetName(), saysSecret)
+		return nil, &problem
+	}
 	return r.present(ctx)
 }
 

@@ -317,6 +317,8 @@ func TestPatchRefuses(t *testing.T) {
 	incident := w.valued(w.incident("inc-1"), patchStep(`{"spec": {"title": "x"}}`), deployment)
 	incident.Target.APIVersion, incident.Target.Kind = "firebreak.dev/v1alpha1", "Incident"
 	w.expect("own kind", do(t, "patch").Plan(t.Context(), incident), v1alpha1.TargetFailed, "Firebreak's own kinds")
+	incident.Target.APIVersion, incident.Target.Kind = "v1", "Secret"
+	w.expect("a Secret", do(t, "patch").Plan(t.Context(), incident), v1alpha1.TargetFailed, "is a Secret")
 }
 
 func TestPatchWithoutRights(t *testing.T) {

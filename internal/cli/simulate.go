@@ -99,6 +99,9 @@ func (s *session) simulate(ctx context.Context, f *simulateFlags) error {
 		if err != nil {
 			return err
 		}
+		if expected != "" && result.Outcome == "" {
+			return failed("it cannot be told: the rule has a `threshold`, and the event waits for more of its kind", "Test the rule's `match` without `threshold`.")
+		}
 		if expected != "" && result.Outcome != expected {
 			unexpected++
 		}

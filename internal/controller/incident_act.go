@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 	"github.com/firebreak-dev/firebreak/internal/action"
@@ -63,13 +65,25 @@ func (run *incidentRun) execute(ctx context.Context, in lifecycle.Input, work []
 	group.SetLimit(parallelWork)
 	for i := range work {
 		group.Go(func() error {
-			results[i] = run.executeOne(ctx, in, work[i], identity)
+			results[i] = guarded(ctx, func() lifecycle.Result { return run.executeOne(ctx, in, work[i], identity) })
 			results[i].Work = work[i]
 			return nil
 		})
 	}
 	_ = group.Wait() // the functions never fail: what went wrong is in the results
 	return results
+}
+
+// guarded makes a failure of a panic in an action: it must end neither the manager nor, at
+// each start anew, the containment of all other incidents.
+func guarded(ctx context.Context, do func() lifecycle.Result) (result lifecycle.Result) {
+	defer func() {
+		if recovered := recover(); recovered != nil {
+			log.FromContext(ctx).Error(errors.New("a panic in an action"), "the action has failed", "stack", string(debug.Stack()))
+			result = lifecycle.Result{State: v1alpha1.TargetFailed, Permanent: true, Unknown: true, Message: "an error within Firebreak ended it: the manager's log has more"}
+		}
+	}()
+	return do()
 }
 
 // now gives what is to be done now: what stops an attack first, so that slow collecting

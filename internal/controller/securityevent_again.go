@@ -74,14 +74,18 @@ func reviewed(incident *v1alpha1.Incident) bool {
 // leftOut says whether an incident has come to its review and knows none of the objects
 // of an event that belongs to it. From then on it does not get to know them any more.
 func leftOut(incident *v1alpha1.Incident, event *v1alpha1.SecurityEvent) bool {
-	if !reviewed(incident) || len(event.Spec.Resources) == 0 ||
-		slices.Contains(incident.Spec.EventRefs, v1alpha1.EventReference{Name: event.Name}) {
+	reference := v1alpha1.EventReference{Name: event.Name}
+	opened := slices.Contains(incident.Spec.EventRefs, reference) && !slices.ContainsFunc(incident.Status.DetachedEvents, func(detached v1alpha1.DetachedEvent) bool { return detached.Name == event.Name })
+	if !reviewed(incident) || len(event.Spec.Resources) == 0 || opened {
 		return false
 	}
 	for i := range event.Spec.Resources {
 		resource := &event.Spec.Resources[i]
 		for j := range incident.Status.Resources {
 			known := &incident.Status.Resources[j]
+			if known.State == v1alpha1.ResourceDetached {
+				continue // it is the incident's no more
+			}
 			if known.EventRef.Name == event.Name || sameObject(&known.ResourceReference, resource) && !succeeds(event, resource, known) {
 				return false
 			}

@@ -45,6 +45,8 @@ func (m *machine) await() {
 		m.awaitUnreadable()
 		m.awaitConfirmation()
 		m.awaitIncident(before)
+	} else if m.out.DraftLesson {
+		m.awaitLesson(before)
 	}
 	if len(m.status.Awaiting) > maxAwaiting {
 		m.status.Awaiting = m.status.Awaiting[:maxAwaiting]
@@ -189,17 +191,20 @@ func (m *machine) awaitIncident(before []v1alpha1.Awaiting) {
 	}
 }
 
+// noLesson begins what is said of a lesson that cannot be created.
+const noLesson = "the LessonLearned cannot be created, which closing needs; it is tried again: "
+
 // awaitLesson says why the lesson could not be drafted, also while that is tried again.
 func (m *machine) awaitLesson(before []v1alpha1.Awaiting) {
 	if m.LessonProblem != "" {
 		m.add(v1alpha1.Awaiting{
 			Type: v1alpha1.AwaitingFailure, Command: m.command("show", ""),
-			Message: "LessonLearned " + LessonName(m.incident.Name) + " cannot be created, which closing needs; it is tried again: " + m.LessonProblem,
+			Message: noLesson + m.LessonProblem,
 		})
 		return
 	}
 	for i := range before {
-		if before[i].Type == v1alpha1.AwaitingFailure && before[i].Step == "" {
+		if strings.HasPrefix(before[i].Message, noLesson) {
 			m.add(before[i])
 			return
 		}

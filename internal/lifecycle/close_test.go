@@ -316,3 +316,25 @@ func TestPinnedTextGone(t *testing.T) {
 		s.want(v1alpha1.PhaseEradication, "isolate=Succeeded")
 	})
 }
+
+// TestNoLessonAfterClosing: a person has closed it, and the lesson that closing needs cannot
+// be created. That is said, and stays said while it is tried again.
+func TestNoLessonAfterClosing(t *testing.T) {
+	s := newSim(t, nil, "a")
+	s.run()
+	incident := s.stored.DeepCopy()
+	incident.Status.Resolution = v1alpha1.ResolutionResolved
+	in := s.input(incident)
+	in.LessonProblem = "the quota of lessons is used up"
+	for _, again := range []bool{false, true} {
+		out := Advance(in)
+		if len(out.Status.Awaiting) != 1 || !strings.Contains(out.Status.Awaiting[0].Message, "the quota of lessons is used up") {
+			t.Fatalf("again %t: awaiting is %+v, want it to say why there is no lesson", again, out.Status.Awaiting)
+		}
+		in.Incident.Status, in.LessonProblem = out.Status, ""
+	}
+	in.LessonDrafted = true
+	if out := Advance(in); out.Status.Phase != v1alpha1.PhaseClosed {
+		t.Errorf("phase is %s, want it closed", out.Status.Phase)
+	}
+}

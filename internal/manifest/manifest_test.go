@@ -170,3 +170,12 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// TestNamesOfOddPaths: the keys of a hostile manifest are anything.
+func TestNamesOfOddPaths(t *testing.T) {
+	for path, want := range map[string]string{"": "", "[": "[", "a[": "a.[", "a[b": "a.[b", "a[0].b": "a.[].b", "a.[": "a.["} {
+		if got := strings.Join(Names(path), "."); got != want {
+			t.Errorf("Names(%q) = %q, want %q", path, got, want)
+		}
+	}
+}

@@ -44,7 +44,7 @@ func segments(path string) []segment {
 		case '[':
 			end := strings.IndexByte(path, ']')
 			if end < 0 {
-				end = len(path) - 1
+				return append(all, segment{name: path})
 			}
 			name := strings.Trim(path[1:end], `"`)
 			index, err := strconv.Atoi(name)

@@ -238,7 +238,8 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request) (sender string
 	if err != nil {
 		return sender, nil, err
 	}
-	if wait := h.senders.charge(sender, len(what.alerts)-1); wait > 0 {
+	// Its first alert is paid for. More than what that leaves of a full burst nobody can ever pay.
+	if wait := h.senders.charge(sender, min(len(what.alerts), h.options.SenderBurst)-1); wait > 0 {
 		return sender, nil, tooFast(wait, len(what.alerts), &h.options)
 	}
 	done = h.record(namespace, what) //nolint:contextcheck // an alert counts, even when its sender hangs up
