@@ -184,10 +184,18 @@ func (o *offboarding) closeAll(ctx context.Context, open []v1alpha1.Incident) er
 	defer cancel()
 	for i := range open {
 		if err := o.awaitClosed(limited, ctx, &open[i]); err != nil {
-			return err
+			return o.leftRunning(effects, err)
 		}
 	}
 	return nil
+}
+
+// leftRunning says that the automation is on, where it was let go on to undo.
+func (o *offboarding) leftRunning(resumed bool, err error) error {
+	if f := (*failure)(nil); resumed && errors.As(err, &f) {
+		f.hints = append(f.hints, "The automation is on meanwhile, also for what comes in. Stop it: "+o.command(o.namespace, "stop", "--reason", "WHY"))
+	}
+	return err
 }
 
 // close decides about one incident, unless that is decided already.

@@ -92,6 +92,7 @@ func TestOffboardCallsAPerson(t *testing.T) {
 			r := run(t.Context(), adminConfig, "offboard", "-n", namespace, "--revert", "--reason", "r")
 			r.check(t, ExitRefused, "the automation of "+namespace+" is stopped", test.says)
 			if test.answer == metav1.ConditionTrue {
+				r.check(t, ExitRefused, "", "The automation is on meanwhile, also for what comes in. Stop it: kubectl firebreak stop")
 				r.check(t, ExitRefused, "inc-1 closes as FalsePositive", "it may not\n    Again:          kubectl firebreak retry inc-1 isolate -n "+namespace)
 			}
 			r.stillLabelled(t, namespace, true)

@@ -18,17 +18,27 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// openGeneric is any webhook: 'generic://host/path', or 'generic+https://host/path'.
-func openGeneric(target *url.URL) (*Service, error) {
-	service := &generic.Service{}
+// customised is a service whose URL can also be a webhook's own: 'SERVICE+https://…'.
+type customised interface {
+	types.Service
+	GetConfigURLFromCustom(customURL *url.URL) (*url.URL, error)
+}
+
+func initialize(service customised, target *url.URL) error {
 	if strings.Contains(target.Scheme, "+") {
 		converted, err := service.GetConfigURLFromCustom(target)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		target = converted
 	}
-	if err := service.Initialize(target, nil); err != nil {
+	return service.Initialize(target, nil)
+}
+
+// openGeneric is any webhook: 'generic://host/path', or 'generic+https://host/path'.
+func openGeneric(target *url.URL) (*Service, error) {
+	service := &generic.Service{}
+	if err := initialize(service, target); err != nil {
 		return nil, err
 	}
 	config := service.Config
@@ -145,14 +155,7 @@ type cardSection struct {
 
 func openTeams(target *url.URL) (*Service, error) {
 	service := &teams.Service{}
-	if strings.Contains(target.Scheme, "+") {
-		converted, err := service.GetConfigURLFromCustom(target)
-		if err != nil {
-			return nil, err
-		}
-		target = converted
-	}
-	if err := service.Initialize(target, nil); err != nil {
+	if err := initialize(service, target); err != nil {
 		return nil, err
 	}
 	config := service.Config
