@@ -16,8 +16,8 @@ const (
 	EvidenceEvents EvidenceType = "Events"
 	// EvidenceJournal is a sealed part of an incident's timeline.
 	EvidenceJournal EvidenceType = "Journal"
-	// EvidenceUndoRecord is what undoing an effect needs, where it is too large for the
-	// incident's status. It was kept before the effect was made.
+	// EvidenceUndoRecord is what undoing an effect needs, or sending something again alike,
+	// where it is too large for the incident's status. It was kept before the effect was made.
 	EvidenceUndoRecord EvidenceType = "UndoRecord"
 )
 

@@ -24,18 +24,25 @@ const (
 )
 
 // httpRequest sends one HTTPS request. A manager that was killed before the answer was on
-// record sends it again, with the same Idempotency-Key.
+// record sends it again, with the same Idempotency-Key and the same body.
 type httpRequest struct{}
 
 var _ = register("http", httpRequest{})
 
-// Plan renders the request, and sends nothing.
+// Plan renders the request, gives its body to be kept, and sends nothing.
 func (httpRequest) Plan(ctx context.Context, r *Request) lifecycle.Result {
 	rendered, problem := r.renderHTTP(ctx)
 	if problem != nil {
 		return *problem
 	}
-	return lifecycle.Result{State: v1alpha1.TargetActing, Message: say("%s to %s will be sent", rendered.method, rendered.host)}
+	result := lifecycle.Result{State: v1alpha1.TargetActing, Message: say("%s to %s will be sent", rendered.method, rendered.host)}
+	if rendered.record == nil || r.DryRun {
+		return result
+	}
+	if result.Undo, problem = rendered.record.text(); problem != nil {
+		return *problem
+	}
+	return result
 }
 
 // Apply sends the request.

@@ -52,6 +52,8 @@ type renderedRequest struct {
 	host   string
 	header http.Header
 	body   []byte
+	// record is what is kept of the body; nil when there is none.
+	record *sentRecord
 	// secrets are what must not be said, as keepSecret takes it down.
 	secrets []string
 }
@@ -175,38 +177,39 @@ func (r *Request) renderURL(ctx context.Context, rendered *renderedRequest) *lif
 	return nil
 }
 
-// renderBody makes the body.
+// renderBody makes the body, or takes the one on record.
 func (r *Request) renderBody(ctx context.Context, rendered *renderedRequest) *lifecycle.Result {
-	action := r.Step.HTTP
+	if r.Step.HTTP.Body == "" && (rendered.method == http.MethodGet || rendered.method == http.MethodDelete) {
+		return nil
+	}
+	var problem *lifecycle.Result
+	if rendered.body, rendered.record, problem = r.pinBody(ctx); problem != nil {
+		return problem
+	}
+	rendered.header.Set("Content-Type", "application/json")
+	return nil
+}
+
+// writeBody writes the body as the incident and the object are now.
+func (r *Request) writeBody(ctx context.Context, object map[string]any) ([]byte, *lifecycle.Result) {
 	content := any(map[string]any{
 		"incident": r.Incident.Name, "namespace": r.Incident.Namespace, "title": r.Incident.Spec.Title,
 		"severity": firstText(string(r.Incident.Status.Severity), string(r.Incident.Spec.Severity)),
 		"category": firstText(string(r.Incident.Status.Category), string(r.Incident.Spec.Category)),
 		"step":     r.Step.Name,
 	})
-	if action.Body == "" && (rendered.method == http.MethodGet || rendered.method == http.MethodDelete) {
-		return nil
-	}
-	if action.Body != "" {
-		object, problem := r.seenTarget(ctx, true)
-		if problem != nil {
-			return problem
-		}
-		value, err := r.Values.Value(ctx, r.Incident, action.Body, object)
+	if r.Step.HTTP.Body != "" {
+		value, err := r.Values.Value(ctx, r.Incident, r.Step.HTTP.Body, object)
 		if err != nil {
-			failure := refused("`http.body` %v", err)
-			return &failure
+			return nil, refusal("`http.body` %v", err)
 		}
 		content = value
 	}
 	raw, err := json.Marshal(content)
 	if err != nil {
-		failure := refused("`http.body` %v", err)
-		return &failure
+		return nil, refusal("`http.body` %v", err)
 	}
-	rendered.body = raw
-	rendered.header.Set("Content-Type", "application/json")
-	return nil
+	return raw, nil
 }
 
 func firstText(texts ...string) string {
@@ -247,7 +250,7 @@ func (r *Request) renderHeaders(ctx context.Context, rendered *renderedRequest) 
 		}
 		rendered.header.Set(name, value)
 	}
-	rendered.header.Set(HeaderIdempotencyKey, ShortHash(32, string(r.Incident.UID), r.Step.Name, strconv.Itoa(int(r.Attempt)), string(r.Target.UID)))
+	rendered.header.Set(HeaderIdempotencyKey, r.sendKey())
 	return nil
 }
 

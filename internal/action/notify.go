@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
@@ -18,7 +17,7 @@ const maxNamedResources = 8
 
 // tell sends a message to one channel of the plan: each is a target of its own, so that
 // what one has got is not sent to it again when another one is retried. A manager that was
-// killed before an outcome was on record sends the message again, under the same key.
+// killed before an outcome was on record sends the same message again, under the same key.
 type tell struct{}
 
 var _ = register("notify", tell{})
@@ -35,13 +34,20 @@ func (p *prepared) name() string {
 	return fmt.Sprintf("channel '%s' (%s)", p.channel.Name, p.service.Name)
 }
 
-// Plan writes the message, and sends nothing.
+// Plan writes the message, gives it to be kept, and sends nothing.
 func (tell) Plan(ctx context.Context, r *Request) lifecycle.Result {
 	ready, problem := r.prepareMessage(ctx)
 	if problem != nil {
 		return *problem
 	}
-	return lifecycle.Result{State: v1alpha1.TargetActing, Message: say("%s will be told", ready.name())}
+	result := lifecycle.Result{State: v1alpha1.TargetActing, Message: say("%s will be told", ready.name())}
+	if r.DryRun {
+		return result
+	}
+	if result.Undo, problem = recordOfMessage(ready.message).text(); problem != nil {
+		return *problem
+	}
+	return result
 }
 
 // Apply sends the message.
@@ -103,7 +109,8 @@ func (r *Request) prepareMessage(ctx context.Context) (*prepared, *lifecycle.Res
 	if ready.service, problem = r.openChannel(ctx, ready.channel); problem != nil {
 		return nil, problem
 	}
-	if ready.message, problem = r.writeMessage(ctx, marking); problem != nil {
+	ready.message, problem = r.pinMessage(func() (notify.Message, *lifecycle.Result) { return r.writeMessage(ctx, marking) })
+	if problem != nil {
 		return nil, problem
 	}
 	return ready, nil
@@ -173,8 +180,7 @@ func (r *Request) writeMessage(ctx context.Context, marking v1alpha1.TLP) (notif
 			return notify.Message{}, refusal("%s %v", part.field, err)
 		}
 	}
-	key := ShortHash(32, string(incident.UID), r.Step.Name, strconv.Itoa(int(r.Attempt)), string(r.Target.UID))
-	message := notify.NewMessage(title, text, key, r.Now)
+	message := notify.NewMessage(title, text, r.sendKey(), r.Now)
 	message.Text += fmt.Sprintf("\n\nIncident %s in %s, step %s. TLP %s.", incident.Name, incident.Namespace, r.Step.Name, marking)
 	return message, nil
 }

@@ -89,7 +89,8 @@ func (httpRequest) Describe() Description {
 			"5xx, 408, 425, 429 and broken connections are tried again as `retry` says; every other answer but 2xx fails the step.",
 			"A request has 30 seconds; of an answer 64 KiB are read.",
 			"Secrets are read as the playbook's ServiceAccount; neither messages nor outputs hold them.",
-			"The body is made anew for each try, so it may have changed under the same key.",
+			"What is sent under one key is always the same: the body is kept in the incident before it is sent, and until it is answered; beyond about 4,000 bytes as Evidence of type UndoRecord, up to 1 MiB. Headers and signature are made for each try.",
+			"Of a body with secrets of `object` (the data of a Secret, an environment variable whose name says so) only the digest is kept: one that has changed by the next try is not sent, and fails the step.",
 			"In a dry run it is not sent.",
 		},
 		Example: `
@@ -136,7 +137,7 @@ func (tell) Describe() Description {
 			"The services are `generic` (any webhook), `slack`, `teams`, `pagerduty`, `opsgenie` and `smtp`; a URL of any other is refused, because its connections could not be confined. Other chats take webhooks: `generic://HOST/PATH?template=json&messagekey=text`.",
 			"Only TLS, and only to hosts that the manager's `--egress-allow` names, such as `hooks.slack.com` or `mail.example.com:587`; the addresses that `http` does not reach are not reached.",
 			"A channel carries only what its `tlp` allows: an incident marked more strictly is not sent.",
-			"Delivery is at least once: who was told just before the manager was killed may be told again. The repetition has the same `Idempotency-Key`, `dedup_key`, alias or Message-ID.",
+			"Delivery is at least once: who was told just before the manager was killed may be told again. The repetition says the same, and has the same `Idempotency-Key`, `dedup_key`, alias or Message-ID.",
 			"The text is plain: control characters, calls such as `@everyone` and links with a text of their own are taken out; 200 characters of the title and 2,000 of the message are kept. It ends with the incident, the step and the marking.",
 			"The plan counts as it is now, not as it was when the incident was opened. No address ever comes from an event.",
 			"A step that could not tell everybody has failed: `onFailure: Continue` keeps it from holding up what contains.",

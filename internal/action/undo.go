@@ -74,13 +74,13 @@ func (r *Request) keepUndo(ctx context.Context, result lifecycle.Result, kept st
 		result.Undo = kept // it is that record, unchanged
 		return result
 	case len(result.Undo) > MaxUndo:
-		return refused("%s: to undo it %d bytes would have to be kept, and there is room for %d; nothing was done", r.targetName(), len(result.Undo), MaxUndo)
+		return refused("%s: %d bytes would have to be kept before it is done, and there is room for %d; nothing was done", r.targetName(), len(result.Undo), MaxUndo)
 	case r.Evidence == nil:
-		return refused("%s: to undo it %d bytes would have to be kept as Evidence, and there is no evidence store; nothing was done", r.targetName(), len(result.Undo))
+		return refused("%s: %d bytes would have to be kept as Evidence before it is done, and there is no evidence store; nothing was done", r.targetName(), len(result.Undo))
 	}
 	reference, err := r.Evidence.KeepUndo(ctx, r, []byte(result.Undo))
 	if err != nil {
-		return failed("%s: what undoing it needs could not be kept, so nothing was done: %v", r.targetName(), err)
+		return failed("%s: what must be kept before it is done could not be kept, so nothing was done: %v", r.targetName(), err)
 	}
 	text, err := json.Marshal(undoStandIn{reference})
 	if err != nil || len(text) > maxInlineUndo {

@@ -179,7 +179,7 @@ func TestUndoRecordsAreBounded(t *testing.T) {
 	}{
 		{"fits", 4096, nil, v1alpha1.TargetActing, "", 0},
 		{"no store", 4097, nil, v1alpha1.TargetFailed, "there is no evidence store; nothing was done", 0},
-		{"too large", action.MaxUndo + 1, recorder, v1alpha1.TargetFailed, "1048577 bytes would have to be kept, and there is room for 1048576; nothing was done", 0},
+		{"too large", action.MaxUndo + 1, recorder, v1alpha1.TargetFailed, "1048577 bytes would have to be kept before it is done, and there is room for 1048576; nothing was done", 0},
 		{"largest", action.MaxUndo, recorder, v1alpha1.TargetActing, "", 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -30,7 +30,7 @@ func (r *Recorder) KeepUndo(ctx context.Context, request *action.Request, record
 		IncidentRef:   v1alpha1.IncidentReference{Name: incident.Name},
 		Step:          request.Step.Name,
 		Type:          v1alpha1.EvidenceUndoRecord,
-		Method:        "what undoing the step needs, kept before its effect",
+		Method:        "what undoing the step needs, or sending it again, kept before its effect",
 		Tool:          r.tool(),
 		CollectedTime: metav1.NewTime(request.Now),
 		CollectedBy:   r.Manager,

@@ -22,6 +22,9 @@ type Trait struct {
 	// Tells says that it changes nothing in the cluster, and tells people: it waits for no
 	// confirmation, and never keeps what contains waiting.
 	Tells bool
+	// Sends says that what it keeps before it acts is what it sends, so that a repetition is
+	// the same: it is nothing that could be undone, and goes when there is an answer.
+	Sends bool
 	// Destroys says that evidence may be lost by it.
 	Destroys bool
 
@@ -47,8 +50,8 @@ var Actions = []Trait{
 	{Name: "restart", Acts: true, Contains: true, Destroys: true, of: func(s *v1alpha1.PlaybookStep) bool { return s.Restart != nil }},
 	{Name: "rollback", Acts: true, Contains: true, Undoable: true, Destroys: true, of: func(s *v1alpha1.PlaybookStep) bool { return s.Rollback != nil }},
 	{Name: "job", Acts: true, Contains: true, of: func(s *v1alpha1.PlaybookStep) bool { return s.Job != nil }},
-	{Name: "http", Acts: true, Contains: true, of: func(s *v1alpha1.PlaybookStep) bool { return s.HTTP != nil }},
-	{Name: "notify", Acts: true, Tells: true, of: func(s *v1alpha1.PlaybookStep) bool { return s.Notify != nil }},
+	{Name: "http", Acts: true, Contains: true, Sends: true, of: func(s *v1alpha1.PlaybookStep) bool { return s.HTTP != nil }},
+	{Name: "notify", Acts: true, Tells: true, Sends: true, of: func(s *v1alpha1.PlaybookStep) bool { return s.Notify != nil }},
 	{Name: "approve", of: func(s *v1alpha1.PlaybookStep) bool { return s.Approve != nil }},
 	{Name: "task", Contains: true, of: func(s *v1alpha1.PlaybookStep) bool { return s.Task != nil }},
 	{Name: "verify", Reads: true, of: func(s *v1alpha1.PlaybookStep) bool { return s.Verify != nil }},

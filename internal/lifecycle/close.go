@@ -114,7 +114,7 @@ func Standing(status *v1alpha1.IncidentStatus) []string {
 	for i := range status.Steps {
 		step := &status.Steps[i]
 		for j := range step.Targets {
-			if target := &step.Targets[j]; reversible(target) {
+			if target := &step.Targets[j]; reversible(step, target) {
 				left = append(left, step.Name+" of "+objectName(target.Kind, target.Namespace, target.Name))
 			}
 		}

@@ -260,7 +260,10 @@ func (m *machine) retryStep(decision *v1alpha1.Decision) answer {
 	for i := range step.Targets {
 		if target := &step.Targets[i]; target.State == v1alpha1.TargetFailed || target.State == v1alpha1.TargetGone {
 			target.State, target.Attempts, target.NextTime, target.Message, target.ConfirmedBy = v1alpha1.TargetPending, 0, nil, "", ""
-			if target.Undo != "" {
+			switch {
+			case TraitOf(step.Action).Sends:
+				target.Undo = "" // another attempt has another key, and says how things are then
+			case target.Undo != "":
 				// It may have taken effect: planned anew, the record of how it was would be lost.
 				target.State = v1alpha1.TargetActing
 			}
@@ -291,7 +294,7 @@ func (m *machine) retryUndo(revert *v1alpha1.IncidentStep, names []v1alpha1.Step
 		targets := m.status.Steps[index].Targets
 		for i := range targets {
 			switch target := &targets[i]; {
-			case target.State == v1alpha1.TargetFailed && target.Undo != "":
+			case target.State == v1alpha1.TargetFailed && reversible(&m.status.Steps[index], target):
 				target.Message = ""
 			case target.State == v1alpha1.TargetReverting:
 				target.Attempts, target.NextTime = 0, nil

@@ -29,8 +29,9 @@ func stuck(target *v1alpha1.StepTarget) bool {
 func (m *machine) left() int {
 	count := 0
 	for i := range m.status.Steps {
-		for j := range m.status.Steps[i].Targets {
-			if target := &m.status.Steps[i].Targets[j]; reversible(target) && !waived(target) {
+		step := &m.status.Steps[i]
+		for j := range step.Targets {
+			if target := &step.Targets[j]; reversible(step, target) && !waived(target) {
 				count++
 			}
 		}
@@ -90,7 +91,7 @@ func (m *machine) leaveInPlace(step *v1alpha1.IncidentStep, decision *v1alpha1.D
 	for i := range step.Targets {
 		target := &step.Targets[i]
 		// Without the pinned text nothing can be undone at all.
-		if stuck(target) || m.Problem != nil && reversible(target) && !waived(target) {
+		if stuck(target) || m.Problem != nil && reversible(step, target) && !waived(target) {
 			target.State, target.NextTime = v1alpha1.TargetFailed, nil
 			target.Message = Cut(leftBy+decision.Spec.By+"; "+target.Message, 1024)
 			given++

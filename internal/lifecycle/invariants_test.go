@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"strings"
 	"sync"
@@ -137,13 +138,14 @@ func (s *sim) checkTargets(before, after *v1alpha1.IncidentStatus) {
 	replaced := before.Playbook.Revision != "" && before.Playbook.Revision != after.Playbook.Revision
 	for i := range before.Steps {
 		for j := range before.Steps[i].Targets {
-			if replaced && before.Steps[i].Targets[j].Undo == "" {
+			if replaced && (before.Steps[i].Targets[j].Undo == "" || TraitOf(before.Steps[i].Action).Tells) {
 				continue
 			}
 			if replaced {
 				s.t.Fatalf("a playbook that has acted was replaced\n%s", s)
 			}
 			was := &before.Steps[i].Targets[j]
+			sent := TraitOf(before.Steps[i].Action).Sends
 			is := findTarget(after.Steps[i].Targets, was.UID)
 			if is == nil && detached && was.Undo == "" && (was.State == v1alpha1.TargetPending || was.State == v1alpha1.TargetHeld) {
 				continue
@@ -151,13 +153,22 @@ func (s *sim) checkTargets(before, after *v1alpha1.IncidentStatus) {
 			if is == nil || !detached && after.Steps[i].Targets[j].UID != was.UID {
 				s.t.Fatalf("the target was lost: %+v\n%s", was, s)
 			}
-			if was.Undo != "" && is.Undo == "" && was.Mode == "" {
+			if was.Undo != "" && is.Undo == "" && was.Mode == "" && (!sent || is.State == v1alpha1.TargetActing) {
 				s.t.Fatalf("the undo record was lost: %+v became %+v\n%s", was, is, s)
 			}
 			if was.Undo != "" && was.State == v1alpha1.TargetReverted && is.State != v1alpha1.TargetReverted {
 				s.t.Fatalf("what was undone is acted on again: %+v became %+v\n%s", was, is, s)
 			}
 		}
+	}
+}
+
+// sentAlike checks that what is sent in one attempt is what was kept for it.
+func (s *sim) sentAlike(step *v1alpha1.IncidentStep, target *v1alpha1.StepTarget) {
+	s.t.Helper()
+	want := fmt.Sprintf(`{"sentAs":"attempt %d"}`, step.Attempts)
+	if TraitOf(step.Action).Sends && step.Attempts < maxAttempts && target.Undo != want {
+		s.t.Fatalf("%s sends to %s what is on record as %q, want %q\n%s", step.Name, target.Name, target.Undo, want, s)
 	}
 }
 

@@ -153,7 +153,7 @@ func (m *machine) onlyDry(index int, text *v1alpha1.PlaybookStep) bool {
 	for _, at := range m.undoOrder(index, text.Revert.Steps) {
 		step := &m.status.Steps[at]
 		tried = tried || dry(step)
-		if slices.ContainsFunc(step.Targets, func(target v1alpha1.StepTarget) bool { return reversible(&target) }) {
+		if slices.ContainsFunc(step.Targets, func(target v1alpha1.StepTarget) bool { return reversible(step, &target) }) {
 			return false
 		}
 	}
@@ -164,8 +164,9 @@ func (m *machine) onlyDry(index int, text *v1alpha1.PlaybookStep) bool {
 func (m *machine) revertDry(index int, text *v1alpha1.PlaybookStep) {
 	standing := 0
 	for _, at := range m.undoOrder(index, text.Revert.Steps) {
-		for i := range m.status.Steps[at].Targets {
-			if reversible(&m.status.Steps[at].Targets[i]) {
+		step := &m.status.Steps[at]
+		for i := range step.Targets {
+			if reversible(step, &step.Targets[i]) {
 				standing++
 			}
 		}
@@ -198,7 +199,7 @@ func (m *machine) undoable(revert *v1alpha1.IncidentStep) []string {
 	for _, index := range m.undoOrder(at, text.Revert.Steps) {
 		step := &m.status.Steps[index]
 		for i := range step.Targets {
-			if reversible(&step.Targets[i]) {
+			if reversible(step, &step.Targets[i]) {
 				all = append(all, step.Name+"/"+string(step.Targets[i].UID))
 			}
 		}

@@ -367,6 +367,7 @@ func (s *sim) execute(incident *v1alpha1.Incident, work []Work) []Result {
 			} else if in.Playbook.Mode == v1alpha1.PlaybookConfirm && !TraitOf(step.Action).Reads && !TraitOf(step.Action).Tells && target.ConfirmedBy == "" {
 				s.t.Fatalf("%s of %s, which nobody has confirmed\n%s", step.Action, target.Name, s)
 			}
+			s.sentAlike(step, target)
 			// Even what has failed may have taken effect.
 			s.effects[name] = true
 		case VerbUndo:
@@ -406,8 +407,11 @@ func success(work Work, step *v1alpha1.IncidentStep) Result {
 	switch work.Verb {
 	case VerbPlan:
 		result.State = v1alpha1.TargetActing
-		if TraitOf(step.Action).Undoable {
+		switch {
+		case TraitOf(step.Action).Undoable:
 			result.Undo = `{"policy":"firebreak"}`
+		case TraitOf(step.Action).Sends:
+			result.Undo = fmt.Sprintf(`{"sentAs":"attempt %d"}`, step.Attempts)
 		}
 	case VerbUndo:
 		result.State = v1alpha1.TargetReverted

@@ -9,9 +9,9 @@ import (
 )
 
 // reversible says that a target has an effect that can be undone and was not. What was
-// only tried is none.
-func reversible(target *v1alpha1.StepTarget) bool {
-	return target.Undo != "" && target.Mode == "" && target.State != v1alpha1.TargetReverted
+// only tried is none, and neither is what was sent.
+func reversible(step *v1alpha1.IncidentStep, target *v1alpha1.StepTarget) bool {
+	return target.Undo != "" && target.Mode == "" && target.State != v1alpha1.TargetReverted && !TraitOf(step.Action).Sends
 }
 
 // runRevert undoes the effects of the steps that it names.
@@ -52,7 +52,7 @@ func (m *machine) undo(order []int) (open, undone int, failures []string) {
 			target := &other.Targets[i]
 			switch {
 			case underWay(other, target):
-			case m.dryRun && reversible(target), target.State == v1alpha1.TargetHeld && !stepDone(other) && reversible(target):
+			case m.dryRun && reversible(other, target), target.State == v1alpha1.TargetHeld && !stepDone(other) && reversible(other, target):
 				open++ // it is waited for
 			case target.State == v1alpha1.TargetReverted:
 				undone++
@@ -67,7 +67,7 @@ func (m *machine) undo(order []int) (open, undone int, failures []string) {
 			case waived(target):
 			case target.State == v1alpha1.TargetFailed && strings.HasPrefix(target.Message, undoFailed):
 				failures = append(failures, joinWords(objectName(target.Kind, target.Namespace, target.Name), target.Message))
-			case reversible(target):
+			case reversible(other, target):
 				open++
 				first++
 				target.State, target.NextTime, target.Attempts, target.Losses, target.LossTime = v1alpha1.TargetReverting, nil, 0, 0, nil

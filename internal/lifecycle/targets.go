@@ -288,6 +288,9 @@ func (m *machine) warn(step *v1alpha1.IncidentStep, target *v1alpha1.StepTarget,
 
 // keep takes down what follows from the state that a target has reached.
 func (m *machine) keep(step *v1alpha1.IncidentStep, target *v1alpha1.StepTarget, result Result) {
+	if TraitOf(step.Action).Sends && result.State != v1alpha1.TargetActing {
+		target.Undo = "" // there is an answer: it is not sent again under the same key
+	}
 	switch result.State {
 	case v1alpha1.TargetFailed:
 		if result.Verb == VerbUndo {

@@ -61,7 +61,8 @@ type StepTargetApplyConfiguration struct {
 	Message *string `json:"message,omitempty"`
 	// undo is what is needed to undo the effect, as JSON, written before the effect
 	// was made; beyond 4096 bytes '{"keptInEvidence":{"name":…,"digest":…}}', the Evidence
-	// that keeps it. Empty when nothing can be undone.
+	// that keeps it. Of a step that sends something it is what is sent, until that is
+	// answered. Empty when nothing can be undone.
 	Undo *string `json:"undo,omitempty"`
 }
 
