@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -77,14 +78,25 @@ func (w *world) thing(object client.Object) (name, state string) {
 		}
 		return name, fmt.Sprintf("unschedulable=%t taints=%v", object.Spec.Unschedulable, taints)
 	case *batchv1.Job:
-		return kind, ""
+		return w.numbered(kind, object.UID), ""
 	case *admissionv1.ValidatingAdmissionPolicy, *admissionv1.ValidatingAdmissionPolicyBinding:
 		if w.incident == "" || !strings.Contains(object.GetName(), w.incident) {
 			return "", ""
 		}
-		return kind, ""
+		return w.numbered(kind, object.GetUID()), ""
 	}
 	return "", ""
+}
+
+// numbered names an object whose own name is different in every incident.
+func (w *world) numbered(kind string, uid types.UID) string {
+	if !slices.Contains(w.met[kind], uid) {
+		if w.met == nil {
+			w.met = map[string][]types.UID{}
+		}
+		w.met[kind] = append(w.met[kind], uid)
+	}
+	return fmt.Sprintf("%s %d", kind, slices.Index(w.met[kind], uid)+1)
 }
 
 // restartsOf counts how often a workload was restarted.

@@ -3,16 +3,7 @@ package fault
 import (
 	"context"
 	_ "embed"
-	"encoding/pem"
-	"fmt"
-	"io"
-	"net/http"
-	"net/http/httptest"
-	"os"
-	"path/filepath"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -34,62 +25,7 @@ import (
 //go:embed testdata/all-actions.yaml
 var allActions string
 
-const (
-	revision    = "deployment.kubernetes.io/revision"
-	webhookPath = "/hooks/"
-	hookKey     = "signed-with-this"
-)
-
-// webhook is the server that `http` steps call.
-type webhook struct {
-	*httptest.Server
-	mu sync.Mutex
-	// calls are the requests by path, each once: a request with the same key and body is the same.
-	calls map[string][]string
-}
-
-func newWebhook(t *testing.T) *webhook {
-	t.Helper()
-	w := &webhook{calls: map[string][]string{}}
-	w.Server = httptest.NewTLSServer(http.HandlerFunc(func(answer http.ResponseWriter, request *http.Request) {
-		body, err := io.ReadAll(request.Body)
-		if err != nil {
-			answer.WriteHeader(http.StatusBadRequest)
-			return
-		}
-		header := request.Header
-		// The signature is over the time too, so that it differs each time.
-		signed := header.Get(action.HeaderSignature) == action.Signature(hookKey, header.Get(action.HeaderTimestamp), body)
-		call := fmt.Sprintf("%s %s signed=%t %s", request.Method, header.Get(action.HeaderIdempotencyKey), signed, body)
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		if !slices.Contains(w.calls[request.URL.Path], call) {
-			w.calls[request.URL.Path] = append(w.calls[request.URL.Path], call)
-		}
-		answer.Header().Set("Content-Type", "application/json")
-		_, _ = answer.Write([]byte(`{"ticket": "T-1"}`)) // the caller may have been killed
-	}))
-	t.Cleanup(w.Close)
-	return w
-}
-
-// callsOf are the different calls to a world's path.
-func (w *webhook) callsOf(namespace string) []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return slices.Clone(w.calls[webhookPath+namespace])
-}
-
-// flags let a manager call the webhook.
-func (w *webhook) flags(t *testing.T) []string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "ca.crt")
-	content := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.Certificate().Raw})
-	if err := os.WriteFile(path, content, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return []string{"--egress-allow=" + w.Listener.Addr().String(), "--egress-ca-file=" + path}
-}
+const revision = "deployment.kubernetes.io/revision"
 
 // newActionsWorld is the demo with a playbook that uses every action, and what they act on.
 func newActionsWorld(t *testing.T, cluster *harness.Cluster, hook *webhook) *world {

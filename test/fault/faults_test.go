@@ -18,6 +18,8 @@ const (
 	actionTroubled, actionTroubledLong = 1, 20
 	// restarts is how often the API server is restarted, and restartsEach how often in one incident.
 	restarts, restartsLong, restartsEach = 2, 20, 2
+	// The same, with the playbook that uses every action.
+	actionRestarts, actionRestartsLong = 1, 20
 )
 
 // troubles makes the trouble of an API server, and counts it.
@@ -96,10 +98,9 @@ func TestTroubledAPIServer(t *testing.T) {
 // TestTroubledOverAllActions does the same while a playbook runs that uses every action.
 func TestTroubledOverAllActions(t *testing.T) {
 	s := newScenario(t)
-	hook, proxy := newWebhook(t), s.cluster.NewProxy(t)
-	s.build = func(t *testing.T) *world { return newActionsWorld(t, s.cluster, hook) }
-	manager := s.manager(t, append(hook.flags(t), proxy.ManagerFlag(t))...)
-	s.undisturbed(t)
+	proxy := s.cluster.NewProxy(t)
+	manager := s.manager(t, append(s.allActions(t), proxy.ManagerFlag(t))...)
+	s.undisturbedActions(t)
 	s.trouble(t, proxy, manager, countOf(t, "FIREBREAK_ACTION_TROUBLED", actionTroubled, actionTroubledLong))
 }
 
@@ -151,7 +152,22 @@ func TestAPIServerRestarted(t *testing.T) {
 	server := s.cluster.APIServer(t)
 	manager := s.manager(t)
 	s.undisturbedDemo(t)
-	for left := countOf(t, "FIREBREAK_RESTARTS", restarts, restartsLong); left > 0; {
+	s.restart(t, server, manager, countOf(t, "FIREBREAK_RESTARTS", restarts, restartsLong))
+}
+
+// TestAPIServerRestartedOverAllActions does the same while a playbook runs that uses every action.
+func TestAPIServerRestartedOverAllActions(t *testing.T) {
+	s := newScenario(t)
+	server := s.cluster.APIServer(t)
+	manager := s.manager(t, s.allActions(t)...)
+	s.undisturbedActions(t)
+	s.restart(t, server, manager, countOf(t, "FIREBREAK_ACTION_RESTARTS", actionRestarts, actionRestartsLong))
+}
+
+// restart stops or kills the API server so often, and starts it again.
+func (s *scenario) restart(t *testing.T, server, manager *harness.Process, left int) {
+	t.Helper()
+	for left > 0 {
 		result := s.disturbed(t, disturbance{times: min(left, restartsEach), do: func(t *testing.T) {
 			if s.random.IntN(2) == 0 {
 				server.Kill(t)

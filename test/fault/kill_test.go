@@ -45,16 +45,15 @@ func TestKilled(t *testing.T) {
 // TestKilledOverAllActions does the same while a playbook runs that uses every action.
 func TestKilledOverAllActions(t *testing.T) {
 	s := newScenario(t)
-	hook := newWebhook(t)
-	s.build = func(t *testing.T) *world { return newActionsWorld(t, s.cluster, hook) }
-	manager := s.manager(t, hook.flags(t)...)
-	s.undisturbed(t)
+	manager := s.manager(t, s.allActions(t)...)
+	s.undisturbedActions(t)
 	s.kill(t, manager, countOf(t, "FIREBREAK_ACTION_KILLS", actionKills, actionKillsLong), actionKillsEach)
 }
 
 // kill kills the manager so often, up to each times in one incident.
 func (s *scenario) kill(t *testing.T, manager *harness.Process, left, each int) {
 	t.Helper()
+	total, incidents, repeated, start := 0, 0, 0, time.Now()
 	for left > 0 {
 		manager.WaitReady(t)
 		killed := s.disturbed(t, disturbance{times: min(left, each), do: func(t *testing.T) {
@@ -62,6 +61,8 @@ func (s *scenario) kill(t *testing.T, manager *harness.Process, left, each int) 
 			manager.Launch(t)
 		}})
 		left -= killed.done
+		total, incidents, repeated = total+killed.done, incidents+1, repeated+killed.repeated
 		t.Logf("killed %d times: %s, %d kills to go", killed.done, killed.took.Round(time.Millisecond), left)
 	}
+	t.Logf("killed %d times in %d incidents, %d requests sent again, in %s", total, incidents, repeated, time.Since(start).Round(time.Second))
 }

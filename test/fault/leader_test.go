@@ -17,6 +17,9 @@ const (
 	leaderKills, leaderKillsLong = 2, 30
 	pauses, pausesLong           = 2, 30
 	leaderEach                   = 2
+	// The same, with the playbook that uses every action.
+	actionLeaderKills, actionLeaderKillsLong = 1, 20
+	actionPauses, actionPausesLong           = 1, 20
 )
 
 // candidate is one of several managers that elect the one that works.
@@ -26,13 +29,15 @@ type candidate struct {
 }
 
 // candidates starts two managers, of which one leads, and keeps them running.
-func (s *scenario) candidates(t *testing.T) []*candidate {
+func (s *scenario) candidates(t *testing.T, flags ...string) []*candidate {
 	t.Helper()
 	var all []*candidate
 	for range 2 {
 		proxy := s.cluster.NewProxy(t)
-		all = append(all, &candidate{proxy: proxy, Process: s.manager(t, proxy.ManagerFlag(t), "--leader-elect",
-			"--leader-elect-lease-duration=6s", "--leader-elect-renew-deadline=4s", "--leader-elect-retry-period=500ms")})
+		all = append(all, &candidate{proxy: proxy, Process: s.manager(t, append([]string{
+			proxy.ManagerFlag(t), "--leader-elect",
+			"--leader-elect-lease-duration=6s", "--leader-elect-renew-deadline=4s", "--leader-elect-retry-period=500ms",
+		}, flags...)...)})
 	}
 	s.tend = func(t *testing.T) { relaunch(t, all) }
 	return all
@@ -95,7 +100,21 @@ func TestLeaderKilled(t *testing.T) {
 	s := newScenario(t)
 	all := s.candidates(t)
 	s.undisturbedDemo(t)
-	for left := countOf(t, "FIREBREAK_LEADER_KILLS", leaderKills, leaderKillsLong); left > 0; {
+	s.killLeaders(t, all, countOf(t, "FIREBREAK_LEADER_KILLS", leaderKills, leaderKillsLong))
+}
+
+// TestLeaderKilledOverAllActions does the same while a playbook runs that uses every action.
+func TestLeaderKilledOverAllActions(t *testing.T) {
+	s := newScenario(t)
+	all := s.candidates(t, s.allActions(t)...)
+	s.undisturbedActions(t)
+	s.killLeaders(t, all, countOf(t, "FIREBREAK_ACTION_LEADER_KILLS", actionLeaderKills, actionLeaderKillsLong))
+}
+
+// killLeaders kills the leader so often.
+func (s *scenario) killLeaders(t *testing.T, all []*candidate, left int) {
+	t.Helper()
+	for left > 0 {
 		result := s.disturbed(t, disturbance{times: min(left, leaderEach), do: func(t *testing.T) {
 			leads := leader(t, all, time.Now().Add(-time.Second))
 			leads.Kill(t)
@@ -112,7 +131,21 @@ func TestLeaderPaused(t *testing.T) {
 	s := newScenario(t)
 	all := s.candidates(t)
 	s.undisturbedDemo(t)
-	for left := countOf(t, "FIREBREAK_LEADER_PAUSES", pauses, pausesLong); left > 0; {
+	s.pauseLeaders(t, all, countOf(t, "FIREBREAK_LEADER_PAUSES", pauses, pausesLong))
+}
+
+// TestLeaderPausedOverAllActions does the same while a playbook runs that uses every action.
+func TestLeaderPausedOverAllActions(t *testing.T) {
+	s := newScenario(t)
+	all := s.candidates(t, s.allActions(t)...)
+	s.undisturbedActions(t)
+	s.pauseLeaders(t, all, countOf(t, "FIREBREAK_ACTION_LEADER_PAUSES", actionPauses, actionPausesLong))
+}
+
+// pauseLeaders pauses the leader so often, and resumes it when another leads.
+func (s *scenario) pauseLeaders(t *testing.T, all []*candidate, left int) {
+	t.Helper()
+	for left > 0 {
 		paused := &pause{all: all}
 		result := s.disturbed(t, disturbance{
 			// Each is paused at one moment and resumed at another.

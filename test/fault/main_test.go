@@ -5,9 +5,10 @@
 // it. How often each is done can be said too: FIREBREAK_KILLS and FIREBREAK_ACTION_KILLS
 // (kills of the manager, while the demo's playbook runs and while one with every action
 // does), FIREBREAK_LEADER_KILLS, FIREBREAK_LEADER_PAUSES, FIREBREAK_RESTARTS (of the API
-// server), FIREBREAK_TROUBLED and FIREBREAK_ACTION_TROUBLED (incidents with an API server
-// that makes trouble), FIREBREAK_LOSS_ALERTS (alerts sent while the API server is
-// down and the receiver is killed).
+// server) and FIREBREAK_TROUBLED (incidents with an API server that makes trouble), each
+// also with ACTION_ after FIREBREAK_, FIREBREAK_CORRELATED (events of one incident while two
+// managers are disturbed), FIREBREAK_OPENINGS (incidents that are opened meanwhile),
+// FIREBREAK_LOSS_ALERTS (alerts sent while the API server is down and the receiver is killed).
 package fault
 
 import (

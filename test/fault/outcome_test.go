@@ -4,12 +4,12 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -35,14 +35,12 @@ type outcome struct {
 	Revisions int
 	// Policies, Removed, Added and Labels are a history.
 	Policies, Removed, Added, Labels []string
-	// Things are what became of each object that the actions act on, and Calls the requests
-	// that were sent, but for their keys; two with different keys are two.
+	// Things are what became of each object that the actions act on, Jobs those that are
+	// left, and Calls the requests that were sent; two with different keys are two.
 	Things map[string][]string
+	Jobs   []string
 	Calls  []string
 }
-
-// keys are idempotency keys.
-var keys = regexp.MustCompile(`\b[0-9a-f]{32}\b`)
 
 // outcomeOf reads what is left, and holds it to what must be true whatever happened.
 func (w *world) outcomeOf(t *testing.T, store *evidence.Store, seen history) outcome {
@@ -81,11 +79,32 @@ func (w *world) outcomeOf(t *testing.T, store *evidence.Store, seen history) out
 	}
 	w.checkRecord(t, incident, entries)
 	if o.Things = w.things; w.hook != nil {
-		for _, call := range w.hook.callsOf(w.Namespace) {
-			o.Calls = append(o.Calls, keys.ReplaceAllString(same.Replace(call), "KEY"))
+		o.Jobs = w.jobsOf(t)
+		var calls []string
+		if calls, w.repeated = w.hook.callsOf(t, w.Namespace); len(calls) != len(callers) {
+			t.Errorf("%d keys were sent, want %d: one by each of the steps %v", len(calls), len(callers), callers)
+		}
+		for _, call := range calls {
+			o.Calls = append(o.Calls, same.Replace(call))
 		}
 	}
 	return o
+}
+
+// callers are the steps of testdata/all-actions.yaml that send something.
+var callers = []string{"tell", "notify"}
+
+// jobsOf describes the Jobs that were created: they stay as long as the incident.
+func (w *world) jobsOf(t *testing.T) []string {
+	t.Helper()
+	var list batchv1.JobList
+	w.list(t, &list)
+	var jobs []string
+	for _, one := range list.Items {
+		container := one.Spec.Template.Spec.Containers[0]
+		jobs = append(jobs, fmt.Sprintf("%s %v succeeded=%d", container.Name, container.Command, one.Status.Succeeded))
+	}
+	return jobs
 }
 
 func (w *world) list(t *testing.T, list client.ObjectList) {

@@ -15,7 +15,8 @@ import (
 	"github.com/firebreak-dev/firebreak/test/harness"
 )
 
-// person is jane, who acknowledges, approves and closes, each once.
+// person is jane, who acknowledges, approves and closes, each once; and changes the
+// severity as soon as something is about to be sent that speaks of it.
 type person struct {
 	*world
 	decided map[string]bool
@@ -24,6 +25,11 @@ type person struct {
 func (p *person) see(t *testing.T, incident *v1alpha1.Incident) {
 	t.Helper()
 	p.decide(t, harness.MakeDecision(p.Namespace, incident.Name, jane, v1alpha1.DecisionAcknowledge))
+	if p.hook != nil {
+		for i := range incident.Status.Steps {
+			p.changeMind(t, incident.Name, &incident.Status.Steps[i])
+		}
+	}
 	for _, awaited := range incident.Status.Awaiting {
 		switch awaited.Type {
 		case v1alpha1.AwaitingApproval:
@@ -42,9 +48,19 @@ func (p *person) see(t *testing.T, incident *v1alpha1.Incident) {
 	}
 }
 
+// changeMind changes the severity when a step has begun to send something.
+func (p *person) changeMind(t *testing.T, incident string, step *v1alpha1.IncidentStep) {
+	t.Helper()
+	severity, sends := map[string]v1alpha1.Severity{"tell": v1alpha1.SeverityCritical, "notify": v1alpha1.SeverityHigh}[step.Name]
+	if !sends || len(step.Targets) == 0 || step.Targets[0].State == v1alpha1.TargetPending {
+		return
+	}
+	p.decide(t, harness.MakeDecision(p.Namespace, incident, jane, v1alpha1.DecisionSetSeverity, func(d *v1alpha1.Decision) { d.Spec.Severity = severity }))
+}
+
 func (p *person) decide(t *testing.T, decision *v1alpha1.Decision) {
 	t.Helper()
-	key := fmt.Sprintf("%s %s %s", decision.Spec.Type, decision.Spec.Step, decision.Spec.Digest)
+	key := fmt.Sprintf("%s %s %s %s", decision.Spec.Type, decision.Spec.Step, decision.Spec.Digest, decision.Spec.Severity)
 	if p.decided[key] {
 		return
 	}

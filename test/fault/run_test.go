@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -101,12 +102,39 @@ func (s *scenario) undisturbedDemo(t *testing.T) {
 	s.calm = *calmDemo
 }
 
+// calmActions is the same of the incident whose playbook uses every action.
+var calmActions *result
+
+// allActions has incidents begin whose playbook uses every action. Its flags are those that
+// a manager needs for it.
+func (s *scenario) allActions(t *testing.T) (flags []string) {
+	t.Helper()
+	hook := newWebhook(t)
+	s.build = func(t *testing.T) *world { return newActionsWorld(t, s.cluster, hook) }
+	return hook.flags(t)
+}
+
+// undisturbedActions is undisturbed for these, which the tests share.
+func (s *scenario) undisturbedActions(t *testing.T) {
+	t.Helper()
+	if calmActions == nil {
+		s.undisturbed(t)
+		calmActions = &s.calm
+	}
+	s.calm = *calmActions
+}
+
 // undisturbed runs an incident that nobody disturbs, to compare the others with.
 func (s *scenario) undisturbed(t *testing.T) {
 	t.Helper()
 	s.calm = s.run(t, disturbance{})
 	if calm := s.calm.outcome; calm.Phase != v1alpha1.PhaseClosed || calm.Lessons != 1 || len(calm.Evidence) == 0 {
 		t.Fatalf("the undisturbed incident went wrong: %+v", calm)
+	}
+	for _, step := range s.calm.outcome.Steps {
+		if !strings.Contains(step, " "+string(v1alpha1.StepSucceeded)+" ") && !strings.Contains(step, " "+string(v1alpha1.StepReverted)+" ") {
+			t.Errorf("every step of the undisturbed incident must do what it is for, but: %s", step)
+		}
 	}
 	if t.Failed() {
 		t.FailNow()
@@ -132,7 +160,9 @@ type result struct {
 	outcome outcome
 	changes int
 	done    int
-	took    time.Duration
+	// repeated is how many requests were sent again.
+	repeated int
+	took     time.Duration
 }
 
 // run takes a new world from the alert to the closed incident.
@@ -161,6 +191,8 @@ func (s *scenario) run(t *testing.T, by disturbance) result {
 			r.see(ctx, t, change)
 		case <-r.due:
 			r.disturb(t)
+		case <-w.calls():
+			r.called()
 		case <-tending.C:
 			if s.tend != nil {
 				s.tend(t)
@@ -173,7 +205,8 @@ func (s *scenario) run(t *testing.T, by disturbance) result {
 	if by.end != nil {
 		by.end()
 	}
-	return result{outcome: w.outcomeOf(t, s.store, r.history), changes: r.changes, done: r.done, took: took}
+	outcome := w.outcomeOf(t, s.store, r.history)
+	return result{outcome: outcome, changes: r.changes, done: r.done, repeated: w.repeated, took: took}
 }
 
 // running is an incident under way.
@@ -217,6 +250,13 @@ func (r *running) arm() {
 		most = 2 * time.Second
 	}
 	r.due = time.After(time.Duration(r.random.Int64N(int64(most))))
+}
+
+// called may have the next disturbance come while a request waits for its answer.
+func (r *running) called() {
+	if r.left > 0 && r.random.IntN(2) == 0 {
+		r.due = time.After(time.Duration(r.random.Int64N(int64(answersAfter))))
+	}
 }
 
 func (r *running) disturb(t *testing.T) {

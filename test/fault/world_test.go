@@ -7,6 +7,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/firebreak-dev/firebreak/test/harness"
@@ -32,6 +33,10 @@ type world struct {
 	things   map[string][]string
 	incident string
 	restarts map[string]bool
+	// met numbers the objects of a kind that are met under a name of their own each time.
+	met map[string][]types.UID
+	// repeated is how many requests were sent again under their key.
+	repeated int
 }
 
 // newWorld makes a world. A change may give it another playbook, which may do everything.
@@ -64,6 +69,14 @@ func newWorld(t *testing.T, cluster *harness.Cluster, change ...func(*unstructur
 	})
 	w.WaitDemoReady(t)
 	return w
+}
+
+// calls says when the playbook calls somebody; nil when it calls nobody.
+func (w *world) calls() <-chan struct{} {
+	if w.hook == nil {
+		return nil
+	}
+	return w.hook.called
 }
 
 // alert posts Falco's alert for a shell in the suspect.
