@@ -101,6 +101,13 @@ const (
 	// ReasonDetached surfaces when a person has found that the event does not belong to the
 	// incident it was part of: a person must decide about it.
 	ReasonDetached = "Detached"
+	// ReasonDuplicate surfaces on an event when the incident it was part of was found to be a
+	// duplicate: it belongs to the other now. On an incident's conditions it says that the
+	// other goes on; on a Decision, that it must be about the other, which the message names.
+	ReasonDuplicate = "Duplicate"
+	// ReasonLeftOut surfaces when an event that a person had joined to an incident was not
+	// taken up by it any more, and the policies open none for it: a person must decide.
+	ReasonLeftOut = "LeftOut"
 	// ReasonDecidedByPerson surfaces when a person's Decision decided.
 	ReasonDecidedByPerson = "DecidedByPerson"
 )

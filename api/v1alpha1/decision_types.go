@@ -31,7 +31,7 @@ type DecisionSubject struct {
 
 // DecisionType is what is decided. The RBAC verb needed on the subject is the
 // type in kebab-case, such as 'complete-task' on 'incidents'.
-// +kubebuilder:validation:Enum=Acknowledge;Confirm;Approve;Reject;CompleteTask;SkipStep;RetryStep;Pause;Resume;SetSeverity;Determine;UsePlaybook;AddResource;DetachEvent;RunAction;Note;Close;Promote;Join;Dismiss;StopAutomation;ResumeAutomation
+// +kubebuilder:validation:Enum=Acknowledge;Confirm;Approve;Reject;CompleteTask;SkipStep;RetryStep;Pause;Resume;SetSeverity;Determine;UsePlaybook;AddResource;DetachEvent;MarkDuplicate;RunAction;Note;Close;Promote;Join;Dismiss;StopAutomation;ResumeAutomation
 type DecisionType string
 
 // The types of Decisions on an Incident.
@@ -66,6 +66,9 @@ const (
 	// DecisionDetachEvent says that an event does not belong to the incident: a person decides
 	// about it anew, and no further step acts on what it alone has named.
 	DecisionDetachEvent DecisionType = "DetachEvent"
+	// DecisionMarkDuplicate says that the incident is about the same as another, which goes on
+	// with both: this one does nothing new, and closes by itself.
+	DecisionMarkDuplicate DecisionType = "MarkDuplicate"
 	// DecisionRunAction runs an action beside the playbook's steps: one of those that its
 	// `adHoc` names.
 	DecisionRunAction DecisionType = "RunAction"
@@ -99,15 +102,16 @@ const (
 // +kubebuilder:validation:XValidation:rule="self.type in ['Approve', 'Reject', 'CompleteTask', 'SkipStep', 'RetryStep'] ? has(self.step) : !has(self.step)",message="`step` must be set for 'Approve', 'Reject', 'CompleteTask', 'SkipStep' and 'RetryStep', and for no other type"
 // +kubebuilder:validation:XValidation:rule="self.type == 'Approve' ? has(self.digest) : !has(self.digest)",message="`digest` must be set for 'Approve' (copy it from the incident's `status.awaiting`), and for no other type"
 // +kubebuilder:validation:XValidation:rule="self.type == 'Close' ? has(self.resolution) : !has(self.resolution)",message="`resolution` must be set for 'Close', and for no other type"
+// +kubebuilder:validation:XValidation:rule="!has(self.resolution) || self.resolution != 'Duplicate'",message="`resolution` must not be 'Duplicate': a Decision of type 'MarkDuplicate' names the incident that goes on"
 // +kubebuilder:validation:XValidation:rule="self.type == 'SetSeverity' ? has(self.severity) : (!has(self.severity) || self.type == 'Promote')",message="`severity` must be set for 'SetSeverity', may be set for 'Promote', and for no other type"
 // +kubebuilder:validation:XValidation:rule="self.type == 'Promote' || !has(self.category)",message="`category` must not be set but for 'Promote'"
 // +kubebuilder:validation:XValidation:rule="self.type == 'UsePlaybook' ? has(self.playbookRef) : (!has(self.playbookRef) || self.type == 'Promote')",message="`playbookRef` must be set for 'UsePlaybook', may be set for 'Promote', and for no other type"
 // +kubebuilder:validation:XValidation:rule="self.type == 'AddResource' ? has(self.resource) : !has(self.resource)",message="`resource` must be set for 'AddResource', and for no other type"
 // +kubebuilder:validation:XValidation:rule="self.type == 'Determine' ? has(self.determination) : !has(self.determination)",message="`determination` must be set for 'Determine', and for no other type"
 // +kubebuilder:validation:XValidation:rule="self.type == 'DetachEvent' ? has(self.eventRef) : !has(self.eventRef)",message="`eventRef` must be set for 'DetachEvent', and for no other type"
-// +kubebuilder:validation:XValidation:rule="self.type == 'Join' ? has(self.incidentRef) : !has(self.incidentRef)",message="`incidentRef` must be set for 'Join', and for no other type"
+// +kubebuilder:validation:XValidation:rule="self.type in ['Join', 'MarkDuplicate'] ? has(self.incidentRef) : !has(self.incidentRef)",message="`incidentRef` must be set for 'Join' and 'MarkDuplicate', and for no other type"
 // +kubebuilder:validation:XValidation:rule="self.type == 'RunAction' ? has(self.action) : !has(self.action)",message="`action` must be set for 'RunAction', and for no other type"
-// +kubebuilder:validation:XValidation:rule="!(self.type in ['Approve', 'Reject', 'SkipStep', 'Determine', 'UsePlaybook', 'AddResource', 'DetachEvent', 'RunAction', 'Close', 'Join', 'Dismiss', 'Note', 'StopAutomation']) || has(self.reason)",message="`reason` must say why for 'Approve', 'Reject', 'SkipStep', 'Close', 'Determine', 'UsePlaybook', 'AddResource', 'DetachEvent', 'RunAction', 'Join', 'Dismiss', 'Note' and 'StopAutomation'"
+// +kubebuilder:validation:XValidation:rule="!(self.type in ['Approve', 'Reject', 'SkipStep', 'Determine', 'UsePlaybook', 'AddResource', 'DetachEvent', 'MarkDuplicate', 'RunAction', 'Close', 'Join', 'Dismiss', 'Note', 'StopAutomation']) || has(self.reason)",message="`reason` must say why for 'Approve', 'Reject', 'SkipStep', 'Close', 'Determine', 'UsePlaybook', 'AddResource', 'DetachEvent', 'MarkDuplicate', 'RunAction', 'Join', 'Dismiss', 'Note' and 'StopAutomation'"
 type DecisionSpec struct {
 	// subject is what the Decision is about.
 	// +required
@@ -184,7 +188,8 @@ type DecisionSpec struct {
 	// +optional
 	EventRef EventReference `json:"eventRef,omitzero"`
 
-	// incidentRef is the open incident that a Join makes the event part of.
+	// incidentRef is the open incident that a Join makes the event part of. For a MarkDuplicate
+	// it is the open incident that goes on, of which the subject is a duplicate.
 	// +optional
 	IncidentRef IncidentReference `json:"incidentRef,omitzero"`
 
@@ -196,7 +201,7 @@ type DecisionSpec struct {
 	// +kubebuilder:validation:Type=object
 	Action *runtime.RawExtension `json:"action,omitempty"`
 
-	// resolution is how the incident ended.
+	// resolution is how the incident ended. It must not be 'Duplicate'.
 	// +optional
 	Resolution Resolution `json:"resolution,omitempty"`
 }

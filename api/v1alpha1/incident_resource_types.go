@@ -69,6 +69,57 @@ type DetachedEvent struct {
 	Time metav1.Time `json:"time,omitzero"`
 }
 
+// IncidentOriginal is the incident of which another is a duplicate.
+type IncidentOriginal struct {
+	// name of the Incident.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name,omitempty"`
+
+	// by is the person who decided that.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	By string `json:"by,omitempty"`
+
+	// decisionRef is the Decision by which they did.
+	// +required
+	DecisionRef DecisionReference `json:"decisionRef,omitzero"`
+
+	// time is when it was decided.
+	// +required
+	Time metav1.Time `json:"time,omitzero"`
+
+	// takenUpTime is when the other incident was seen to have it among its `duplicates`: from
+	// then on the events are the other's. Empty while that is waited for.
+	// +optional
+	TakenUpTime *metav1.Time `json:"takenUpTime,omitempty"`
+}
+
+// IncidentDuplicate is an incident that was found to be a duplicate of this one.
+type IncidentDuplicate struct {
+	// name of the Incident.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name,omitempty"`
+
+	// by is the person who decided that.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	By string `json:"by,omitempty"`
+
+	// decisionRef is the Decision by which they did.
+	// +required
+	DecisionRef DecisionReference `json:"decisionRef,omitzero"`
+
+	// time is when its events and objects were taken up.
+	// +required
+	Time metav1.Time `json:"time,omitzero"`
+}
+
 // IncidentResource is an object the incident is about, as it was found.
 type IncidentResource struct {
 	ResourceReference `json:",inline"`

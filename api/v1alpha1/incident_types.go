@@ -39,14 +39,15 @@ func (p Phase) Rank() int {
 	}
 }
 
-// Resolution is how an incident ended.
-// +kubebuilder:validation:Enum=Resolved;FalsePositive;AcceptedRisk
+// Resolution is how an incident ended. 'Duplicate' means that another incident went on with it.
+// +kubebuilder:validation:Enum=Resolved;FalsePositive;Duplicate;AcceptedRisk
 type Resolution string
 
 // The resolutions.
 const (
 	ResolutionResolved      Resolution = "Resolved"
 	ResolutionFalsePositive Resolution = "FalsePositive"
+	ResolutionDuplicate     Resolution = "Duplicate"
 	ResolutionAcceptedRisk  Resolution = "AcceptedRisk"
 )
 
@@ -310,6 +311,19 @@ type IncidentStatus struct {
 	// resolution is how it ended. Empty while it is open.
 	// +optional
 	Resolution Resolution `json:"resolution,omitempty"`
+
+	// duplicateOf is the incident that goes on with this one. Empty while it is no duplicate.
+	// +optional
+	DuplicateOf IncidentOriginal `json:"duplicateOf,omitzero"`
+
+	// duplicates are the incidents with which this one goes on: it deals with their events and
+	// objects too.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	Duplicates []IncidentDuplicate `json:"duplicates,omitempty"`
 
 	// times are the first times each stage was reached.
 	// +optional

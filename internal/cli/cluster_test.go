@@ -101,6 +101,9 @@ func TestEveryDecision(t *testing.T) {
 		incident.Status.Awaiting = append(incident.Status.Awaiting, awaiting)
 	}
 	createIncident(t, incident)
+	original := sampleIncident()
+	original.Namespace, original.Name = namespace, "inc-20261121-aaaaa"
+	createIncident(t, original)
 	event := &v1alpha1.SecurityEvent{
 		ObjectMeta: metav1.ObjectMeta{Name: "falco-5f0c8a2e1b", Namespace: namespace},
 		Spec: v1alpha1.SecurityEventSpec{Source: v1alpha1.EventSource{Kind: v1alpha1.SourceAutomatic}, SubmittedBy: "falco", Title: "t",
@@ -134,6 +137,8 @@ func TestEveryDecision(t *testing.T) {
 			v1alpha1.DecisionSpec{Type: v1alpha1.DecisionSetSeverity, Subject: onIncident, Severity: v1alpha1.SeverityCritical, Reason: "payment data"}},
 		"detach": {[]string{"detach", "k7f2a", "falco-5f0c8a2e1b", "--reason", "the scanner"}, "is not about event falco-5f0c8a2e1b",
 			v1alpha1.DecisionSpec{Type: v1alpha1.DecisionDetachEvent, Subject: onIncident, EventRef: v1alpha1.EventReference{Name: "falco-5f0c8a2e1b"}, Reason: "the scanner"}},
+		"duplicate": {[]string{"duplicate", "k7f2a", "--of", "aaaaa", "--reason", "the same attack"}, "is a duplicate of inc-20261121-aaaaa",
+			v1alpha1.DecisionSpec{Type: v1alpha1.DecisionMarkDuplicate, Subject: onIncident, IncidentRef: v1alpha1.IncidentReference{Name: "inc-20261121-aaaaa"}, Reason: "the same attack"}},
 		"confirm": {[]string{"confirm", "k7f2a"}, "is confirmed", v1alpha1.DecisionSpec{Type: v1alpha1.DecisionConfirm, Subject: onIncident}},
 		"determine": {[]string{"determine", "k7f2a", "personal-data-breach", "excluded", "--reason", "test data"}, "has personal-data-breach Excluded",
 			v1alpha1.DecisionSpec{Type: v1alpha1.DecisionDetermine, Subject: onIncident, Reason: "test data",

@@ -247,7 +247,7 @@ func whatNow(reason string, s *session, d decision) string {
 		return "Next:     who holds the roles: kubectl get responseplan default -o yaml -n " + d.namespace + s.clusterFlags()
 	case v1alpha1.ReasonNotGuarded:
 		return "Next:     call the platform team: the admission policies are not proven to stand. kubectl get responseplan -n " + d.namespace + s.clusterFlags()
-	case v1alpha1.ReasonNotAwaited, v1alpha1.ReasonNoSuchStep, v1alpha1.ReasonAlreadyDecided, v1alpha1.ReasonGateOpen, v1alpha1.ReasonClosed:
+	case v1alpha1.ReasonNotAwaited, v1alpha1.ReasonNoSuchStep, v1alpha1.ReasonAlreadyDecided, v1alpha1.ReasonGateOpen, v1alpha1.ReasonClosed, v1alpha1.ReasonDuplicate:
 		if d.spec.Subject.Kind == v1alpha1.SubjectIncident {
 			return "Next:     " + s.command(d.namespace, "show", d.spec.Subject.Name)
 		}

@@ -54,11 +54,12 @@ func (o *offboarding) awaitClosed(ctx, whole context.Context, incident *v1alpha1
 	}
 }
 
-// stuck says what of a false positive only a person can undo.
+// stuck says what only a person can undo, of an incident that undoes everything.
 func (o *offboarding) stuck(incident *v1alpha1.Incident) error {
 	var hints []string
+	undoes := incident.Status.Resolution == v1alpha1.ResolutionFalsePositive || incident.Status.Resolution == v1alpha1.ResolutionDuplicate
 	for i := range incident.Status.Awaiting {
-		if one := &incident.Status.Awaiting[i]; one.Type == v1alpha1.AwaitingFailure && incident.Status.Resolution == v1alpha1.ResolutionFalsePositive {
+		if one := &incident.Status.Awaiting[i]; undoes && one.Type == v1alpha1.AwaitingFailure {
 			hints = append(hints, one.Message,
 				"  Again:          "+o.command(o.namespace, "retry", incident.Name, one.Step),
 				"  Leave in place: "+o.command(o.namespace, "skip", incident.Name, one.Step, "--reason", "WHY"))

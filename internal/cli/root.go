@@ -88,7 +88,7 @@ const (
 func decidingCommands(s *session) []*cobra.Command {
 	return []*cobra.Command{
 		newAcknowledgeCommand(s), newConfirmCommand(s), newApproveCommand(s), newRejectCommand(s), newTaskCommand(s), newRetryCommand(s),
-		newSkipCommand(s), newRunActionCommand(s), newAddResourceCommand(s), newUsePlaybookCommand(s), newDetachCommand(s), newStopCommand(s), newResumeCommand(s), newSeverityCommand(s), newDetermineCommand(s), newNoteCommand(s), newCloseCommand(s),
+		newSkipCommand(s), newRunActionCommand(s), newAddResourceCommand(s), newUsePlaybookCommand(s), newDetachCommand(s), newDuplicateCommand(s), newStopCommand(s), newResumeCommand(s), newSeverityCommand(s), newDetermineCommand(s), newNoteCommand(s), newCloseCommand(s),
 	}
 }
 

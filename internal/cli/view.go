@@ -56,6 +56,8 @@ func (v *view) printHeader() {
 	}
 	fact("Opened", opened, nil)
 	fact("Related to", spec.RelatedTo.Name, nil)
+	fact("Duplicate of", duplicateOf(&status.DuplicateOf), v.style.yellow)
+	fact("Duplicates", duplicatesOf(status.Duplicates), nil)
 	fact("Rule", spec.Rule, nil)
 	assignee := cell{cmp.Or(status.Assignee, "nobody yet"), nil}
 	if status.Assignee == "" && status.Phase != v1alpha1.PhaseClosed {
@@ -74,6 +76,26 @@ func (v *view) printHeader() {
 		fact("Resolution", string(status.Resolution), nil)
 	}
 	facts.write(v.Out, v.style, 0)
+}
+
+// duplicateOf says which incident goes on, and what is waited for.
+func duplicateOf(of *v1alpha1.IncidentOriginal) string {
+	if of.Name == "" {
+		return ""
+	}
+	text := of.Name + ", by " + of.By
+	if of.TakenUpTime == nil {
+		text += " (not taken up by it yet)"
+	}
+	return text
+}
+
+func duplicatesOf(duplicates []v1alpha1.IncidentDuplicate) string {
+	names := make([]string, len(duplicates))
+	for i := range duplicates {
+		names[i] = duplicates[i].Name
+	}
+	return strings.Join(names, ", ")
 }
 
 func (v *view) playbook() string {

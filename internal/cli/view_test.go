@@ -57,6 +57,26 @@ func TestShowRendering(t *testing.T) {
 	}
 }
 
+func TestShowDuplicates(t *testing.T) {
+	incident := sampleIncident()
+	incident.Status.DuplicateOf = v1alpha1.IncidentOriginal{Name: "inc-a\x1b[31m", By: jane}
+	incident.Status.Duplicates = []v1alpha1.IncidentDuplicate{{Name: "inc-b"}, {Name: "inc-c"}}
+	s, out, _ := testSession(terminal{})
+	s.newView(incident).print(nil, "")
+	for _, want := range []string{"inc-a", ", by " + jane + " (not taken up by it yet)", "inc-b, inc-c"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is missing:\n%s", want, out)
+		}
+	}
+	if hasUnprintable(out.String()) {
+		t.Errorf("not all printable: %q", out.String())
+	}
+	incident.Status.DuplicateOf.TakenUpTime = atP(90)
+	if got := duplicateOf(&incident.Status.DuplicateOf); strings.Contains(got, "not taken up") {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestFollowPrintsOnlyWhatIsNew(t *testing.T) {
 	s, out, _ := testSession(terminal{})
 	v := s.newView(sampleIncident())

@@ -26,7 +26,7 @@ func (m *machine) await() {
 			Message: stuckMessage(step) + " (undo it by hand or retry; skip the step to leave it in place)",
 		})
 	}
-	if m.dryRun && m.status.Resolution == v1alpha1.ResolutionFalsePositive && m.left() > 0 {
+	if m.dryRun && m.undoesAll() && m.left() > 0 {
 		m.add(v1alpha1.Awaiting{
 			Type: v1alpha1.AwaitingResume, Message: countOf(m.left(), "effect") + " made before the dry run began must be undone: set the plan's `response` to 'Enforce'",
 			Command: m.editPlan(),
@@ -38,7 +38,9 @@ func (m *machine) await() {
 			Message: driftOf(step) + " (retry the step when that is done; skip it to hold it no longer)",
 		})
 	}
-	if m.status.Resolution == "" {
+	if m.waitsForOriginal() {
+		m.awaitHolding()
+	} else if m.status.Resolution == "" {
 		for i := range m.status.Steps {
 			m.awaitStep(&m.status.Steps[i])
 		}

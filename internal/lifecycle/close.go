@@ -15,6 +15,9 @@ func (m *machine) close(decision *v1alpha1.Decision) answer {
 	if m.status.Resolution != "" {
 		return refuse(v1alpha1.ReasonAlreadyDecided, "it is being closed as %s already", m.status.Resolution)
 	}
+	if decision.Spec.Resolution == v1alpha1.ResolutionDuplicate {
+		return refuse(v1alpha1.ReasonInvalid, "`resolution` must not be 'Duplicate': decide 'MarkDuplicate', which names the incident that goes on")
+	}
 	if decision.Spec.Resolution != v1alpha1.ResolutionFalsePositive {
 		if open := m.openGates(); len(open) > 0 {
 			return refuse(v1alpha1.ReasonGateOpen, "it cannot be closed yet: %s", strings.Join(open, "; "))
@@ -87,13 +90,13 @@ func (m *machine) finish() {
 	if m.status.Resolution == "" || m.closed() {
 		return
 	}
-	if m.status.Resolution == v1alpha1.ResolutionFalsePositive {
+	if m.undoesAll() {
 		if m.left() > 0 {
 			return
 		}
 		for _, goal := range goals {
 			if findCondition(m.status.Conditions, goal.condition).Status == metav1.ConditionFalse {
-				m.setCondition(goal.condition, metav1.ConditionFalse, v1alpha1.ReasonReverted, "the incident is a false positive")
+				m.setCondition(goal.condition, metav1.ConditionFalse, m.reasonUndone(), m.whyUndone())
 			}
 		}
 	} else if m.out.DraftLesson {
@@ -104,8 +107,13 @@ func (m *machine) finish() {
 	}
 	m.status.Phase = v1alpha1.PhaseClosed
 	m.once(&m.status.Times.ClosedTime)
-	m.setCondition(v1alpha1.ConditionClosed, metav1.ConditionTrue, v1alpha1.ReasonByPerson, "closed as "+string(m.status.Resolution))
-	m.log(v1alpha1.TimelineEntry{Action: "IncidentClosed", Outcome: string(m.status.Resolution)})
+	closed := v1alpha1.TimelineEntry{Action: "IncidentClosed", Outcome: string(m.status.Resolution)}
+	reason, message := v1alpha1.ReasonByPerson, "closed as "+string(m.status.Resolution)
+	if m.status.Resolution == v1alpha1.ResolutionDuplicate {
+		reason, message, closed.Message = v1alpha1.ReasonDuplicate, "a duplicate of "+m.status.DuplicateOf.Name, "a duplicate of "+m.status.DuplicateOf.Name
+	}
+	m.setCondition(v1alpha1.ConditionClosed, metav1.ConditionTrue, reason, message)
+	m.log(closed)
 }
 
 // Standing lists the effects that were made, can be undone and were not.

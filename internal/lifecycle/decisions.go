@@ -36,23 +36,24 @@ var deciders map[v1alpha1.DecisionType]func(*machine, *v1alpha1.Decision) answer
 
 func init() {
 	deciders = map[v1alpha1.DecisionType]func(*machine, *v1alpha1.Decision) answer{
-		v1alpha1.DecisionAcknowledge:  (*machine).acknowledge,
-		v1alpha1.DecisionConfirm:      (*machine).confirmIncident,
-		v1alpha1.DecisionApprove:      (*machine).approve,
-		v1alpha1.DecisionReject:       (*machine).reject,
-		v1alpha1.DecisionCompleteTask: (*machine).completeTask,
-		v1alpha1.DecisionSkipStep:     (*machine).skipStep,
-		v1alpha1.DecisionRetryStep:    (*machine).retryStep,
-		v1alpha1.DecisionPause:        (*machine).pauseIncident,
-		v1alpha1.DecisionResume:       (*machine).resumeIncident,
-		v1alpha1.DecisionSetSeverity:  (*machine).setSeverity,
-		v1alpha1.DecisionDetermine:    (*machine).determine,
-		v1alpha1.DecisionUsePlaybook:  (*machine).usePlaybook,
-		v1alpha1.DecisionAddResource:  (*machine).addResourceBy,
-		v1alpha1.DecisionDetachEvent:  (*machine).detachEvent,
-		v1alpha1.DecisionRunAction:    (*machine).runAction,
-		v1alpha1.DecisionNote:         (*machine).note,
-		v1alpha1.DecisionClose:        (*machine).close,
+		v1alpha1.DecisionAcknowledge:   (*machine).acknowledge,
+		v1alpha1.DecisionConfirm:       (*machine).confirmIncident,
+		v1alpha1.DecisionApprove:       (*machine).approve,
+		v1alpha1.DecisionReject:        (*machine).reject,
+		v1alpha1.DecisionCompleteTask:  (*machine).completeTask,
+		v1alpha1.DecisionSkipStep:      (*machine).skipStep,
+		v1alpha1.DecisionRetryStep:     (*machine).retryStep,
+		v1alpha1.DecisionPause:         (*machine).pauseIncident,
+		v1alpha1.DecisionResume:        (*machine).resumeIncident,
+		v1alpha1.DecisionSetSeverity:   (*machine).setSeverity,
+		v1alpha1.DecisionDetermine:     (*machine).determine,
+		v1alpha1.DecisionUsePlaybook:   (*machine).usePlaybook,
+		v1alpha1.DecisionAddResource:   (*machine).addResourceBy,
+		v1alpha1.DecisionDetachEvent:   (*machine).detachEvent,
+		v1alpha1.DecisionMarkDuplicate: (*machine).markDuplicate,
+		v1alpha1.DecisionRunAction:     (*machine).runAction,
+		v1alpha1.DecisionNote:          (*machine).note,
+		v1alpha1.DecisionClose:         (*machine).close,
 	}
 }
 
@@ -115,6 +116,9 @@ func (m *machine) judge(decision *v1alpha1.Decision) answer {
 	if m.status.Resolution != "" && decision.Spec.Step != "" && !m.aboutUndoing(decision) {
 		return refuse(v1alpha1.ReasonAlreadyDecided, "the incident is being closed as %s", m.status.Resolution)
 	}
+	if m.waitsForOriginal() && !m.takesAsDuplicate(decision) {
+		return refuse(v1alpha1.ReasonDuplicate, "the incident is a duplicate of '%s', by %s, and does nothing new: decide about that one", m.status.DuplicateOf.Name, m.status.DuplicateOf.By)
+	}
 	if role := decision.Spec.Role; role != "" {
 		if reason, message, ok := HoldsRole(m.Plan, role, decision.Spec.By, decision.Spec.Groups); !ok {
 			return refuse(reason, "%s", message)
@@ -123,9 +127,9 @@ func (m *machine) judge(decision *v1alpha1.Decision) answer {
 	return decider(m, decision)
 }
 
-// aboutUndoing says that a Decision is about effects of a false positive that could not be undone.
+// aboutUndoing says that a Decision is about effects that could not be undone, where all are.
 func (m *machine) aboutUndoing(decision *v1alpha1.Decision) bool {
-	return m.status.Resolution == v1alpha1.ResolutionFalsePositive &&
+	return m.undoesAll() &&
 		(decision.Spec.Type == v1alpha1.DecisionRetryStep || decision.Spec.Type == v1alpha1.DecisionSkipStep)
 }
 

@@ -184,7 +184,7 @@ func (m *machine) skipStep(decision *v1alpha1.Decision) answer {
 	if step == nil {
 		return refuse(v1alpha1.ReasonNoSuchStep, "the incident has no step '%s'", decision.Spec.Step)
 	}
-	if m.status.Resolution == v1alpha1.ResolutionFalsePositive {
+	if m.undoesAll() {
 		return m.leaveInPlace(step, decision)
 	}
 	drifting := slices.Contains(m.driftedSteps(), step)
@@ -236,7 +236,7 @@ func (m *machine) skip(step *v1alpha1.IncidentStep, decision *v1alpha1.Decision)
 
 // retryStep begins a failed step anew.
 func (m *machine) retryStep(decision *v1alpha1.Decision) answer {
-	if known := m.stepNamed(decision.Spec.Step); known != nil && m.status.Resolution == v1alpha1.ResolutionFalsePositive {
+	if known := m.stepNamed(decision.Spec.Step); known != nil && m.undoesAll() {
 		return m.retryLeft(known)
 	}
 	step, text, refused := m.stepOf(decision)

@@ -7,8 +7,8 @@ import (
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 )
 
-// leftBy begins the message of an effect that a person leaves in place although the
-// incident is a false positive.
+// leftBy begins the message of an effect that a person leaves in place although all are
+// undone: the incident is a false positive, or a duplicate.
 const leftBy = "left in place by "
 
 // undoLate is after how many failed tries a person is told that something cannot be undone.
@@ -39,9 +39,9 @@ func (m *machine) left() int {
 	return count
 }
 
-// stuckSteps lists the steps of a false positive whose effects cannot be undone.
+// stuckSteps lists the steps whose effects cannot be undone, where all are.
 func (m *machine) stuckSteps() []*v1alpha1.IncidentStep {
-	if m.status.Resolution != v1alpha1.ResolutionFalsePositive || m.closed() {
+	if !m.undoesAll() || m.closed() {
 		return nil
 	}
 	var steps []*v1alpha1.IncidentStep
@@ -80,7 +80,7 @@ func (m *machine) retryLeft(step *v1alpha1.IncidentStep) answer {
 		again++
 	}
 	if again == 0 {
-		return refuse(v1alpha1.ReasonNotAwaited, "the incident is a false positive, and nothing of step '%s' could not be undone", step.Name)
+		return refuse(v1alpha1.ReasonNotAwaited, "%s, and nothing of step '%s' could not be undone", m.whyUndone(), step.Name)
 	}
 	return accept(countOf(again, "effect") + " will be undone")
 }
@@ -98,7 +98,7 @@ func (m *machine) leaveInPlace(step *v1alpha1.IncidentStep, decision *v1alpha1.D
 		}
 	}
 	if given == 0 {
-		return refuse(v1alpha1.ReasonNotAwaited, "the incident is a false positive, and nothing of step '%s' could not be undone", step.Name)
+		return refuse(v1alpha1.ReasonNotAwaited, "%s, and nothing of step '%s' could not be undone", m.whyUndone(), step.Name)
 	}
 	return accept(fmt.Sprintf("%s of step '%s' left in place", countOf(given, "effect"), step.Name))
 }

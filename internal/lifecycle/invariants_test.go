@@ -80,6 +80,7 @@ func (s *sim) check(in Input, out Output) {
 		}
 	}
 	s.checkConfirmed(in, out)
+	s.checkHeld(out)
 	if in.Automation.Stopped || status.PausedBy != "" {
 		if len(out.Look)+len(out.Plans)+len(out.Work) > 0 {
 			s.t.Fatalf("paused, but there is work: %+v\n%s", out, s)
@@ -269,7 +270,7 @@ func (s *sim) atRest(in Input, out Output) {
 	}
 	for i := range out.Status.Resources {
 		if out.Status.Resources[i].State == "" && s.problem == nil && out.Status.Playbook.Revision != "" && out.Status.PausedBy == "" &&
-			!s.automation.Stopped && out.Status.Resolution == "" && in.Unseen[i] == "" {
+			!s.automation.Stopped && out.Status.Resolution == "" && out.Status.DuplicateOf.Name == "" && in.Unseen[i] == "" {
 			s.t.Fatalf("nobody has looked at %s\n%s", out.Status.Resources[i].Name, s)
 		}
 	}

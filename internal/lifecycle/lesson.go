@@ -61,10 +61,14 @@ func DraftLesson(incident *v1alpha1.Incident) v1alpha1.LessonLearnedSpec {
 }
 
 // Measure says what the response to incidents took: the longest times and the sums.
+// Duplicates do not count: their originals do, with their events.
 func Measure(incidents []v1alpha1.Incident) v1alpha1.LessonMeasures {
 	var measures v1alpha1.LessonMeasures
 	for i := range incidents {
 		status := &incidents[i].Status
+		if status.DuplicateOf.TakenUpTime != nil {
+			continue
+		}
 		longer(&measures.TimeToAcknowledge, status.Times.AwareTime, status.Times.AcknowledgedTime)
 		longer(&measures.TimeToContain, status.Times.AwareTime, status.Times.ContainedTime)
 		longer(&measures.TimeToRecover, status.Times.AwareTime, status.Times.RecoveredTime)

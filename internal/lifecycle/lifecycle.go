@@ -66,6 +66,12 @@ type Input struct {
 	Actions map[string]AdHoc
 	// Unguarded says why the Decisions cannot be trusted; empty when they can.
 	Unguarded string
+	// Originals are the incidents that a MarkDuplicate names or that this one is a duplicate of,
+	// and those that they are duplicates of in turn, by name. One that is missing is not there.
+	Originals map[string]*v1alpha1.Incident
+	// Duplicates are incidents that say that they are duplicates of this one, and that it has
+	// not taken up, the oldest first.
+	Duplicates []v1alpha1.Incident
 	// Promoters are the people who promoted the incident's events by hand.
 	Promoters []string
 	// Answered are the UIDs of Decisions that say themselves that they were answered, or are gone.
@@ -155,6 +161,8 @@ func Advance(in Input) Output {
 	m.absorb()
 	m.forgetAnswers()
 	m.decide()
+	m.takeUpDuplicates()
+	m.followOriginal()
 	m.pause()
 	m.mode()
 	switch {

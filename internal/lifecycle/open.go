@@ -59,7 +59,7 @@ func firstEvent(events []v1alpha1.EventReference) v1alpha1.EventReference {
 
 // pin takes down which playbook runs, and its steps. What is pinned stays.
 func (m *machine) pin() {
-	if m.Pin == nil || m.Playbook == nil || m.status.Playbook.Revision != "" || m.status.Resolution != "" {
+	if m.Pin == nil || m.Playbook == nil || m.status.Playbook.Revision != "" || m.status.Resolution != "" || m.waitsForOriginal() {
 		return
 	}
 	m.status.Playbook = *m.Pin
@@ -118,7 +118,7 @@ func (m *machine) absorb() {
 			continue
 		}
 		count += max(event.Status.Occurrences, 1)
-		if m.status.Phase.Rank() >= v1alpha1.PhaseReview.Rank() {
+		if m.status.Phase.Rank() >= v1alpha1.PhaseReview.Rank() || m.status.DuplicateOf.TakenUpTime != nil {
 			continue
 		}
 		for _, resource := range event.Spec.Resources {
@@ -191,8 +191,11 @@ func (m *machine) addResource(resource v1alpha1.IncidentResource) {
 	}
 	m.status.Resources = append(m.status.Resources, resource)
 	if len(m.status.Steps) > 0 {
-		m.log(v1alpha1.TimelineEntry{Action: "ResourceJoined", Outcome: "Succeeded", Resource: name, Message: fmt.Sprintf(
-			"event %s of %s is about it too", resource.EventRef.Name, resource.SubmittedBy)})
+		message := fmt.Sprintf("event %s of %s is about it too", resource.EventRef.Name, resource.SubmittedBy)
+		if resource.EventRef.Name == "" {
+			message = "named by " + whom(resource.SubmittedBy)
+		}
+		m.log(v1alpha1.TimelineEntry{Action: "ResourceJoined", Outcome: "Succeeded", Resource: name, Message: message})
 	}
 }
 

@@ -51,7 +51,7 @@ var goals = []goal{
 // conclude derives the conditions from the steps, and the phase from the conditions.
 func (m *machine) conclude() {
 	m.defaultConditions()
-	if m.status.Phase != v1alpha1.PhaseAssessment && m.status.Resolution != v1alpha1.ResolutionFalsePositive {
+	if m.status.Phase != v1alpha1.PhaseAssessment && !m.undoesAll() && !m.waitsForOriginal() {
 		over := true
 		for _, goal := range goals {
 			over = m.concludePhase(goal, over)
@@ -63,7 +63,9 @@ func (m *machine) conclude() {
 	m.review()
 	m.drift()
 	m.finish()
-	m.watchPhase()
+	if !m.waitsForOriginal() {
+		m.watchPhase()
+	}
 	m.stall()
 }
 
@@ -267,7 +269,7 @@ func (m *machine) review() {
 	if m.status.Phase != v1alpha1.PhaseReview && m.status.Resolution == "" {
 		return
 	}
-	if m.status.Resolution == v1alpha1.ResolutionFalsePositive {
+	if m.undoesAll() || m.waitsForOriginal() {
 		return
 	}
 	reviewed := findCondition(m.status.Conditions, v1alpha1.ConditionReviewed)
@@ -307,6 +309,9 @@ func (m *machine) whyStalled() (reason, message string) {
 			by = m.Automation.By
 		}
 		return v1alpha1.ReasonPaused, "stopped by " + by
+	}
+	if m.waitsForOriginal() && m.Problem == nil {
+		return "", ""
 	}
 	if m.status.Playbook.Revision == "" && m.status.Resolution == "" {
 		if m.Problem != nil {

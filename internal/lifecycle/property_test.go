@@ -108,6 +108,7 @@ func (s *sim) genDecision(t *rapid.T) v1alpha1.DecisionSpec {
 		v1alpha1.DecisionAcknowledge, v1alpha1.DecisionNote, v1alpha1.DecisionSetSeverity, v1alpha1.DecisionClose,
 		v1alpha1.DecisionRunAction, v1alpha1.DecisionRunAction, v1alpha1.DecisionAddResource, v1alpha1.DecisionUsePlaybook,
 		v1alpha1.DecisionDetachEvent, v1alpha1.DecisionDetachEvent, v1alpha1.DecisionConfirm, v1alpha1.DecisionDetermine,
+		v1alpha1.DecisionMarkDuplicate,
 	}
 	decision := by(rapid.SampledFrom(kinds).Draw(t, "type"), "", rapid.SampledFrom([]string{"jane", "kim", "lee"}).Draw(t, "by"))
 	switch decision.Type {
@@ -123,6 +124,8 @@ func (s *sim) genDecision(t *rapid.T) v1alpha1.DecisionSpec {
 		return runAction(decision.By, genStep(t, "mine", nil))
 	case v1alpha1.DecisionAddResource:
 		return addResource(decision.By, fmt.Sprintf("pod-%d", rapid.IntRange(0, 5).Draw(t, "pod")))
+	case v1alpha1.DecisionMarkDuplicate:
+		return markDuplicate(decision.By, rapid.SampledFrom([]string{originalName, originalName, "other", "nope"}).Draw(t, "original"))
 	case v1alpha1.DecisionDetermine:
 		decision.Determination = v1alpha1.Determination{Name: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "question"), Outcome: v1alpha1.DeterminationConfirmed}
 	case v1alpha1.DecisionDetachEvent:
@@ -139,7 +142,7 @@ func (s *sim) genDecision(t *rapid.T) v1alpha1.DecisionSpec {
 
 // disturb does one thing that can happen to an incident.
 func (s *sim) disturb(t *rapid.T, turn int) {
-	switch rapid.IntRange(0, 12).Draw(t, "what happens") {
+	switch rapid.IntRange(0, 14).Draw(t, "what happens") {
 	case 0, 1, 2:
 		s.now = s.now.Add(time.Duration(rapid.IntRange(1, 600_000).Draw(t, "milliseconds")) * time.Millisecond)
 	case 3, 4, 5:
@@ -161,6 +164,8 @@ func (s *sim) disturb(t *rapid.T, turn int) {
 		if event := &s.events[rapid.IntRange(0, len(s.events)-1).Draw(t, "event")]; event.Status.Assessment.Reason == v1alpha1.ReasonDetached {
 			s.joinAgain(event)
 		}
+	case 12, 13:
+		s.moveOriginals(func(n int) int { return rapid.IntRange(0, n-1).Draw(t, "original") })
 	default:
 		s.answers = rapid.Bool().Draw(t, "decisions are told")
 	}
@@ -172,6 +177,9 @@ func (s *sim) heal(t *rapid.T) {
 	s.script, s.automation, s.problem, s.plan, s.answers, s.unseen = nil, Automation{}, nil, nil, true, nil
 	for name := range s.sightings {
 		s.sightings[name] = Sighting{}
+	}
+	for _, original := range s.originals {
+		original.Status.Phase, original.Status.Resolution = v1alpha1.PhaseClosed, v1alpha1.ResolutionResolved
 	}
 	people := []string{"ann", "bob", "cem", "dee"}
 	for turn := range 200 {
@@ -219,6 +227,8 @@ func TestProperties(t *testing.T) {
 		s.stored.Spec.Confirm = rapid.SampledFrom([]v1alpha1.Confirmation{"", "", v1alpha1.ConfirmAutomatic, v1alpha1.ConfirmRequired}).Draw(t, "confirm")
 		s.offered = map[string]*v1alpha1.ResponsePlaybookSpec{"other": genPlaybook(t)}
 		s.event("event", "pod-0")
+		s.another(originalName, -time.Minute, v1alpha1.PhaseContainment)
+		s.another("other", time.Minute, v1alpha1.PhaseContainment)
 		s.script = func(work Work, _ *v1alpha1.IncidentStep, _ *v1alpha1.StepTarget) Result {
 			return genResult(t, work.Verb)
 		}
@@ -228,7 +238,7 @@ func TestProperties(t *testing.T) {
 		}
 		closed := s.stored.Status.Phase == v1alpha1.PhaseClosed
 		s.heal(t)
-		if s.stored.Status.Resolution == v1alpha1.ResolutionFalsePositive && !closed {
+		if (s.stored.Status.Resolution == v1alpha1.ResolutionFalsePositive || s.stored.Status.Resolution == v1alpha1.ResolutionDuplicate) && !closed {
 			for effect := range s.effects {
 				if step, _, _ := strings.Cut(effect, " "); TraitOf(s.step(step).Action).Undoable && s.logged("ContainmentLeft") == 0 {
 					t.Fatalf("a false positive has left %s\n%s", effect, s)
@@ -241,7 +251,7 @@ func TestProperties(t *testing.T) {
 		}
 		answered := map[string]int{}
 		for _, entry := range s.entries {
-			if entry.Decision != "" {
+			if entry.Decision != "" && entry.Action != "DuplicateTakenUp" {
 				answered[entry.Decision]++
 			}
 		}

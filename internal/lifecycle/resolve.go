@@ -97,7 +97,7 @@ func (m *machine) runResolve(index int, text *v1alpha1.PlaybookStep) {
 
 // resolveFurther looks for further objects of steps that have looked before resources joined.
 func (m *machine) resolveFurther() {
-	if m.Playbook == nil || m.Problem != nil || m.paused || m.status.Resolution != "" || len(m.out.Look) > 0 || m.status.Phase.Rank() >= v1alpha1.PhaseReview.Rank() {
+	if m.Playbook == nil || m.Problem != nil || m.paused || m.status.Resolution != "" || m.waitsForOriginal() || len(m.out.Look) > 0 || m.status.Phase.Rank() >= v1alpha1.PhaseReview.Rank() {
 		return
 	}
 	for i := range m.status.Steps {

@@ -28,7 +28,7 @@ type Sighting struct {
 // lookAtResources asks for a look at what nobody has looked at. Without a pinned
 // playbook there is nobody to look as.
 func (m *machine) lookAtResources() {
-	if m.status.Playbook.Revision == "" || m.paused || m.Problem != nil || m.status.Resolution != "" {
+	if m.status.Playbook.Revision == "" || m.paused || m.Problem != nil || m.status.Resolution != "" || m.waitsForOriginal() {
 		return
 	}
 	for i := range m.status.Resources {

@@ -65,6 +65,10 @@ type sim struct {
 	events     []v1alpha1.SecurityEvent
 	decisions  []v1alpha1.Decision
 	promoters  []string
+	// originals and duplicates are the incidents that this one may be a duplicate of, and
+	// those that are to become its duplicates.
+	originals  map[string]*v1alpha1.Incident
+	duplicates []v1alpha1.Incident
 	lesson     bool
 	answers    bool // Decisions are told their answers
 
@@ -137,6 +141,7 @@ func (s *sim) event(name string, pods ...string) {
 func (s *sim) input(incident *v1alpha1.Incident) Input {
 	in := Input{
 		Incident: incident, Plan: s.plan, Automation: s.automation, RecentRuns: s.recentRuns, Events: s.events, Promoters: s.promoters,
+		Originals: s.originals, Duplicates: s.duplicates,
 		Problem: s.problem, LessonDrafted: s.lesson, Conditions: conditions{}, Manager: manager, Now: s.now, Answered: map[string]bool{},
 	}
 	for _, decision := range s.decisions {

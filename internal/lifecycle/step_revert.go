@@ -138,7 +138,7 @@ func (m *machine) markReverted(step *v1alpha1.IncidentStep) {
 	}
 }
 
-// revertAll undoes everything that was done: the incident is a false positive.
+// revertAll undoes everything that was done: the incident is a false positive or a duplicate.
 func (m *machine) revertAll() {
 	var skipped []string
 	for i := range m.status.Steps {
@@ -153,10 +153,10 @@ func (m *machine) revertAll() {
 				target.State = v1alpha1.TargetSkipped
 			}
 		}
-		m.finishStep(step, v1alpha1.StepSkipped, "the incident is a false positive")
+		m.finishStep(step, v1alpha1.StepSkipped, m.whyUndone())
 	}
 	if len(skipped) > 0 {
-		m.log(v1alpha1.TimelineEntry{Action: "StepsSkipped", Outcome: "Skipped", Message: "the incident is a false positive: " + strings.Join(skipped, ", ")})
+		m.log(v1alpha1.TimelineEntry{Action: "StepsSkipped", Outcome: "Skipped", Message: m.whyUndone() + ": " + strings.Join(skipped, ", ")})
 	}
 	m.undo(m.allSteps())
 }

@@ -31,11 +31,16 @@ func stepDone(step *v1alpha1.IncidentStep) bool {
 // neighbours of one parallel group together. Targets that wait for an approval hold
 // back the phase, but not what can be done for the others.
 func (m *machine) runSteps() {
-	if m.paused || m.nothingSeen() || len(m.status.Steps) == 0 {
+	if m.paused || m.nothingSeen() && !m.waitsForOriginal() || len(m.status.Steps) == 0 {
 		return
 	}
-	if m.status.Resolution == v1alpha1.ResolutionFalsePositive {
+	if m.undoesAll() {
 		m.revertAll()
+		return
+	}
+	if m.waitsForOriginal() {
+		m.carryThrough()
+		m.park()
 		return
 	}
 	if m.status.Resolution != "" || len(m.out.Look) > 0 {

@@ -22,7 +22,7 @@ const (
 // syncTargets adds objects that joined after a step had begun, and begins anew what
 // must be done for them. Containment first; the phase stays.
 func (m *machine) syncTargets() {
-	if m.Playbook == nil || m.status.Resolution != "" || len(m.out.Look) > 0 || m.status.Phase.Rank() >= v1alpha1.PhaseReview.Rank() {
+	if m.Playbook == nil || m.status.Resolution != "" || m.waitsForOriginal() || len(m.out.Look) > 0 || m.status.Phase.Rank() >= v1alpha1.PhaseReview.Rank() {
 		return
 	}
 	joined := false

@@ -120,6 +120,10 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.IncidentAuditApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("IncidentDetermination"):
 		return &apiv1alpha1.IncidentDeterminationApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("IncidentDuplicate"):
+		return &apiv1alpha1.IncidentDuplicateApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("IncidentOriginal"):
+		return &apiv1alpha1.IncidentOriginalApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("IncidentReference"):
 		return &apiv1alpha1.IncidentReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("IncidentResource"):

@@ -821,8 +821,41 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: time
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.IncidentDuplicate
+  map:
+    fields:
+    - name: by
+      type:
+        scalar: string
+    - name: decisionRef
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.DecisionReference
+    - name: name
+      type:
+        scalar: string
+    - name: time
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.IncidentMode
   scalar: string
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.IncidentOriginal
+  map:
+    fields:
+    - name: by
+      type:
+        scalar: string
+    - name: decisionRef
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.DecisionReference
+    - name: name
+      type:
+        scalar: string
+    - name: takenUpTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: time
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.IncidentReference
   map:
     fields:
@@ -997,6 +1030,17 @@ var schemaYAML = typed.YAMLObject(`types:
         list:
           elementType:
             namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.IncidentDetermination
+          elementRelationship: associative
+          keys:
+          - name
+    - name: duplicateOf
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.IncidentOriginal
+    - name: duplicates
+      type:
+        list:
+          elementType:
+            namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.IncidentDuplicate
           elementRelationship: associative
           keys:
           - name

@@ -57,13 +57,14 @@ type DecisionSpecApplyConfiguration struct {
 	Determination *DeterminationApplyConfiguration `json:"determination,omitempty"`
 	// eventRef is the event that a DetachEvent takes away from the incident.
 	EventRef *EventReferenceApplyConfiguration `json:"eventRef,omitempty"`
-	// incidentRef is the open incident that a Join makes the event part of.
+	// incidentRef is the open incident that a Join makes the event part of. For a MarkDuplicate
+	// it is the open incident that goes on, of which the subject is a duplicate.
 	IncidentRef *IncidentReferenceApplyConfiguration `json:"incidentRef,omitempty"`
 	// action is what a RunAction does: a step as in a playbook, with exactly one action,
 	// such as {"target": "Pods", "collect": {}}. Its name is given by Firebreak. What must
 	// not be is refused when it is looked at.
 	Action *runtime.RawExtension `json:"action,omitempty"`
-	// resolution is how the incident ended.
+	// resolution is how the incident ended. It must not be 'Duplicate'.
 	Resolution *apiv1alpha1.Resolution `json:"resolution,omitempty"`
 }
 

@@ -45,6 +45,11 @@ type IncidentStatusApplyConfiguration struct {
 	Assignee *string `json:"assignee,omitempty"`
 	// resolution is how it ended. Empty while it is open.
 	Resolution *apiv1alpha1.Resolution `json:"resolution,omitempty"`
+	// duplicateOf is the incident that goes on with this one. Empty while it is no duplicate.
+	DuplicateOf *IncidentOriginalApplyConfiguration `json:"duplicateOf,omitempty"`
+	// duplicates are the incidents with which this one goes on: it deals with their events and
+	// objects too.
+	Duplicates []IncidentDuplicateApplyConfiguration `json:"duplicates,omitempty"`
 	// times are the first times each stage was reached.
 	Times *IncidentTimesApplyConfiguration `json:"times,omitempty"`
 	// playbook is the exact text that runs. Empty until it is pinned.
@@ -167,6 +172,27 @@ func (b *IncidentStatusApplyConfiguration) WithAssignee(value string) *IncidentS
 // If called multiple times, the Resolution field is set to the value of the last call.
 func (b *IncidentStatusApplyConfiguration) WithResolution(value apiv1alpha1.Resolution) *IncidentStatusApplyConfiguration {
 	b.Resolution = &value
+	return b
+}
+
+// WithDuplicateOf sets the DuplicateOf field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the DuplicateOf field is set to the value of the last call.
+func (b *IncidentStatusApplyConfiguration) WithDuplicateOf(value *IncidentOriginalApplyConfiguration) *IncidentStatusApplyConfiguration {
+	b.DuplicateOf = value
+	return b
+}
+
+// WithDuplicates adds the given value to the Duplicates field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Duplicates field.
+func (b *IncidentStatusApplyConfiguration) WithDuplicates(values ...*IncidentDuplicateApplyConfiguration) *IncidentStatusApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithDuplicates")
+		}
+		b.Duplicates = append(b.Duplicates, *values[i])
+	}
 	return b
 }
 
