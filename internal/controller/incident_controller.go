@@ -307,6 +307,7 @@ func (r *IncidentReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		WatchesRawSource(source.Channel(woken, &handler.EnqueueRequestForObject{})).
 		WatchesRawSource(source.Channel(r.verifies.wake, &handler.EnqueueRequestForObject{})).
 		For(&v1alpha1.Incident{}, builder.WithPredicates(changed)).
+		Watches(&v1alpha1.Incident{}, handler.EnqueueRequestsFromMapFunc(r.relatedIncidents)).
 		Watches(&v1alpha1.SecurityEvent{}, handler.EnqueueRequestsFromMapFunc(incidentOfEvent)).
 		Watches(&v1alpha1.Decision{}, handler.EnqueueRequestsFromMapFunc(r.incidentsOfDecision)).
 		Watches(&v1alpha1.ResponsePlan{}, handler.EnqueueRequestsFromMapFunc(r.openIncidents)).

@@ -43,6 +43,9 @@ func (run *incidentRun) gather(ctx context.Context) (lifecycle.Input, error) {
 	if err := run.gatherOffers(ctx, &in); err != nil {
 		return in, err
 	}
+	if err := run.gatherDuplicates(ctx, &in); err != nil {
+		return in, err
+	}
 	lesson := &v1alpha1.LessonLearned{}
 	key := types.NamespacedName{Namespace: incident.Namespace, Name: lifecycle.LessonName(incident.Name)}
 	err := run.Client.Get(ctx, key, lesson)
@@ -84,12 +87,23 @@ func (run *incidentRun) gatherEvents(ctx context.Context, in *lifecycle.Input) e
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 	})
 	for i := range list.Items {
-		assessment := &list.Items[i].Status.Assessment
-		if assessment.DecisionRef.Name != "" {
-			in.Promoters = append(in.Promoters, assessment.By)
-		}
+		in.Promoters = append(in.Promoters, promotersOf(&list.Items[i].Status)...)
 	}
 	return nil
+}
+
+// promotersOf names the people by whom an event belongs to its incident. Where that went on
+// with a duplicate, those too by whom it belonged to the duplicate.
+func promotersOf(event *v1alpha1.SecurityEventStatus) []string {
+	var people []string
+	for at, assessment := len(event.EarlierAssessments), &event.Assessment; ; assessment = &event.EarlierAssessments[at] {
+		if assessment.DecisionRef.Name != "" {
+			people = append(people, assessment.By)
+		}
+		if at--; at < 0 || assessment.Reason != v1alpha1.ReasonDuplicate {
+			return people
+		}
+	}
 }
 
 // gatherOpeners adds the events that opened the incident and do not say so yet.
@@ -171,7 +185,7 @@ func (run *incidentRun) gatherPlaybook(ctx context.Context, in *lifecycle.Input)
 		}
 		return run.gatherRuns(ctx, in)
 	}
-	if incident.Spec.PlaybookRef.Name == "" || incident.Status.Resolution != "" {
+	if incident.Spec.PlaybookRef.Name == "" || incident.Status.Resolution != "" || incident.Status.DuplicateOf.Name != "" {
 		return nil
 	}
 	playbook, problem, err := run.findPlaybook(ctx, incident, incident.Spec.PlaybookRef.Name)

@@ -23,6 +23,7 @@ const (
 	indexIncidentPlaybook = "spec.playbookRef.name"
 	indexIncidentRun      = "run"
 	indexIncidentOpen     = "open"
+	indexIncidentOriginal = "status.duplicateOf.name"
 )
 
 // AddIndexes registers the indexes that the incident, plan and lesson reconcilers use.
@@ -46,6 +47,9 @@ func AddIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 				return nil
 			}
 			return []string{"true"}
+		}),
+		indexer.IndexField(ctx, &v1alpha1.Incident{}, indexIncidentOriginal, func(object client.Object) []string {
+			return nonEmpty(object.(*v1alpha1.Incident).Status.DuplicateOf.Name)
 		}),
 	)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,6 +20,10 @@ import (
 // promotionAttempts is how often the incidents of a correlation are looked up anew
 // after somebody else has opened one in between.
 const promotionAttempts = 5
+
+// aroundMidnight is how near to midnight (UTC) an event is taken for one whose incident
+// another event may have opened under the name of the other day.
+const aroundMidnight = 10 * time.Minute
 
 // errStale says that what was read is out of date, so that nothing may be done by it.
 var errStale = errors.New("what was read has changed since")
@@ -74,29 +79,78 @@ func (p *promoter) openOrJoin(ctx context.Context, in promotion) (name string, j
 	p.keys.LockKey(key)
 	defer func() { _ = p.keys.UnlockKey(key) }()
 
+	sure := !p.nameMayDiffer(in.event)
 	for range promotionAttempts {
 		incidents, err := p.known.of(ctx, in.event.Namespace, label)
 		if err != nil {
 			return "", false, err
 		}
-		for _, incident := range incidents {
-			if openedBy(incident, in.event) && (incident == incidents[0] && unfinished(incident, in.event) || !everPromoted(in.event)) {
-				return incident.Name, false, nil
+		name, joined, err := p.belonging(ctx, in, incidents)
+		if err != nil || name != "" {
+			return name, joined, err
+		}
+		if !sure {
+			// Its name would not collide with the one that another manager has just opened.
+			found, err := p.known.look(ctx, in.event.Namespace, label, incidents)
+			if err != nil {
+				return "", false, err
+			}
+			if sure = true; found {
+				continue
 			}
 		}
 		var latest *v1alpha1.Incident
 		if len(incidents) > 0 {
 			latest = incidents[0]
 		}
-		if latest != nil && p.joinable(latest, in.correlation) {
-			return latest.Name, true, nil
-		}
-		name, err := p.open(ctx, in, latest)
+		name, err = p.open(ctx, in, latest)
 		if err != nil || name != "" {
 			return name, false, err
 		}
 	}
 	return "", false, fmt.Errorf("open incident for event %q: others keep opening incidents of the same correlation", in.event.Name)
+}
+
+// belonging finds the incident of its correlation that an event belongs to: the one that it
+// has opened itself, or the latest, or the one that goes on with that. Empty when there is none.
+func (p *promoter) belonging(ctx context.Context, in promotion, incidents []*v1alpha1.Incident) (name string, joined bool, err error) {
+	for i, incident := range incidents {
+		if openedBy(incident, in.event) && (i == 0 && unfinished(incident, in.event) || !everPromoted(in.event)) {
+			return incident.Name, false, nil
+		}
+	}
+	if len(incidents) == 0 {
+		return "", false, nil
+	}
+	latest := incidents[0]
+	if movesOn(latest) && p.inTime(latest, in.correlation) {
+		original, err := originalOf(ctx, p.uncached, latest)
+		if err != nil {
+			return "", false, err
+		}
+		if original != nil && !over(original) {
+			return original.Name, true, nil
+		}
+	}
+	if p.joinable(latest, in.correlation) {
+		return latest.Name, true, nil
+	}
+	return "", false, nil
+}
+
+// nameMayDiffer says whether another first event of the same incident may well bear another
+// date, and so open it under another name: this one was seen around midnight, or it is not
+// of today.
+func (p *promoter) nameMayDiffer(event *v1alpha1.SecurityEvent) bool {
+	const day = 24 * time.Hour
+	seen, now := event.Spec.ObservedTime.UTC(), p.clock.Now().UTC()
+	today := now.Truncate(day)
+	for _, at := range []time.Time{seen, now} {
+		if at.Add(-aroundMidnight).Before(today) || !at.Add(aroundMidnight).Before(today.Add(day)) {
+			return true
+		}
+	}
+	return false
 }
 
 // openedBy says whether an event has opened the incident, before a crash. What is older
@@ -125,7 +179,11 @@ func everPromoted(event *v1alpha1.SecurityEvent) bool {
 // joinable says whether events still join an incident: from Review on, and when it is
 // on its way out, a new one opens.
 func (p *promoter) joinable(incident *v1alpha1.Incident, correlation classify.Correlation) bool {
-	return !over(incident) && p.clock.Since(incident.CreationTimestamp.Time) < correlation.Within
+	return !over(incident) && p.inTime(incident, correlation)
+}
+
+func (p *promoter) inTime(incident *v1alpha1.Incident, correlation classify.Correlation) bool {
+	return p.clock.Since(incident.CreationTimestamp.Time) < correlation.Within
 }
 
 // open creates the next incident of the correlation. An empty name without an error

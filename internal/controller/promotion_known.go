@@ -143,6 +143,27 @@ func (k *knownIncidents) ensureComplete(ctx context.Context, namespace string) e
 	return nil
 }
 
+// look asks the API server for the incidents of a correlation, and makes known the last one.
+// It says whether that was not among the known ones.
+func (k *knownIncidents) look(ctx context.Context, namespace, label string, known []*v1alpha1.Incident) (bool, error) {
+	list := &v1alpha1.IncidentList{}
+	err := k.uncached.List(ctx, list, client.InNamespace(namespace), client.MatchingLabels{v1alpha1.LabelCorrelation: label})
+	if err != nil {
+		return false, fmt.Errorf("list the incidents of correlation %s: %w", label, err)
+	}
+	var last *v1alpha1.Incident
+	for i := range list.Items {
+		if incident := &list.Items[i]; last == nil || sequenceOf(incident) > sequenceOf(last) {
+			last = incident
+		}
+	}
+	if last == nil || slices.ContainsFunc(known, func(incident *v1alpha1.Incident) bool { return incident.Name == last.Name }) {
+		return false, nil
+	}
+	k.add(last)
+	return true, nil
+}
+
 // list gives the names of the incidents of a namespace without a cache.
 func (k *knownIncidents) list(ctx context.Context, namespace string) (map[string]bool, error) {
 	names := map[string]bool{}

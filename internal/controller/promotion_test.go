@@ -11,10 +11,12 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/classify"
 )
 
 func TestConcurrentEventsOpenOneIncident(t *testing.T) {
@@ -171,5 +173,70 @@ func TestTakenNameGetsLonger(t *testing.T) {
 	got := awaitAssessment(t, event, v1alpha1.OutcomePromoted).Status.IncidentRef.Name
 	if !strings.HasPrefix(got, name) || len(got) != len(name)+5 {
 		t.Errorf("got the name %q, want %q and 5 more characters", got, name)
+	}
+}
+
+// TestNameOfAnotherDay: another manager has opened the incident under the name of the day
+// before, and the cache does not show it yet.
+func TestNameOfAnotherDay(t *testing.T) {
+	namespace := newDomain(t)
+	event := shellEvent(namespace, "first", "cart-1")
+	event.Spec.ObservedTime = metav1.NewTime(time.Now().Truncate(time.Second))
+	mustCreate(t, event)
+	correlation := classify.Correlation{Policy: "runtime", Rule: "shell", Key: []string{"shop"}, Within: time.Hour}
+	name, _ := correlation.IncidentName(event.Spec.ObservedTime.Add(-24*time.Hour), 1, 0)
+	theirs := declared(t, namespace, name)
+	theirs.Labels = map[string]string{v1alpha1.LabelCorrelation: correlation.Label(), v1alpha1.LabelCorrelationSequence: "1"}
+	if err := testClient.Update(t.Context(), theirs); err != nil {
+		t.Fatal(err)
+	}
+	midnight := event.Spec.ObservedTime.UTC().Truncate(24 * time.Hour).Add(24 * time.Hour)
+	for name, test := range map[string]struct {
+		now    time.Time
+		joined bool
+	}{
+		"in the middle of the day": {midnight.Add(-12 * time.Hour), false},
+		"before midnight":          {midnight.Add(-time.Minute), true},
+		"after midnight":           {midnight.Add(time.Minute), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stale := interceptor.NewClient(withWatch{testClient}, interceptor.Funcs{
+				List:   func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error { return nil },
+				Create: func(context.Context, client.WithWatch, client.Object, ...client.CreateOption) error { return nil },
+			})
+			at := clocktesting.NewFakePassiveClock(test.now)
+			p := newPromoter(stale, testClient, at, 1)
+			p.known.complete = map[string]bool{namespace: true}
+			moment := event.DeepCopy()
+			moment.Spec.ObservedTime = metav1.NewTime(test.now)
+			got, joined, err := p.openOrJoin(t.Context(), promotion{moment, classify.NewIncident(moment), correlation})
+			if err != nil || joined != test.joined || test.joined && got != theirs.Name {
+				t.Errorf("got %q, joined %t, %v; want joined %t", got, joined, err, test.joined)
+			}
+		})
+	}
+}
+
+func TestNameMayDiffer(t *testing.T) {
+	noon := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	for name, test := range map[string]struct {
+		seen, now time.Duration
+		want      bool
+	}{
+		"today":                     {0, time.Hour, false},
+		"yesterday":                 {-24 * time.Hour, 0, true},
+		"seen just before midnight": {12*time.Hour - time.Minute, 11 * time.Hour, true},
+		"long before":               {11 * time.Hour, 11*time.Hour + 45*time.Minute, false},
+		"now just before midnight":  {0, 12*time.Hour - time.Minute, true},
+		"now just after midnight":   {-11 * time.Hour, -12*time.Hour + time.Minute, true},
+		"a clock that is fast":      {36 * time.Hour, 0, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := &promoter{clock: clocktesting.NewFakePassiveClock(noon.Add(test.now))}
+			event := &v1alpha1.SecurityEvent{Spec: v1alpha1.SecurityEventSpec{ObservedTime: metav1.NewTime(noon.Add(test.seen))}}
+			if got := p.nameMayDiffer(event); got != test.want {
+				t.Errorf("got %t, want %t", got, test.want)
+			}
+		})
 	}
 }

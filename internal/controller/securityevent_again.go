@@ -26,45 +26,85 @@ import (
 // Repeats that were counted while the incident was in progress are its own. How many
 // those are is `status.occurrences`, which changes in one write with the incident: a
 // repeat opens one incident, and not another one after a crash.
-func (r *SecurityEventReconciler) outlived(ctx context.Context, event *v1alpha1.SecurityEvent) (string, error) {
+//
+// missed says that the incident has not taken up the event at all.
+func (r *SecurityEventReconciler) outlived(ctx context.Context, event *v1alpha1.SecurityEvent) (why string, missed bool, err error) {
 	last := &event.Status
 	key := types.NamespacedName{Namespace: event.Namespace, Name: last.IncidentRef.Name}
 	if key.Name == "" || last.Assessment.Outcome != v1alpha1.OutcomePromoted && last.Assessment.Outcome != v1alpha1.OutcomeJoined {
-		return "", nil
+		return "", false, nil
 	}
 	seen := occurrences(last.Counters)
 	grown := seen > max(last.Occurrences, r.counted.absorbed(event.UID))
 	incident := &v1alpha1.Incident{}
 	if !grown {
-		err := r.Client.Get(ctx, key, incident)
-		if err != nil || r.detach(event, incident) || !leftOut(incident, event) {
-			return "", client.IgnoreNotFound(err)
+		err = r.Client.Get(ctx, key, incident)
+		if err != nil || r.detach(event, incident) || !leftOut(incident, event) && !movesOn(incident) {
+			return "", false, client.IgnoreNotFound(err)
 		}
 	}
-	err := r.APIReader.Get(ctx, key, incident)
-	if err != nil && !apierrors.IsNotFound(err) {
-		return "", fmt.Errorf("read incident %q of event %q: %w", key.Name, event.Name, err)
-	}
-	gone := apierrors.IsNotFound(err)
+	err = r.APIReader.Get(ctx, key, incident)
 	switch {
-	case !gone && r.detach(event, incident):
-		return "", nil
-	case grown && (gone || over(incident)):
-		return fmt.Sprintf("; seen again, %d times in all, after incident %q had come to its end", seen, key.Name), nil
+	case apierrors.IsNotFound(err) && grown:
+		return seenAgain(key.Name, seen), false, nil
+	case apierrors.IsNotFound(err):
+		return "", false, nil
+	case err != nil:
+		return "", false, fmt.Errorf("read incident %q of event %q: %w", key.Name, event.Name, err)
+	case r.detach(event, incident):
+		return "", false, nil
+	case movesOn(incident):
+		why, err = r.moveOn(ctx, event, incident, grown)
+		return why, false, err
+	case grown && over(incident):
+		return seenAgain(key.Name, seen), false, nil
 	case grown:
 		r.counted.absorb(event.UID, seen)
-		return "", nil
-	case !gone && leftOut(incident, event):
-		return fmt.Sprintf("; incident %q has come to its review without taking up this event", key.Name), nil
+		return "", false, nil
+	case leftOut(incident, event):
+		return fmt.Sprintf("; incident %q has come to its review without taking up this event", key.Name), true, nil
 	default:
-		return "", nil
+		return "", false, nil
 	}
 }
 
-// over says whether an incident takes up nothing more: it has come to its review or was
-// resolved, or is on its way out.
-func over(incident *v1alpha1.Incident) bool {
-	return incident.DeletionTimestamp != nil || incident.Status.Resolution != "" || reviewed(incident)
+func seenAgain(incident string, seen int64) string {
+	return fmt.Sprintf("; seen again, %d times in all, after incident %q had come to its end", seen, incident)
+}
+
+// over says whether an incident takes up nothing more.
+func over(incident *v1alpha1.Incident) bool { return lifecycle.TakesUpNothing(incident) }
+
+// movesOn says whether the events of an incident belong to another now, of which it was
+// found to be a duplicate.
+func movesOn(incident *v1alpha1.Incident) bool { return incident.Status.DuplicateOf.TakenUpTime != nil }
+
+// moveOn makes an event of a duplicate one of the incident that goes on with it. One that
+// was seen again after that had come to its end needs another incident, and it says why.
+func (r *SecurityEventReconciler) moveOn(ctx context.Context, event *v1alpha1.SecurityEvent, duplicate *v1alpha1.Incident, grown bool) (string, error) {
+	original, err := originalOf(ctx, r.APIReader, duplicate)
+	if err != nil {
+		return "", err
+	}
+	switch {
+	case grown && (original == nil || over(original)):
+		return seenAgain(duplicate.Name, occurrences(event.Status.Counters)), nil
+	case original == nil || original.Name == event.Status.IncidentRef.Name:
+		return "", nil
+	}
+	last, of := &event.Status.Assessment, &duplicate.Status.DuplicateOf
+	r.apply(event, v1alpha1.Assessment{
+		Outcome:     v1alpha1.OutcomeJoined,
+		Policy:      last.Policy,
+		Rule:        last.Rule,
+		Reason:      v1alpha1.ReasonDuplicate,
+		Message:     fmt.Sprintf("incident %s is a duplicate of incident %s, by %s", duplicate.Name, original.Name, of.By),
+		Workload:    last.Workload,
+		By:          of.By,
+		DecisionRef: of.DecisionRef,
+		Time:        metav1.NewTime(r.Clock.Now()),
+	}, original.Name)
+	return "", nil
 }
 
 func reviewed(incident *v1alpha1.Incident) bool {
@@ -126,17 +166,17 @@ func (r *SecurityEventReconciler) detach(event *v1alpha1.SecurityEvent, incident
 	return true
 }
 
-// concernsEvents lets through incidents that have just come to their review, were closed,
-// or had events detached, as far as one can tell.
+// concernsEvents lets through incidents that have just come to their review, were closed or
+// taken up by another, or had events detached, as far as one can tell.
 var concernsEvents = predicate.Funcs{
 	CreateFunc: func(create event.CreateEvent) bool {
 		incident, ok := create.Object.(*v1alpha1.Incident)
-		return ok && (reviewed(incident) || len(incident.Status.DetachedEvents) > 0)
+		return ok && (reviewed(incident) || movesOn(incident) || len(incident.Status.DetachedEvents) > 0)
 	},
 	UpdateFunc: func(update event.UpdateEvent) bool {
 		before, ok := update.ObjectOld.(*v1alpha1.Incident)
 		after, alsoOK := update.ObjectNew.(*v1alpha1.Incident)
-		return ok && alsoOK && (reviewed(after) && before.Status.Phase != after.Status.Phase ||
+		return ok && alsoOK && (reviewed(after) && before.Status.Phase != after.Status.Phase || movesOn(after) && !movesOn(before) ||
 			!equality.Semantic.DeepEqual(before.Status.DetachedEvents, after.Status.DetachedEvents))
 	},
 	DeleteFunc:  func(event.DeleteEvent) bool { return false },

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -174,6 +175,11 @@ func TestRepeatOfWhatAPersonPromoted(t *testing.T) {
 	if got.Status.IncidentRef.Name != "" || len(got.Status.EarlierAssessments) != 2 {
 		t.Errorf("got the status %+v, want that a person decides anew", got.Status)
 	}
+	// Another look finds the same, and says nothing new.
+	repeat(t, event, 2)
+	if got = awaitOccurrences(t, event, 3); len(got.Status.EarlierAssessments) != 2 || !strings.Contains(got.Status.Assessment.Message, "seen again, 2 times in all") {
+		t.Errorf("got the status %+v, want the assessment of before", got.Status)
+	}
 	mustCreate(t, shellPolicy(namespace))
 	second := awaitAssessment(t, event, v1alpha1.OutcomePromoted).Status.IncidentRef.Name
 	if second == first || len(incidentsIn(t, namespace)) != 2 {
@@ -220,6 +226,45 @@ func TestJoinThatTheIncidentMissed(t *testing.T) {
 	}
 	if incidents := incidentsIn(t, namespace); len(incidents) != 2 {
 		t.Errorf("got %d incidents, want 2", len(incidents))
+	}
+}
+
+// TestLeftOutWhatAPersonJoined: the policies do not dismiss what a person has judged to be
+// part of an incident, and it does not stay with one that has not taken it up.
+func TestLeftOutWhatAPersonJoined(t *testing.T) {
+	for name, rule := range map[string]string{
+		"below its threshold": "Terminal shell in container", "dismissed by a rule": "Noise", "no rule": "Strange",
+	} {
+		t.Run(name, func(t *testing.T) {
+			namespace := newDomain(t)
+			mustCreate(t, thresholdPolicy(namespace, time.Hour))
+			startAssessor(t, namespace, nil)
+			declared(t, namespace, "open")
+			event := shellEvent(namespace, "first", "cart-1")
+			event.Spec.Source.Rule = rule
+			event.Spec.ObservedTime = metav1.NewTime(time.Now().Truncate(time.Second))
+			mustCreate(t, event)
+			join := decisionAbout(event, "join", v1alpha1.DecisionJoin)
+			join.Spec.IncidentRef.Name = "open"
+			mustCreate(t, join)
+			before := awaitAssessment(t, event, v1alpha1.OutcomeJoined)
+			setIncident(t, namespace, "open", inPhase(v1alpha1.PhaseReview))
+
+			got := awaitAssessment(t, event, v1alpha1.OutcomeDeferred)
+			if a := got.Status.Assessment; a.Reason != v1alpha1.ReasonLeftOut || got.Status.IncidentRef.Name != "" || a.DecisionRef.Name != "" ||
+				!strings.Contains(a.Message, `incident "open" has come to its review without taking up this event`) {
+				t.Errorf("got %+v", got.Status)
+			}
+			repeat(t, event, 1)
+			got = awaitOccurrences(t, event, 2)
+			if got.Status.Assessment.Reason != v1alpha1.ReasonLeftOut || len(got.Status.EarlierAssessments) != len(before.Status.EarlierAssessments)+1 {
+				t.Errorf("it must wait for a person: %+v", got.Status)
+			}
+			if rule == "Terminal shell in container" {
+				countIn(t, event, 0, 0)
+				awaitAssessment(t, event, v1alpha1.OutcomePromoted)
+			}
+		})
 	}
 }
 

@@ -3,6 +3,8 @@ package controller
 import (
 	"context"
 	"fmt"
+	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -24,10 +26,10 @@ const (
 // incident than it has, and does what was decided but for the event's own status, which
 // the caller writes. The result is nil when nothing new was decided.
 func (r *SecurityEventReconciler) assess(ctx context.Context, event *v1alpha1.SecurityEvent) (*classify.Assessment, error) {
-	last, again := &event.Status.Assessment, ""
+	last, again, missed := &event.Status.Assessment, "", false
 	if !undecided(event) && !seenMoreOften(event) {
 		var err error
-		if again, err = r.outlived(ctx, event); err != nil || again == "" {
+		if again, missed, err = r.outlived(ctx, event); err != nil || again == "" {
 			return nil, err
 		}
 	}
@@ -48,6 +50,12 @@ func (r *SecurityEventReconciler) assess(ctx context.Context, event *v1alpha1.Se
 	})
 	if err != nil || wasRefused(last, &result) || stillTooFew(last, &result) {
 		return nil, err
+	}
+	if missed {
+		leaveOut(last, &result)
+	}
+	if staysLeftOut(last, &result) {
+		return nil, nil
 	}
 	if tooFew(&result) && again != "" {
 		return nil, nil // the threshold was raised since
@@ -118,7 +126,27 @@ func undecided(event *v1alpha1.SecurityEvent) bool {
 	last := &event.Status.Assessment
 	return last.Outcome == "" ||
 		last.Outcome == v1alpha1.OutcomeDeferred && last.DecisionRef.Name == "" &&
-			(last.Reason == v1alpha1.ReasonNoRuleMatched || last.Reason == v1alpha1.ReasonRuleError || last.Reason == v1alpha1.ReasonIncidentRefused)
+			(last.Reason == v1alpha1.ReasonNoRuleMatched || last.Reason == v1alpha1.ReasonRuleError || last.Reason == v1alpha1.ReasonIncidentRefused ||
+				last.Reason == v1alpha1.ReasonLeftOut)
+}
+
+// leaveOut defers an event that its incident has not taken up, and for which the policies
+// open none, although a person has judged that it belongs to one, or it has reached the
+// threshold that its rule had then. They do not dismiss it, and it does not stay with an
+// incident that does not know it.
+func leaveOut(last *v1alpha1.Assessment, result *classify.Assessment) {
+	if result.Incident != nil || last.DecisionRef.Name == "" && !tooFew(result) {
+		return
+	}
+	record := &result.Record
+	record.Outcome, record.Reason = v1alpha1.OutcomeDeferred, v1alpha1.ReasonLeftOut
+	record.Message += "; a person must decide: promote or dismiss it"
+	result.Until = time.Time{}
+}
+
+// staysLeftOut says that the policies still open no incident for an event that was left out.
+func staysLeftOut(last *v1alpha1.Assessment, result *classify.Assessment) bool {
+	return last.Outcome == v1alpha1.OutcomeDeferred && last.Reason == v1alpha1.ReasonLeftOut && result.Incident == nil
 }
 
 // wasRefused says whether the API server has refused the incident of an assessment
@@ -128,9 +156,11 @@ func wasRefused(last *v1alpha1.Assessment, result *classify.Assessment) bool {
 		last.Policy == result.Record.Policy && last.Rule == result.Record.Rule
 }
 
-// sameDecision says whether deciding again has changed nothing.
-func sameDecision(a, b *v1alpha1.Assessment) bool {
-	return a.Outcome == b.Outcome && a.Reason == b.Reason && a.Policy == b.Policy && a.Rule == b.Rule && a.Message == b.Message
+// sameDecision says whether deciding again has changed nothing. That the last one says why
+// it was needed as well is no change: it is not said twice.
+func sameDecision(last, now *v1alpha1.Assessment) bool {
+	return last.Outcome == now.Outcome && last.Reason == now.Reason && last.Policy == now.Policy && last.Rule == now.Rule &&
+		(last.Message == now.Message || strings.HasPrefix(last.Message, now.Message+"; "))
 }
 
 // apply puts an assessment in force; the one before is kept.

@@ -175,6 +175,8 @@ func (r *SecurityEventReconciler) joinByPerson(ctx context.Context, event *v1alp
 		return refusedAnswer(v1alpha1.ReasonNoSuchIncident, "there is no Incident %q in namespace %q", key.Name, key.Namespace), nil
 	case err != nil:
 		return eventAnswer{}, fmt.Errorf("read incident %q: %w", key.Name, err)
+	case movesOn(incident):
+		return refusedAnswer(v1alpha1.ReasonDuplicate, "incident %q is a duplicate: join the event to %q", key.Name, incident.Status.DuplicateOf.Name), nil
 	case over(incident):
 		return refusedAnswer(v1alpha1.ReasonClosed,
 			"incident %q takes up nothing more: it must be before its review, but is in %s; promote the event instead", key.Name, incident.Status.Phase), nil

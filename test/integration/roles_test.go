@@ -42,7 +42,7 @@ func TestShippedRolesDoWhatTheySay(t *testing.T) {
 		{"decisions", []string{"create"}, deciders},
 		{"decisions", []string{"update", "patch", "delete", "purge"}, nil},
 		{"incidents", []string{"acknowledge", "confirm", "approve", "reject", "complete-task", "skip-step", "retry-step", "add-resource", "run-action", "pause", "resume", "note"}, deciders},
-		{"incidents", []string{"create", "declare", "close", "set-severity", "determine", "use-playbook", "detach-event"}, []string{incidentManager}},
+		{"incidents", []string{"create", "declare", "close", "set-severity", "determine", "use-playbook", "detach-event", "mark-duplicate"}, []string{incidentManager}},
 		{"incidents", []string{"update", "patch", "delete", "purge"}, nil},
 		{"responseplans", []string{"stop-automation"}, deciders},
 		{"responseplans", []string{"resume-automation"}, []string{incidentManager}},
