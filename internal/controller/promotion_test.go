@@ -183,7 +183,7 @@ func TestNameOfAnotherDay(t *testing.T) {
 	event := shellEvent(namespace, "first", "cart-1")
 	event.Spec.ObservedTime = metav1.NewTime(time.Now().Truncate(time.Second))
 	mustCreate(t, event)
-	correlation := classify.Correlation{Policy: "runtime", Rule: "shell", Key: []string{"shop"}, Within: time.Hour}
+	correlation := classify.Correlation{Policy: "runtime", Rule: "shell", Key: []string{"shop"}, Within: 72 * time.Hour}
 	name, _ := correlation.IncidentName(event.Spec.ObservedTime.Add(-24*time.Hour), 1, 0)
 	theirs := declared(t, namespace, name)
 	theirs.Labels = map[string]string{v1alpha1.LabelCorrelation: correlation.Label(), v1alpha1.LabelCorrelationSequence: "1"}

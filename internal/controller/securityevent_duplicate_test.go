@@ -80,6 +80,7 @@ func TestEventsOfADuplicate(t *testing.T) {
 
 	setIncident(t, namespace, last.Name, func(status *v1alpha1.IncidentStatus) {
 		status.Phase, status.Resolution = v1alpha1.PhaseClosed, v1alpha1.ResolutionResolved
+		status.Resources = []v1alpha1.IncidentResource{{ResourceReference: event.Spec.Resources[0]}}
 	})
 	tooLate := shellEvent(namespace, "too-late", "cart-1")
 	mustCreate(t, tooLate)
