@@ -40,6 +40,9 @@ func (run *incidentRun) gather(ctx context.Context) (lifecycle.Input, error) {
 	if err := run.gatherDecisions(ctx, &in); err != nil {
 		return in, err
 	}
+	if err := run.gatherPromoters(ctx, &in); err != nil {
+		return in, err
+	}
 	if err := run.gatherOffers(ctx, &in); err != nil {
 		return in, err
 	}
@@ -87,14 +90,14 @@ func (run *incidentRun) gatherEvents(ctx context.Context, in *lifecycle.Input) e
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 	})
 	for i := range list.Items {
-		in.Promoters = append(in.Promoters, promotersOf(&list.Items[i].Status)...)
+		in.Promoters = append(in.Promoters, broughtBy(&list.Items[i].Status)...)
 	}
 	return nil
 }
 
-// promotersOf names the people by whom an event belongs to its incident. Where that went on
+// broughtBy names the people by whom an event belongs to its incident. Where that went on
 // with a duplicate, those too by whom it belonged to the duplicate.
-func promotersOf(event *v1alpha1.SecurityEventStatus) []string {
+func broughtBy(event *v1alpha1.SecurityEventStatus) []string {
 	var people []string
 	for at, assessment := len(event.EarlierAssessments), &event.Assessment; ; assessment = &event.EarlierAssessments[at] {
 		if assessment.DecisionRef.Name != "" {

@@ -92,8 +92,8 @@ func TestEventsOfADuplicate(t *testing.T) {
 	awaitIncident(t, event, next.Name)
 }
 
-// TestPromotersOf: who promoted an event of a duplicate must not approve for the original.
-func TestPromotersOf(t *testing.T) {
+// TestBroughtBy: who promoted an event of a duplicate must not approve for the original.
+func TestBroughtBy(t *testing.T) {
 	by := func(person, reason string) v1alpha1.Assessment {
 		assessment := v1alpha1.Assessment{By: person, Reason: reason}
 		if person != "manager" {
@@ -114,7 +114,7 @@ func TestPromotersOf(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			last := len(test.history) - 1
 			status := &v1alpha1.SecurityEventStatus{Assessment: test.history[last], EarlierAssessments: test.history[:last]}
-			if diff := cmp.Diff(test.want, promotersOf(status)); diff != "" {
+			if diff := cmp.Diff(test.want, broughtBy(status)); diff != "" {
 				t.Error(diff)
 			}
 		})

@@ -72,7 +72,8 @@ type Input struct {
 	// Duplicates are incidents that say that they are duplicates of this one, and that it has
 	// not taken up, the oldest first.
 	Duplicates []v1alpha1.Incident
-	// Promoters are the people who promoted the incident's events by hand.
+	// Promoters are the people who promoted or joined any event by hand that belongs to the
+	// incident, or has before it was detached. They are needed where somebody approves.
 	Promoters []string
 	// Answered are the UIDs of Decisions that say themselves that they were answered, or are gone.
 	Answered map[string]bool
