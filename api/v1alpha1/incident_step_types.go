@@ -243,7 +243,8 @@ type IncidentStep struct {
 	Message string `json:"message,omitempty"`
 
 	// digest is what an approval of this step must carry: a hash over the step, its
-	// attempt, its targets and what will be done.
+	// attempt, its targets and what will be done. Of an approve step it covers the incident's
+	// objects and what the steps after it were found to act on beyond these.
 	// +optional
 	// +kubebuilder:validation:MinLength=71
 	// +kubebuilder:validation:MaxLength=71
@@ -283,8 +284,8 @@ type IncidentStep struct {
 	Outputs []StepOutput `json:"outputs,omitempty"`
 
 	// resolvedResources is for how many of the incident's resources the targets were
-	// looked up, when the step looks for them beyond these. Empty means not yet, or that
-	// it does not.
+	// looked up, when the step looks for them beyond these: for those who approve, and
+	// again when it begins. Empty means not yet, or that it does not.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=128

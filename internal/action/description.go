@@ -52,7 +52,9 @@ var decided = map[string]Description{
 	"approve": {
 		Does: "Waits until people have approved what comes next. An approval is a Decision of type `Approve`, bound to a digest of what was shown: the step, its attempt, the targets by their UIDs, and the change.",
 		Limits: []string{
-			"With `count` above 1, who promoted the event or retried the step does not count.",
+			"What the steps after it must look up (`targets`, Nodes, Namespaces, ServiceAccounts, Images) is looked up when it is asked for, shown, and part of the digest; and again when the step begins. What is found only then is not acted on before it is approved too.",
+			"The digest covers the playbook's text as it is pinned, not what expressions in it will yield, nor which effects a `revert` after it will find to undo.",
+			"With `count` above 1, who retried the step does not count, nor who promoted or joined any of the incident's events, also one that was detached since.",
 			"When nobody answers `within` the time, it escalates and goes on waiting, or fails with `otherwise: Abort`.",
 		},
 		Example: `

@@ -148,6 +148,9 @@ func (s *sim) checkTargets(before, after *v1alpha1.IncidentStatus) {
 			was := &before.Steps[i].Targets[j]
 			sent := TraitOf(before.Steps[i].Action).Sends
 			is := findTarget(after.Steps[i].Targets, was.UID)
+			if neverBegan(&before.Steps[i]) && was.Undo == "" {
+				continue // it was only shown to those who approve
+			}
 			if is == nil && detached && was.Undo == "" && (was.State == v1alpha1.TargetPending || was.State == v1alpha1.TargetHeld) {
 				continue
 			}
@@ -235,7 +238,7 @@ func (s *sim) wantTarget(status *v1alpha1.IncidentStatus, work Work, want v1alph
 }
 
 // guarded checks that nothing is done to an object behind an approval that was given,
-// or waived, when the object was not known.
+// or waived, when the object was not known, or not found by the step.
 func (s *sim) guarded(step *v1alpha1.IncidentStep, target *v1alpha1.StepTarget) {
 	s.t.Helper()
 	for i := range s.stored.Status.Steps {
@@ -244,7 +247,11 @@ func (s *sim) guarded(step *v1alpha1.IncidentStep, target *v1alpha1.StepTarget) 
 			return
 		}
 		text := TextOf(s.pinned, before)
-		if step.Definition != "" || before.Phase != step.Phase || text.Approve == nil || text.Parallel != "" || target.Kind != "Pod" {
+		if step.Definition != "" || before.Phase != step.Phase || text.Approve == nil || text.Parallel != "" || IsIncident(target, s.stored) {
+			continue
+		}
+		// What is looked up is shown by the approval that guards the step; an earlier one guards others.
+		if guardian := (&machine{status: &s.stored.Status}).guardianOf(step); target.Kind != "Pod" && guardian.Name != before.Name {
 			continue
 		}
 		if !stepDone(before) {

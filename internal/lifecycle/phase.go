@@ -229,7 +229,7 @@ func (m *machine) missing(goal goal, step *v1alpha1.IncidentStep) bool {
 	if step.State == v1alpha1.StepSkipped && strings.HasPrefix(step.Message, skippedBy) {
 		return true
 	}
-	return slices.ContainsFunc(step.Targets, func(target v1alpha1.StepTarget) bool { return target.State == v1alpha1.TargetSkipped })
+	return step.StartTime != nil && slices.ContainsFunc(step.Targets, func(target v1alpha1.StepTarget) bool { return target.State == v1alpha1.TargetSkipped })
 }
 
 // effects counts what a finished step has really done.

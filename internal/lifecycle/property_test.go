@@ -88,13 +88,15 @@ func genResult(t *rapid.T, verb Verb) Result {
 		VerbResolve: {"", "", "", v1alpha1.TargetFailed, v1alpha1.TargetGone},
 		VerbPlan:    {"", "", "", v1alpha1.TargetHeld, v1alpha1.TargetFailed, v1alpha1.TargetGone, v1alpha1.TargetSucceeded},
 		VerbApply:   {"", "", "", v1alpha1.TargetApplied, v1alpha1.TargetFailed, v1alpha1.TargetGone, v1alpha1.TargetPending, v1alpha1.TargetReverted},
-		VerbObserve: {"", "", v1alpha1.TargetApplied, v1alpha1.TargetFailed},
+		VerbObserve: {"", "", v1alpha1.TargetApplied, v1alpha1.TargetFailed, v1alpha1.TargetGone},
 		VerbVerify:  {"", v1alpha1.TargetApplied, v1alpha1.TargetFailed},
 		VerbUndo:    {"", "", v1alpha1.TargetFailed},
 	}
 	return Result{
 		State:     rapid.SampledFrom(states[verb]).Draw(t, string(verb)),
 		Permanent: rapid.IntRange(0, 3).Draw(t, "permanent") == 0,
+		Unknown:   rapid.IntRange(0, 3).Draw(t, "unknown") == 0,
+		Warning:   rapid.SampledFrom([]string{"", "", "Flux may take it back"}).Draw(t, "warning"),
 		After:     time.Duration(rapid.IntRange(0, 90).Draw(t, "after")) * time.Second,
 		Message:   rapid.StringN(0, 20, -1).Draw(t, "message"),
 	}
@@ -142,7 +144,7 @@ func (s *sim) genDecision(t *rapid.T) v1alpha1.DecisionSpec {
 
 // disturb does one thing that can happen to an incident.
 func (s *sim) disturb(t *rapid.T, turn int) {
-	switch rapid.IntRange(0, 14).Draw(t, "what happens") {
+	switch rapid.IntRange(0, 15).Draw(t, "what happens") {
 	case 0, 1, 2:
 		s.now = s.now.Add(time.Duration(rapid.IntRange(1, 600_000).Draw(t, "milliseconds")) * time.Millisecond)
 	case 3, 4, 5:
@@ -166,6 +168,8 @@ func (s *sim) disturb(t *rapid.T, turn int) {
 		}
 	case 12, 13:
 		s.moveOriginals(func(n int) int { return rapid.IntRange(0, n-1).Draw(t, "original") })
+	case 14:
+		s.nodes = rapid.SampledFrom([][]string{nil, nil, {"n1"}, {"n2"}, {"n1", "n2"}}).Draw(t, "nodes")
 	default:
 		s.answers = rapid.Bool().Draw(t, "decisions are told")
 	}

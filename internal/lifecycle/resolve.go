@@ -119,6 +119,10 @@ func (m *machine) recordResolve(step *v1alpha1.IncidentStep, text *v1alpha1.Play
 	if !Resolves(text) || stepDone(step) && step.ResolvedResources == nil {
 		return // it was decided otherwise since
 	}
+	if neverBegan(step) {
+		m.recordShown(step, result)
+		return
+	}
 	problem := result.Message
 	if result.State == v1alpha1.TargetSucceeded {
 		problem = unusable(result.Targets)
@@ -160,8 +164,17 @@ func (m *machine) resolved(step *v1alpha1.IncidentStep, text *v1alpha1.PlaybookS
 	step.ResolvedResources, step.NextTime = &count, nil
 	before := len(step.Targets)
 	for i := range found {
-		if findTarget(step.Targets, found[i].UID) == nil && len(step.Targets) < maxResources {
+		known := findTarget(step.Targets, found[i].UID)
+		switch {
+		case known != nil && onlyShown(known):
+			*known = m.resolvedTarget(step, text, &found[i])
+		case known == nil && len(step.Targets) < maxResources:
 			step.Targets = append(step.Targets, m.resolvedTarget(step, text, &found[i]))
+		}
+	}
+	for i := range step.Targets {
+		if target := &step.Targets[i]; onlyShown(target) {
+			target.State, target.Message = v1alpha1.TargetGone, "it was shown to those who approved, and is not found any more"
 		}
 	}
 	switch {
@@ -203,7 +216,7 @@ func (m *machine) resolvedTarget(step *v1alpha1.IncidentStep, text *v1alpha1.Pla
 func unheld(step *v1alpha1.IncidentStep) int32 {
 	var count int32
 	for i := range step.Targets {
-		if target := &step.Targets[i]; target.State != v1alpha1.TargetHeld && target.ApprovedBy == "" {
+		if target := &step.Targets[i]; target.State != v1alpha1.TargetHeld && target.ApprovedBy == "" && !onlyShown(target) {
 			count++
 		}
 	}

@@ -81,6 +81,8 @@ type sim struct {
 	// without a wish of the action.
 	lookEvery time.Duration
 
+	// nodes are what is found beside what the incident's pods run on.
+	nodes []string
 	// unseen are objects that cannot be looked at just now.
 	unseen map[string]bool
 	// kill, when set, may panic before and after each work.
@@ -304,6 +306,11 @@ func (s *sim) show(incident *v1alpha1.Incident, decision *v1alpha1.Decision) {
 	binds := decision.Spec.Type == v1alpha1.DecisionApprove || decision.Spec.Type == v1alpha1.DecisionSkipStep
 	if binds && step != nil && step.Action == "approve" {
 		s.shownTo[step.Name] = present(incident)
+		for _, guarded := range (&machine{Input: s.input(incident), status: &incident.Status}).guardedBy(step) {
+			for i := range guarded.Targets {
+				s.shownTo[step.Name][guarded.Targets[i].UID] = true
+			}
+		}
 	}
 }
 
@@ -311,7 +318,7 @@ func present(incident *v1alpha1.Incident) map[v1alpha1.ObjectUID]bool {
 	uids := map[v1alpha1.ObjectUID]bool{}
 	for _, resource := range incident.Status.Resources {
 		if resource.State == v1alpha1.ResourcePresent {
-			uids[resource.UID] = true
+			uids[resource.UID], uids[resource.Workload.UID] = true, true
 		}
 	}
 	return uids
@@ -361,6 +368,9 @@ func (s *sim) execute(incident *v1alpha1.Incident, work []Work) []Result {
 		}
 		if one.Verb == VerbResolve && result.State == v1alpha1.TargetSucceeded && result.Targets == nil {
 			result.Targets = nodesOf(incident)
+			for _, name := range s.nodes {
+				result.Targets = append(result.Targets, nodeTarget(name))
+			}
 		}
 		result.Work = one
 		s.done = append(s.done, string(one.Verb)+" "+name)

@@ -29,6 +29,8 @@ type shown struct {
 type guardedShown struct {
 	Step   string `json:"step"`
 	Action string `json:"action"`
+	// Targets are what it was found to act on beyond the incident's own objects.
+	Targets []string `json:"targets,omitempty"`
 }
 
 func (s shown) digest() string {
@@ -42,7 +44,11 @@ func (s shown) digest() string {
 func (m *machine) shownFor(step *v1alpha1.IncidentStep) shown {
 	s := shown{Incident: string(m.incident.UID), Revision: m.status.Playbook.Revision, Step: step.Name, Attempt: step.Attempts}
 	for _, guarded := range m.guardedBy(step) {
-		s.Guarded = append(s.Guarded, guardedShown{guarded.Name, guarded.Action})
+		one := guardedShown{Step: guarded.Name, Action: guarded.Action}
+		if step.Action == "approve" {
+			one.Targets = m.shownTargets(guarded)
+		}
+		s.Guarded = append(s.Guarded, one)
 	}
 	switch {
 	case step.Action == "revert":
@@ -89,6 +95,9 @@ func (m *machine) guardedBy(step *v1alpha1.IncidentStep) []*v1alpha1.IncidentSte
 
 // runApprove waits for as many people as the step asks for.
 func (m *machine) runApprove(step *v1alpha1.IncidentStep, text *v1alpha1.PlaybookStep) {
+	if m.lookUp(step) {
+		return
+	}
 	m.bind(step)
 	if step.State != v1alpha1.StepAwaitingApproval {
 		step.State = v1alpha1.StepAwaitingApproval
@@ -104,6 +113,7 @@ func (m *machine) runApprove(step *v1alpha1.IncidentStep, text *v1alpha1.Playboo
 		step.Digest = digest // what was approved; askAgain compares
 		return
 	}
+	m.lookUpAgain(step)
 	if m.late(step) {
 		m.overdue(step, text, text.Approve.Otherwise, "nobody has approved within "+limitOf(text).String())
 	}
@@ -169,7 +179,7 @@ func (m *machine) approvalMessage(step *v1alpha1.IncidentStep, text *v1alpha1.Pl
 	}
 	var next []string
 	for _, guarded := range m.guardedBy(step) {
-		next = append(next, fmt.Sprintf("%s (%s)", guarded.Name, guarded.Action))
+		next = append(next, m.whatFollows(guarded))
 	}
 	if len(next) > 0 {
 		parts = append(parts, "what follows: "+strings.Join(next, ", "))

@@ -181,6 +181,9 @@ func (m *machine) runStep(index int, text *v1alpha1.PlaybookStep) {
 
 // begin starts a step, unless its `when` says that it is not needed or it has no targets.
 func (m *machine) begin(step *v1alpha1.IncidentStep, text *v1alpha1.PlaybookStep) bool {
+	if Resolves(text) {
+		step.ResolvedResources = nil // also what was looked up for an approval
+	}
 	if text.When != "" {
 		needed, err := m.when(text.When)
 		if err != nil {
@@ -188,6 +191,7 @@ func (m *machine) begin(step *v1alpha1.IncidentStep, text *v1alpha1.PlaybookStep
 			return false
 		}
 		if !needed {
+			leaveShown(step)
 			m.end(step, v1alpha1.StepSkipped, fmt.Sprintf("`when` is false: %s", text.When))
 			return false
 		}
@@ -201,8 +205,9 @@ func (m *machine) begin(step *v1alpha1.IncidentStep, text *v1alpha1.PlaybookStep
 		step.Targets = mergeTargets(step.Targets, m.channelTargets(text.Notify))
 	case onIncident(text):
 		step.Targets = mergeTargets(step.Targets, []v1alpha1.StepTarget{m.incidentTarget()})
+	case text.Approve != nil:
+		m.lookUpAnew(step)
 	case Resolves(text):
-		step.ResolvedResources = nil
 	case text.Target != "":
 		if step.Targets = mergeTargets(step.Targets, m.targetsOf(text)); len(step.Targets) == 0 {
 			m.nothingToActOn(step, text)

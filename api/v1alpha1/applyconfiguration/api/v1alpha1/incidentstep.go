@@ -50,7 +50,8 @@ type IncidentStepApplyConfiguration struct {
 	// message says what was done, what is waited for, or why it failed.
 	Message *string `json:"message,omitempty"`
 	// digest is what an approval of this step must carry: a hash over the step, its
-	// attempt, its targets and what will be done.
+	// attempt, its targets and what will be done. Of an approve step it covers the incident's
+	// objects and what the steps after it were found to act on beyond these.
 	Digest *string `json:"digest,omitempty"`
 	// approvers are who has approved the current attempt.
 	Approvers []ApproverApplyConfiguration `json:"approvers,omitempty"`
@@ -64,8 +65,8 @@ type IncidentStepApplyConfiguration struct {
 	// `steps.<name>.outputs.<output>`.
 	Outputs []StepOutputApplyConfiguration `json:"outputs,omitempty"`
 	// resolvedResources is for how many of the incident's resources the targets were
-	// looked up, when the step looks for them beyond these. Empty means not yet, or that
-	// it does not.
+	// looked up, when the step looks for them beyond these: for those who approve, and
+	// again when it begins. Empty means not yet, or that it does not.
 	ResolvedResources *int32 `json:"resolvedResources,omitempty"`
 	// targets are the objects the step acts on. An action that acts on no object has the
 	// incident itself.
