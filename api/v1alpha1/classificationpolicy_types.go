@@ -175,6 +175,20 @@ type ClassificationPolicySpec struct {
 	Rules []ClassificationRule `json:"rules,omitempty"`
 }
 
+// PolicyRevision is where the text of one generation of a policy is kept.
+type PolicyRevision struct {
+	// generation of the ClassificationPolicy.
+	// +required
+	// +kubebuilder:validation:Minimum=1
+	Generation int64 `json:"generation,omitempty"`
+
+	// revision is the apps/v1 ControllerRevision, owned by the policy, that holds the text.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Revision string `json:"revision,omitempty"`
+}
+
 // ClassificationPolicyStatus says whether the policy is in force.
 type ClassificationPolicyStatus struct {
 	// conditions are Ready: every expression compiles.
@@ -188,6 +202,19 @@ type ClassificationPolicyStatus struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// inForce is the generation by which events are assessed: the newest that compiles. Empty
+	// while none does.
+	// +optional
+	InForce PolicyRevision `json:"inForce,omitzero"`
+
+	// revisions are the generations that were in force and whose text is kept, the oldest first,
+	// so that what was decided by them can be explained; the last 10.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=10
+	Revisions []PolicyRevision `json:"revisions,omitempty"`
 }
 
 // ClassificationPolicy holds criteria by which events are assessed.
@@ -199,6 +226,7 @@ type ClassificationPolicyStatus struct {
 // +kubebuilder:printcolumn:name=Ready,type=string,JSONPath=`.status.conditions[?(@.type=='Ready')].status`
 // +kubebuilder:printcolumn:name=Reason,type=string,JSONPath=`.status.conditions[?(@.type=='Ready')].reason`
 // +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name=In force,type=integer,JSONPath=`.status.inForce.generation`,priority=1
 type ClassificationPolicy struct {
 	metav1.TypeMeta `json:",inline"`
 

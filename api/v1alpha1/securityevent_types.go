@@ -205,6 +205,60 @@ type PolicyGeneration struct {
 	Generation int64 `json:"generation,omitempty"`
 }
 
+// RuleAnswer is what the last rule of a policy that was asked has said of an event.
+// +kubebuilder:validation:Enum=Matched;BelowThreshold;NotMatched;Failed;NotUsable
+type RuleAnswer string
+
+// The answers.
+const (
+	// AnswerMatched means that the rule has decided.
+	AnswerMatched RuleAnswer = "Matched"
+	// AnswerBelowThreshold means that the rule matched, and the event was not seen often enough.
+	AnswerBelowThreshold RuleAnswer = "BelowThreshold"
+	// AnswerNotMatched means that no rule of the policy matched.
+	AnswerNotMatched RuleAnswer = "NotMatched"
+	// AnswerFailed means that the rule could not be evaluated: a person must decide.
+	AnswerFailed RuleAnswer = "Failed"
+	// AnswerNotUsable means that no rule of the policy could be asked, as it does not compile.
+	AnswerNotUsable RuleAnswer = "NotUsable"
+)
+
+// AskedPolicy is one policy that was asked about an event, in which text, and what its rules said.
+type AskedPolicy struct {
+	// name of the ClassificationPolicy.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name,omitempty"`
+
+	// generation of the ClassificationPolicy that was asked. Its text is among the policy's
+	// `status.revisions` as long as that is kept.
+	// +required
+	// +kubebuilder:validation:Minimum=1
+	Generation int64 `json:"generation,omitempty"`
+
+	// answer is what the last rule that was asked said; all before it did not match. 'NotMatched'
+	// is what all of them said.
+	// +required
+	Answer RuleAnswer `json:"answer,omitempty"`
+
+	// rules are the names of the rules that were asked, in their order, as far as there is room
+	// for them: all names of an assessment together are at most 1024 bytes long.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=63
+	Rules []string `json:"rules,omitempty"`
+
+	// moreRules is how many rules were asked after those named in `rules`. Empty means none.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=64
+	MoreRules int32 `json:"moreRules,omitempty"`
+}
+
 // Assessment is one decision about an event, detailed enough to be made again
 // (ISO/IEC 27002:2022, 5.25).
 type Assessment struct {
@@ -255,6 +309,21 @@ type Assessment struct {
 	// time is when it was decided.
 	// +required
 	Time metav1.Time `json:"time,omitzero"`
+
+	// asked are the policies whose rules were asked, in their order: all, or where there are more
+	// than 16 the first 15 and the last. Empty when a person decided, or there was no policy.
+	// `kubectl firebreak explain` asks them again, in the text that was in force.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	Asked []AskedPolicy `json:"asked,omitempty"`
+
+	// moreAsked is how many policies were asked before the last one of `asked` and are not named
+	// there. Empty means none.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	MoreAsked int32 `json:"moreAsked,omitempty"`
 }
 
 // SecurityEventStatus is what became of the event.

@@ -45,7 +45,7 @@ func setUp(ctx context.Context, mgr ctrl.Manager, o options) error {
 		Client: mgr.GetClient(), Namespaces: mgr.GetClient(), Store: store, Clock: now, Manager: user, Version: version,
 		APIServerVersion: serverVersion(mgr.GetConfig()),
 	}
-	policies := &controller.PolicyStore{}
+	policies := &controller.PolicyStore{Live: mgr.GetAPIReader()}
 	if err := controller.AddIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
 		return fmt.Errorf("indexing the cache: %w", err)
 	}
@@ -61,7 +61,7 @@ func setUp(ctx context.Context, mgr ctrl.Manager, o options) error {
 	return errors.Join(
 		events.SetupWithManager(ctx, mgr),
 		incidents.SetupWithManager(mgr),
-		(&controller.ClassificationPolicyReconciler{Client: mgr.GetClient(), Policies: policies, Clock: now}).SetupWithManager(mgr),
+		(&controller.ClassificationPolicyReconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Policies: policies, Clock: now}).SetupWithManager(mgr),
 		(&controller.ResponsePlanReconciler{Client: mgr.GetClient(), Guard: guard, Clock: now}).SetupWithManager(mgr),
 		(&controller.ResponsePlaybookReconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Clock: now}).SetupWithManager(mgr),
 		(&controller.LessonLearnedReconciler{Client: mgr.GetClient(), Clock: now}).SetupWithManager(mgr),

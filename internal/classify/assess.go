@@ -61,9 +61,22 @@ func Assess(ctx context.Context, in Input) (Assessment, error) {
 	if err != nil {
 		return in.deferred(v1alpha1.ReasonRuleError, err.Error()), nil
 	}
+	asking := &asked{}
+	result, err := in.ask(ctx, variables, asking)
+	if err != nil {
+		return Assessment{}, err
+	}
+	result.Record.Asked, result.Record.MoreAsked = asking.policies, asking.more
+	return result, nil
+}
+
+// ask asks rule by rule, until one decides.
+func (in Input) ask(ctx context.Context, variables expression.Variables, asking *asked) (Assessment, error) {
 	var unusable *Policy
 	for _, policy := range ordered(in.Policies) {
+		asking.policy(policy)
 		if policy.broken != nil {
+			asking.answer(v1alpha1.AnswerNotUsable)
 			if unusable == nil {
 				unusable = policy
 			}
@@ -71,15 +84,17 @@ func Assess(ctx context.Context, in Input) (Assessment, error) {
 		}
 		for i := range policy.rules {
 			rule := &policy.rules[i]
+			asking.rule(rule.name)
 			matches, err := rule.match.Bool(ctx, variables)
 			if ctx.Err() != nil {
 				return Assessment{}, ctx.Err()
 			}
 			if err != nil {
+				asking.answer(v1alpha1.AnswerFailed)
 				return in.failed(policy, rule, fmt.Errorf("`match` %w", err)), nil
 			}
 			if matches {
-				return in.decide(ctx, decision{policy, rule, unusable}, variables)
+				return in.decide(ctx, decision{policy, rule, unusable, asking}, variables)
 			}
 		}
 	}
@@ -94,13 +109,16 @@ type decision struct {
 	policy   *Policy
 	rule     *rule
 	unusable *Policy
+	asking   *asked
 }
 
 func (in Input) decide(ctx context.Context, by decision, variables expression.Variables) (Assessment, error) {
 	result := Assessment{Record: in.record(by.policy, by.rule)}
+	by.asking.answer(v1alpha1.AnswerMatched)
 	switch by.rule.outcome {
 	case v1alpha1.RulePromote:
 		if !in.reaches(by, &result) {
+			by.asking.answer(v1alpha1.AnswerBelowThreshold)
 			if by.unusable != nil && result.Record.Outcome == v1alpha1.OutcomeDismissed {
 				return in.undecidable(by.unusable), nil
 			}
@@ -110,6 +128,7 @@ func (in Input) decide(ctx context.Context, by decision, variables expression.Va
 			if ctx.Err() != nil {
 				return Assessment{}, ctx.Err()
 			}
+			by.asking.answer(v1alpha1.AnswerFailed)
 			return in.failed(by.policy, by.rule, err), nil
 		}
 		result.Record.Outcome = v1alpha1.OutcomePromoted

@@ -140,6 +140,7 @@ func TestDesignSample(t *testing.T) {
 			Rule: "shell-in-container", Reason: v1alpha1.ReasonRuleMatched,
 			Message:  `rule "shell-in-container" of policy "runtime" matched`,
 			Workload: "cart", By: by, Time: metav1.NewTime(now),
+			Asked: []v1alpha1.AskedPolicy{{Name: "runtime", Generation: 4, Answer: v1alpha1.AnswerMatched, Rules: []string{"shell-in-container"}}},
 		},
 		Correlation: Correlation{Policy: "runtime", Rule: "shell-in-container", Key: []string{"shop", "cart"}, Within: 2 * time.Hour},
 		Incident: &v1alpha1.IncidentSpec{

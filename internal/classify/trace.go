@@ -7,19 +7,12 @@ import (
 	"github.com/firebreak-dev/firebreak/internal/expression"
 )
 
-// Answer is what a rule says of an event.
-type Answer string
-
-// The answers.
+// What a rule says of an event.
 const (
-	// Matched means that the rule decides about the event.
-	Matched Answer = "Matched"
-	// NotMatched means that the next rule is asked.
-	NotMatched Answer = "NotMatched"
-	// Failed means that the rule could not be evaluated: a person must decide.
-	Failed Answer = "Failed"
-	// NotUsable means that no rule of the policy can be asked, as it does not compile.
-	NotUsable Answer = "NotUsable"
+	Matched    = v1alpha1.AnswerMatched
+	NotMatched = v1alpha1.AnswerNotMatched
+	Failed     = v1alpha1.AnswerFailed
+	NotUsable  = v1alpha1.AnswerNotUsable
 )
 
 // Asked is one rule that was asked.
@@ -32,7 +25,7 @@ type Asked struct {
 	// Outcome is what the rule would decide.
 	Outcome v1alpha1.RuleOutcome `json:"outcome,omitempty"`
 	// Answer is what it says.
-	Answer Answer `json:"answer"`
+	Answer v1alpha1.RuleAnswer `json:"answer"`
 	// Why says of a rule that does not match what of it is not true, or why it failed.
 	Why []string `json:"why,omitempty"`
 }

@@ -4,10 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/spf13/cobra"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
@@ -17,9 +15,11 @@ import (
 const explainLong = `Say what was decided about an event and why: which rules were asked, and why each did or did
 not match.
 
-What was decided is read from the record. What each rule says is evaluated anew, by the event,
-which never changes, the workload on record, and the policies as they are now. Of every policy
-it is said whether that is the text that was asked then.`
+What was decided, and which rules of which policies were asked in which text, is read from the
+record. Why each said what it did is found by asking it again: the event never changes, its
+workload is on record, and the texts of policies that were in force are kept. Of a text that is
+not kept any more only the answers are known. An event that no rule was asked about yet is shown
+to the policies as they are now.`
 
 func newExplainCommand(s *session) *cobra.Command {
 	output := ""
@@ -35,26 +35,32 @@ func newExplainCommand(s *session) *cobra.Command {
 	return cmd
 }
 
-// policyText says whether a policy's text is the one that was asked.
+// policyText says where the text comes from by which a policy is asked again.
 type policyText string
 
 const (
-	textSame    policyText = "Same"    // it is
-	textChanged policyText = "Changed" // it has changed since
-	textNewer   policyText = "Newer"   // the policy came after the assessment
-	textGone    policyText = "Gone"    // the policy that decided is not there any more
-	textUnknown policyText = "Unknown" // the record does not say
+	textPresent policyText = "Present" // it is the one that is there now
+	textKept    policyText = "Kept"    // it was another one, and is kept
+	textLost    policyText = "Lost"    // it is not kept any more, or may not be read
 )
 
-// askedPolicy is a policy as it is now, and as it was asked.
+// askedPolicy is a policy as it was asked.
 type askedPolicy struct {
 	Name string `json:"name"`
-	// Generation is the one that is there now, Recorded the one of the record; 0 when
+	// Generation is the one that was asked, and Present the one that is there now; 0 when
 	// there is none.
-	Generation int64            `json:"generation,omitempty"`
-	Recorded   int64            `json:"recordedGeneration,omitempty"`
-	Text       policyText       `json:"text"`
-	Rules      []classify.Asked `json:"rules,omitempty"`
+	Generation int64      `json:"generation,omitempty"`
+	Present    int64      `json:"presentGeneration,omitempty"`
+	Text       policyText `json:"text"`
+	// Answer is what it said; empty when that is not on record.
+	Answer v1alpha1.RuleAnswer `json:"answer,omitempty"`
+	Rules  []classify.Asked    `json:"rules,omitempty"`
+	// MoreRules is how many were asked besides.
+	MoreRules int32 `json:"moreRules,omitempty"`
+	// Deviates says that asked again it says something else than the record.
+	Deviates bool `json:"deviates,omitempty"`
+
+	onRecord int // how many rules were asked
 }
 
 // explanation is why an event was assessed as it was.
@@ -64,8 +70,12 @@ type explanation struct {
 	// person has decided since.
 	Record v1alpha1.Assessment  `json:"record"`
 	Rules  *v1alpha1.Assessment `json:"rulesRecord,omitempty"`
+	// Recorded says that Policies are those of the record; otherwise they are asked now.
+	Recorded bool `json:"recorded"`
 	// Policies are those that are asked, in their order.
 	Policies []askedPolicy `json:"policies"`
+	// MorePolicies is how many were asked before the last one besides.
+	MorePolicies int32 `json:"morePolicies,omitempty"`
 	// Now is the rule that decides by the present texts; empty when none does.
 	Now string `json:"now,omitempty"`
 }
@@ -90,7 +100,8 @@ func (s *session) explainEvent(ctx context.Context, output, name string) error {
 	if err := api.List(ctx, list, client.InNamespace(namespace)); err != nil {
 		return explain(err, "list the classification policies in the namespace "+namespace)
 	}
-	why, err := whyAssessed(ctx, event, list.Items)
+	texts, problems := textsOf(ctx, api, lastByRules(event), list.Items)
+	why, err := whyAssessed(ctx, event, list.Items, texts)
 	if err != nil {
 		return err
 	}
@@ -98,11 +109,12 @@ func (s *session) explainEvent(ctx context.Context, output, name string) error {
 		return printObjects(s.Out, outputJSON, why)
 	}
 	s.printExplanation(event, why)
+	s.printNotes("", problems)
 	return nil
 }
 
-// whyAssessed asks the present policies about an event, and compares them with the record.
-func whyAssessed(ctx context.Context, event *v1alpha1.SecurityEvent, policies []v1alpha1.ClassificationPolicy) (*explanation, error) {
+// whyAssessed asks again what was asked about an event, in the texts of then.
+func whyAssessed(ctx context.Context, event *v1alpha1.SecurityEvent, policies []v1alpha1.ClassificationPolicy, texts map[string]askedText) (*explanation, error) {
 	why := &explanation{Event: event.Name, Record: event.Status.Assessment, Policies: []askedPolicy{}}
 	byRules := lastByRules(event)
 	if byRules != nil && byRules != &event.Status.Assessment {
@@ -115,34 +127,61 @@ func whyAssessed(ctx context.Context, event *v1alpha1.SecurityEvent, policies []
 	if in.Workload == "" && len(event.Spec.Resources) > 0 {
 		in.Workload = event.Spec.Resources[0].Name
 	}
-	sources := map[string]*v1alpha1.ClassificationPolicy{}
-	for i := range policies {
-		source := &policies[i]
-		sources[source.Name] = source
-		policy, err := classify.Compile(source)
-		if err != nil {
-			policy = classify.Unusable(source, err)
+	if byRules != nil {
+		why.MorePolicies = byRules.MoreAsked
+		for i := range byRules.Asked {
+			one, err := askAgain(ctx, in, byRules, &byRules.Asked[i], texts[byRules.Asked[i].Name])
+			if err != nil {
+				return nil, err
+			}
+			why.Policies = append(why.Policies, one)
 		}
-		in.Policies = append(in.Policies, policy)
+		why.Recorded = len(byRules.Asked) > 0
+	}
+	now, err := askNow(ctx, in, policies)
+	if err != nil {
+		return nil, err
+	}
+	if !why.Recorded {
+		why.Policies = append(why.Policies, now...)
+	}
+	for _, policy := range now {
+		for _, rule := range policy.Rules {
+			if rule.Answer == classify.Matched {
+				why.Now = rule.Policy + "/" + rule.Rule
+			}
+		}
+	}
+	return why, nil
+}
+
+// askNow asks the present policies.
+func askNow(ctx context.Context, in classify.Input, policies []v1alpha1.ClassificationPolicy) ([]askedPolicy, error) {
+	for i := range policies {
+		in.Policies = append(in.Policies, compiledOrNot(&policies[i]))
 	}
 	asked, err := classify.Trace(ctx, in)
 	if err != nil {
 		return nil, err
 	}
+	var all []askedPolicy
 	for _, one := range asked {
-		if last := len(why.Policies) - 1; last < 0 || why.Policies[last].Name != one.Policy {
-			why.Policies = append(why.Policies, comparePolicy(one.Policy, sources[one.Policy], byRules))
+		if last := len(all) - 1; last < 0 || all[last].Name != one.Policy {
+			all = append(all, askedPolicy{Name: one.Policy, Generation: one.Generation, Present: one.Generation, Text: textPresent})
 		}
-		last := &why.Policies[len(why.Policies)-1]
+		last := &all[len(all)-1]
 		last.Rules = append(last.Rules, one)
-		if one.Answer == classify.Matched {
-			why.Now = one.Policy + "/" + one.Rule
-		}
+		last.Answer = one.Answer
 	}
-	if byRules != nil && byRules.Policy.Name != "" && !slices.ContainsFunc(why.Policies, func(p askedPolicy) bool { return p.Name == byRules.Policy.Name }) {
-		why.Policies = append(why.Policies, comparePolicy(byRules.Policy.Name, sources[byRules.Policy.Name], byRules))
+	return all, nil
+}
+
+func compiledOrNot(source *v1alpha1.ClassificationPolicy) *classify.Policy {
+	policy, err := classify.Compile(source)
+	if err != nil {
+		return classify.Unusable(source, err)
 	}
-	return why, nil
+	return policy
 }
 
 // lastByRules is the last assessment that no person made; nil when there is none.
@@ -157,34 +196,6 @@ func lastByRules(event *v1alpha1.SecurityEvent) *v1alpha1.Assessment {
 		}
 	}
 	return nil
-}
-
-// comparePolicy says whether a policy's present text is the one that was asked.
-func comparePolicy(name string, source *v1alpha1.ClassificationPolicy, record *v1alpha1.Assessment) askedPolicy {
-	result := askedPolicy{Name: name, Text: textUnknown}
-	if source != nil {
-		result.Generation = source.Generation
-	}
-	var at metav1.Time
-	if record != nil {
-		at = record.Time
-		if record.Policy.Name == name {
-			result.Recorded = record.Policy.Generation
-		}
-	}
-	switch {
-	case source == nil:
-		result.Text = textGone
-	case record == nil:
-	case source.CreationTimestamp.After(at.Time):
-		// One that was deleted and made anew begins to count anew.
-		result.Text = textNewer
-	case result.Recorded != 0 && result.Recorded == source.Generation, result.Recorded == 0 && source.Generation == 1:
-		result.Text = textSame
-	case result.Recorded != 0:
-		result.Text = textChanged
-	}
-	return result
 }
 
 func (s *session) printExplanation(event *v1alpha1.SecurityEvent, why *explanation) {
@@ -204,14 +215,19 @@ func (s *session) printExplanation(event *v1alpha1.SecurityEvent, why *explanati
 	if why.Rules != nil {
 		record = why.Rules
 	}
-	fmt.Fprintf(s.Out, "\n%s, evaluated now\n", s.style.bold("RULES"))
+	when := "as they were asked"
+	if !why.Recorded {
+		when = "evaluated now"
+	}
+	fmt.Fprintf(s.Out, "\n%s, %s\n", s.style.bold("RULES"), when)
 	if len(why.Policies) == 0 {
 		fmt.Fprintln(s.Out, "  there is no classification policy")
 	}
 	for i := range why.Policies {
-		policy := &why.Policies[i]
-		fmt.Fprintf(s.Out, "  %s: %s\n", s.style.bold(clean(policy.Name)), s.textInWords(policy, record.Outcome != ""))
-		s.printAskedRules(policy.Rules)
+		if i == len(why.Policies)-1 && why.MorePolicies > 0 {
+			fmt.Fprintf(s.Out, "  and %s, of which none decided\n", plural(int(why.MorePolicies), "other policy"))
+		}
+		s.printAskedPolicy(&why.Policies[i], why.Recorded)
 	}
 	then := ""
 	if record.Rule != "" {
@@ -241,26 +257,5 @@ func (s *session) printRecord(record *v1alpha1.Assessment) {
 	}
 	if record.Workload != "" {
 		fmt.Fprintf(s.Out, "      workload %s\n", clean(record.Workload))
-	}
-}
-
-func (s *session) textInWords(policy *askedPolicy, assessed bool) string {
-	switch policy.Text {
-	case textSame:
-		if policy.Recorded == 0 {
-			return fmt.Sprintf("generation %d, the text that was there then", policy.Generation)
-		}
-		return fmt.Sprintf("generation %d, the text that was asked", policy.Generation)
-	case textChanged:
-		return s.style.yellow(fmt.Sprintf("its text has changed since: generation %d was asked, this is %d", policy.Recorded, policy.Generation))
-	case textNewer:
-		return s.style.yellow("it was created after the assessment")
-	case textGone:
-		return s.style.yellow("it is not there any more, so that its rules cannot be shown")
-	default:
-		if !assessed {
-			return fmt.Sprintf("generation %d", policy.Generation)
-		}
-		return fmt.Sprintf("generation %d; the record does not say which was asked", policy.Generation)
 	}
 }

@@ -2,14 +2,17 @@ package cli
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/classify"
 )
 
 func explainedPolicy(name string, priority int32, generation int64, rules ...v1alpha1.ClassificationRule) v1alpha1.ClassificationPolicy {
@@ -38,44 +41,64 @@ func explainedEvent() *v1alpha1.SecurityEvent {
 }
 
 func TestWhyAssessed(t *testing.T) {
-	before := explainedPolicy("audit", 200, 3, dismissRule("other", `event.source.rule == "Other"`))
-	untouched := explainedPolicy("early", 150, 1, dismissRule("never", `event.workload == "web"`))
 	decided := explainedPolicy("runtime", 100, 4, dismissRule("loud", `event.severity == "Critical"`), dismissRule("tested", `event.workload == "cart"`), dismissRule("later", "true"))
-	later := explainedPolicy("later", 50, 1, dismissRule("all", "true"))
-	texts := func(why *explanation) map[string]policyText {
-		all := map[string]policyText{}
-		for _, policy := range why.Policies {
-			all[policy.Name] = policy.Text
+	before := explainedPolicy("audit", 200, 3, dismissRule("other", `event.source.rule == "Other"`))
+	changed := explainedPolicy("runtime", 100, 5, dismissRule("tested", `event.workload == "web"`))
+	deviating := explainedPolicy("runtime", 100, 4, dismissRule("loud", "true"))
+	event := func(edit func(*v1alpha1.SecurityEventStatus)) *v1alpha1.SecurityEvent {
+		subject := explainedEvent()
+		subject.Status.Assessment.Asked = []v1alpha1.AskedPolicy{
+			{Name: "audit", Generation: 3, Answer: v1alpha1.AnswerNotMatched, Rules: []string{"other"}},
+			{Name: "runtime", Generation: 4, Answer: v1alpha1.AnswerMatched, Rules: []string{"loud", "tested"}},
 		}
-		return all
+		edit(&subject.Status)
+		return subject
 	}
-	byPerson := explainedEvent()
-	byPerson.Status.EarlierAssessments = []v1alpha1.Assessment{byPerson.Status.Assessment}
-	byPerson.Status.Assessment = v1alpha1.Assessment{Outcome: v1alpha1.OutcomePromoted, Reason: "DecidedByPerson", By: "jane", DecisionRef: v1alpha1.DecisionReference{Name: "promote-1"}, Time: at(60)}
-	undecided := explainedEvent()
-	undecided.Status = v1alpha1.SecurityEventStatus{}
-	changed, newer := decided, decided
-	changed.Generation, newer.CreationTimestamp = 5, at(30)
-	changed.Spec.Rules = []v1alpha1.ClassificationRule{dismissRule("tested", `event.workload == "web"`)}
+	asRecorded := event(func(*v1alpha1.SecurityEventStatus) {})
+	byPerson := event(func(status *v1alpha1.SecurityEventStatus) {
+		status.EarlierAssessments = []v1alpha1.Assessment{status.Assessment}
+		status.Assessment = v1alpha1.Assessment{Outcome: v1alpha1.OutcomePromoted, Reason: "DecidedByPerson", By: "jane", DecisionRef: v1alpha1.DecisionReference{Name: "promote-1"}, Time: at(60)}
+	})
+	below := event(func(status *v1alpha1.SecurityEventStatus) {
+		last := &status.Assessment
+		last.Reason, last.Message = v1alpha1.ReasonThresholdNotReached, `rule "tested" of policy "runtime" asks for 3 occurrences within 10m0s; there were at most 1`
+		last.Asked[1].Answer, last.MoreAsked = v1alpha1.AnswerBelowThreshold, 2
+	})
+	unnamed := event(func(status *v1alpha1.SecurityEventStatus) {
+		status.Assessment.Asked[1].Rules, status.Assessment.Asked[1].MoreRules = []string{"loud"}, 1
+	})
+	unusable := event(func(status *v1alpha1.SecurityEventStatus) {
+		status.Assessment.Asked[0] = v1alpha1.AskedPolicy{Name: "audit", Generation: 3, Answer: v1alpha1.AnswerNotUsable}
+	})
+	broken := explainedPolicy("audit", 200, 3, dismissRule("other", `event.sorce.rule == "Other"`))
+	present := func(policy *v1alpha1.ClassificationPolicy) askedText {
+		return askedText{text: policy, from: textPresent, present: policy.Generation}
+	}
+	same := map[string]askedText{"audit": present(&before), "runtime": present(&decided)}
 	for name, test := range map[string]struct {
 		event    *v1alpha1.SecurityEvent
 		policies []v1alpha1.ClassificationPolicy
-		want     map[string]policyText
+		texts    map[string]askedText
 		now      string
-		person   bool
+		deviates bool
 	}{
-		"the same texts":      {explainedEvent(), []v1alpha1.ClassificationPolicy{decided, later, untouched, before}, map[string]policyText{"audit": textUnknown, "early": textSame, "runtime": textSame}, "runtime/tested", false},
-		"the text is another": {explainedEvent(), []v1alpha1.ClassificationPolicy{changed}, map[string]policyText{"runtime": textChanged}, "", false},
-		"it came later":       {explainedEvent(), []v1alpha1.ClassificationPolicy{newer}, map[string]policyText{"runtime": textNewer}, "runtime/tested", false},
-		"it is gone":          {explainedEvent(), []v1alpha1.ClassificationPolicy{later}, map[string]policyText{"later": textSame, "runtime": textGone}, "later/all", false},
-		"a person decided":    {byPerson, []v1alpha1.ClassificationPolicy{decided}, map[string]policyText{"runtime": textSame}, "runtime/tested", true},
-		"nobody has":          {undecided, []v1alpha1.ClassificationPolicy{decided}, map[string]policyText{"runtime": textUnknown}, "runtime/later", false},
+		"the same texts":       {asRecorded, []v1alpha1.ClassificationPolicy{decided, before}, same, "runtime/tested", false},
+		"the text is another":  {asRecorded, []v1alpha1.ClassificationPolicy{changed, before}, map[string]askedText{"audit": present(&before), "runtime": {text: &decided, from: textKept, present: 5}}, "", false},
+		"it is not kept":       {asRecorded, []v1alpha1.ClassificationPolicy{changed, before}, map[string]askedText{"audit": present(&before), "runtime": {from: textLost, present: 5}}, "", false},
+		"it is gone":           {asRecorded, nil, nil, "", false},
+		"a person decided":     {byPerson, []v1alpha1.ClassificationPolicy{decided, before}, same, "runtime/tested", false},
+		"nobody has":           {event(func(status *v1alpha1.SecurityEventStatus) { *status = v1alpha1.SecurityEventStatus{} }), []v1alpha1.ClassificationPolicy{decided}, nil, "runtime/later", false},
+		"seen too rarely":      {below, []v1alpha1.ClassificationPolicy{decided, before}, same, "runtime/tested", false},
+		"not all are named":    {unnamed, nil, nil, "", false},
+		"one does not compile": {unusable, []v1alpha1.ClassificationPolicy{decided, broken}, map[string]askedText{"audit": present(&broken), "runtime": present(&decided)}, "runtime/tested", false},
+		"it says otherwise":    {asRecorded, []v1alpha1.ClassificationPolicy{deviating, before}, map[string]askedText{"audit": present(&before), "runtime": present(&deviating)}, "runtime/loud", true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			why, err := whyAssessed(t.Context(), test.event, test.policies)
+			why, err := whyAssessed(t.Context(), test.event, test.policies, test.texts)
 			mustDo(t, err)
-			if diff := cmp.Diff(test.want, texts(why)); diff != "" || why.Now != test.now || (why.Rules != nil) != test.person {
-				t.Errorf("now %q, want %q; rules' record %v; texts (-want +got):\n%s", why.Now, test.now, why.Rules, diff)
+			deviates := slices.ContainsFunc(why.Policies, func(policy askedPolicy) bool { return policy.Deviates })
+			if why.Now != test.now || deviates != test.deviates || why.Recorded == (test.event.Status.Assessment.Outcome == "") {
+				t.Errorf("now %q, want %q; deviates: %t; recorded: %t", why.Now, test.now, deviates, why.Recorded)
 			}
 			s, out, _ := testSession(terminal{})
 			s.printExplanation(test.event, why)
@@ -90,20 +113,39 @@ func TestExplain(t *testing.T) {
 	policy := explainedPolicy("runtime", 100, 0, dismissRule("tested", `event.source.rule == "Other"`))
 	policy.Namespace, policy.CreationTimestamp = namespace, metav1.Time{}
 	mustDo(t, admin.Create(ctx, &policy))
+	kept, raw, err := classify.Revision(&policy)
+	mustDo(t, err)
+	mustDo(t, admin.Create(ctx, &appsv1.ControllerRevision{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: kept.Revision}, Data: runtime.RawExtension{Raw: raw}, Revision: 1,
+	}))
 	event := explainedEvent()
 	event.Namespace = namespace
 	status := event.Status
 	mustDo(t, admin.Create(ctx, event))
 	event.Status = status
-	event.Status.Assessment.Policy.Generation = policy.Generation
-	event.Status.Assessment.Time = metav1.NewTime(time.Now().Add(time.Hour)) // whatever the clock of the API server
-	mustDo(t, admin.Status().Update(ctx, event))
-	run(ctx, janeConfig, "explain", "falco-1", "-n", namespace).check(t, ExitOK, "runtime/tested  does not match\n      event.source.rule == \"Other\" is false: event.source.rule is \"Shell\"", "")
-	r := run(ctx, janeConfig, "explain", "falco-1", "-o", "json", "-n", namespace)
-	why := &explanation{}
-	mustDo(t, json.Unmarshal([]byte(r.out), why))
-	if r.code != ExitOK || len(why.Policies) != 1 || why.Policies[0].Text != textSame || why.Record.Rule != "tested" || why.Now != "" {
-		t.Errorf("exit code %d, %+v", r.code, why)
+	event.Status.Assessment = v1alpha1.Assessment{
+		Outcome: v1alpha1.OutcomeDeferred, Reason: v1alpha1.ReasonNoRuleMatched, By: "manager",
+		Time:  metav1.NewTime(time.Now().Add(time.Hour)), // whatever the clock of the API server
+		Asked: []v1alpha1.AskedPolicy{{Name: "runtime", Generation: 1, Answer: v1alpha1.AnswerNotMatched, Rules: []string{"tested"}}},
 	}
+	mustDo(t, admin.Status().Update(ctx, event))
+	const why = "runtime/tested  does not match\n      event.source.rule == \"Other\" is false: event.source.rule is \"Shell\""
+	run(ctx, janeConfig, "explain", "falco-1", "-n", namespace).check(t, ExitOK, "generation 1, the text that is there now\n  "+why, "")
+
+	policy.Spec.Rules[0].Match = "true"
+	mustDo(t, admin.Update(ctx, &policy))
+	policy.Status.Revisions = []v1alpha1.PolicyRevision{kept}
+	mustDo(t, admin.Status().Update(ctx, &policy))
+	run(ctx, janeConfig, "explain", "falco-1", "-n", namespace).check(t, ExitOK, "generation 1, the text of then, which is kept; now it is 2\n  "+why, "")
+	r := run(ctx, janeConfig, "explain", "falco-1", "-o", "json", "-n", namespace)
+	got := &explanation{}
+	mustDo(t, json.Unmarshal([]byte(r.out), got))
+	if r.code != ExitOK || len(got.Policies) != 1 || got.Policies[0].Text != textKept || got.Policies[0].Deviates || !got.Recorded || got.Now != "runtime/tested" {
+		t.Errorf("exit code %d, %+v", r.code, got)
+	}
+
+	policy.Status.Revisions = nil
+	mustDo(t, admin.Status().Update(ctx, &policy))
+	run(ctx, janeConfig, "explain", "falco-1", "-n", namespace).check(t, ExitOK, "its text is not kept any more, so that why cannot be said\n  runtime/tested  does not match\n", "")
 	run(ctx, janeConfig, "explain", "none", "-n", namespace).check(t, ExitError, "", "there is no event none")
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 	"unicode"
 
+	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -91,7 +92,7 @@ func (s *session) client() (client.WithWatch, error) {
 	config.WarningHandler = warnings{s}
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		v1alpha1.AddToScheme, corev1.AddToScheme, rbacv1.AddToScheme, authenticationv1.AddToScheme,
+		v1alpha1.AddToScheme, appsv1.AddToScheme, corev1.AddToScheme, rbacv1.AddToScheme, authenticationv1.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
 			return nil, err
@@ -116,6 +117,7 @@ func restMapper() meta.RESTMapper {
 	} {
 		add(v1alpha1.SchemeGroupVersion, kind, resource, meta.RESTScopeNamespace)
 	}
+	add(appsv1.SchemeGroupVersion, "ControllerRevision", "controllerrevisions", meta.RESTScopeNamespace)
 	add(corev1.SchemeGroupVersion, "Namespace", "namespaces", meta.RESTScopeRoot)
 	add(corev1.SchemeGroupVersion, "Event", "events", meta.RESTScopeNamespace)
 	add(rbacv1.SchemeGroupVersion, "RoleBinding", "rolebindings", meta.RESTScopeNamespace)

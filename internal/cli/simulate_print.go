@@ -16,11 +16,7 @@ func (s *session) printSimulation(result *simulate.Result, another bool) {
 	fmt.Fprintf(s.Out, "EVENT  %s\n", s.style.bold(clean(joined("  ", result.Event, result.Title))))
 	fmt.Fprintf(s.Out, "  submitted by %s\n\n", clean(joined(", of workload ", result.SubmittedBy, result.Workload)))
 	s.printAsked(result.Asked)
-	outcome := string(result.Outcome)
-	if outcome == "" {
-		outcome = "Waiting"
-	}
-	fmt.Fprintf(s.Out, "\n%s  %s: %s\n", s.style.bold("OUTCOME"), s.outcome(result.Outcome, outcome), clean(joined(": ", result.Reason, result.Message)))
+	fmt.Fprintf(s.Out, "\n%s  %s: %s\n", s.style.bold("OUTCOME"), s.outcome(result.Outcome, string(result.Outcome)), clean(joined(": ", result.Reason, result.Message)))
 	if result.Incident != nil {
 		s.printSimulatedIncident(result.Incident)
 	}
@@ -56,7 +52,9 @@ func (s *session) printAskedRules(asked []classify.Asked) {
 		says := ""
 		switch one.Answer {
 		case classify.Matched:
-			says = s.style.bold(fmt.Sprintf("matches, and decides: %s", one.Outcome))
+			says = s.style.bold(joined(": ", "matches, and decides", string(one.Outcome)))
+		case v1alpha1.AnswerBelowThreshold:
+			says = s.style.yellow("matches, but was not seen often enough")
 		case classify.Failed:
 			says = s.style.yellow("could not be evaluated, so that a person must decide")
 		case classify.NotUsable:

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -31,6 +32,8 @@ const maxConditionMessage = 1024
 type ClassificationPolicyReconciler struct {
 	// Client reads from the cache and writes.
 	Client client.Client
+	// Live reads without a cache.
+	Live client.Reader
 	// Policies is the store that the SecurityEventReconciler assesses by.
 	Policies *PolicyStore
 	// Clock gives the time of conditions.
@@ -62,36 +65,40 @@ func (r *ClassificationPolicyReconciler) Reconcile(ctx context.Context, request 
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	before := policy.DeepCopy()
 	condition := metav1.Condition{Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonNotADomain, Message: notADomain(policy.Namespace)}
+	var notKept error
 	if domain {
-		condition = ready(policy, r.Policies)
+		counts, err := r.Policies.inForce(ctx, policy)
+		if err != nil {
+			return ctrl.Result{}, err
+		}
+		condition = ready(policy, counts)
+		notKept = r.keep(ctx, policy, counts.text)
 	}
 	condition.Type, condition.ObservedGeneration = v1alpha1.ConditionReady, policy.Generation
 	condition.LastTransitionTime = metav1.NewTime(r.Clock.Now())
 
-	before := policy.DeepCopy()
 	policy.Status.ObservedGeneration = policy.Generation
 	meta.SetStatusCondition(&policy.Status.Conditions, condition)
-	if equality.Semantic.DeepEqual(before.Status, policy.Status) {
-		return ctrl.Result{}, nil
+	if !equality.Semantic.DeepEqual(before.Status, policy.Status) {
+		err = r.Client.Status().Patch(ctx, policy, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
 	}
-	err = r.Client.Status().Patch(ctx, policy, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
-	return requeueOnConflict(client.IgnoreNotFound(err))
+	return requeueOnConflict(errors.Join(client.IgnoreNotFound(err), notKept))
 }
 
 // ready says what of a policy is in force.
-func ready(policy *v1alpha1.ClassificationPolicy, policies *PolicyStore) metav1.Condition {
-	inForce, err := policies.InForce(policy)
-	if err == nil {
+func ready(policy *v1alpha1.ClassificationPolicy, counts policyInForce) metav1.Condition {
+	if counts.problem == nil {
 		return metav1.Condition{
 			Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonCompiled, Message: fmt.Sprintf("%d rules are in force", len(policy.Spec.Rules)),
 		}
 	}
 	remains := "; no rule of this policy is in force, and no event that passes it is dismissed"
-	if !inForce.Broken() {
-		remains = fmt.Sprintf("; generation %d stays in force", inForce.Generation())
+	if counts.text != nil {
+		remains = fmt.Sprintf("; generation %d stays in force", counts.text.Generation)
 	}
-	problems := classify.Line(strings.ReplaceAll(err.Error(), "\n", "; "), maxConditionMessage-len(remains))
+	problems := classify.Line(strings.ReplaceAll(counts.problem.Error(), "\n", "; "), maxConditionMessage-len(remains))
 	return metav1.Condition{Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonExpressionError, Message: problems + remains}
 }
 

@@ -201,8 +201,11 @@ func (r *SecurityEventReconciler) policiesOf(ctx context.Context, namespace stri
 	policies := make([]*classify.Policy, 0, len(list.Items))
 	for i := range list.Items {
 		// The ClassificationPolicyReconciler says on the policy why it does not compile.
-		policy, _ := r.Policies.InForce(&list.Items[i])
-		policies = append(policies, policy)
+		counts, err := r.Policies.inForce(ctx, &list.Items[i])
+		if err != nil {
+			return nil, err
+		}
+		policies = append(policies, counts.compiled)
 	}
 	return policies, nil
 }

@@ -58,7 +58,7 @@ func startAssessor(t *testing.T, namespace string, wrap func(client.Client) clie
 		t.Fatal(err)
 	}
 	result := &assessor{}
-	policies := &PolicyStore{}
+	policies := &PolicyStore{Live: mgr.GetAPIReader()}
 	events := &SecurityEventReconciler{
 		Client: writer, APIReader: mgr.GetAPIReader(), Identities: testIdentities{}, Guard: &result.guard,
 		Policies: policies, Clock: clock.RealClock{}, MaxConcurrentReconciles: 8,
@@ -69,7 +69,7 @@ func startAssessor(t *testing.T, namespace string, wrap func(client.Client) clie
 	if err := events.SetupWithManager(t.Context(), mgr); err != nil {
 		t.Fatal(err)
 	}
-	compiler := &ClassificationPolicyReconciler{Client: mgr.GetClient(), Policies: policies, Clock: clock.RealClock{}}
+	compiler := &ClassificationPolicyReconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Policies: policies, Clock: clock.RealClock{}}
 	if err := compiler.SetupWithManager(mgr); err != nil {
 		t.Fatal(err)
 	}

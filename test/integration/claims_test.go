@@ -109,8 +109,27 @@ func TestThePinnedPlaybookIsLeftAlone(t *testing.T) {
 	refused(t, root.Delete(t.Context(), pinned), "the ControllerRevision 'pinned' must be left alone")
 	refused(t, patch(t, root, pinned.DeepCopy(), func(r *appsv1.ControllerRevision) { r.OwnerReferences = nil }), "must be left alone")
 	done(t, d.As(t, garbageCollector).Delete(t.Context(), pinned, client.DryRunAll))
+	refused(t, manager.Delete(t.Context(), pinned), "deletes only those of policies")
+	refused(t, manager.Create(t.Context(), revision("theirs", theirs)), "makes those of incidents and classification policies only")
 
 	done(t, root.Create(t.Context(), foreign))
 	refused(t, patch(t, root, foreign.DeepCopy(), func(r *appsv1.ControllerRevision) { r.OwnerReferences = []metav1.OwnerReference{ours} }), "must be left alone")
 	done(t, root.Delete(t.Context(), foreign))
+}
+
+// TestTheKeptPolicyIsLeftAlone: by its text events are assessed while a newer one does not compile.
+func TestTheKeptPolicyIsLeftAlone(t *testing.T) {
+	d := harness.Get(t).NewDomain(t)
+	root, manager := d.As(t, "root", harness.Masters), d.As(t, harness.Manager)
+	kept := &appsv1.ControllerRevision{
+		ObjectMeta: metav1.ObjectMeta{Name: "runtime-1", Namespace: d.Namespace, OwnerReferences: []metav1.OwnerReference{{
+			APIVersion: "firebreak.dev/v1alpha1", Kind: "ClassificationPolicy", Name: "runtime", UID: "0b0c0c6e-0000-4000-8000-000000000000",
+		}}},
+		Data: runtime.RawExtension{Raw: []byte(`{"rules":[]}`)}, Revision: 1,
+	}
+	refused(t, root.Create(t.Context(), kept.DeepCopy()), "the ControllerRevision 'runtime-1' must be left alone")
+	done(t, manager.Create(t.Context(), kept))
+	refused(t, root.Delete(t.Context(), kept), "or of a classification policy that was in force")
+	refused(t, patch(t, root, kept.DeepCopy(), func(r *appsv1.ControllerRevision) { r.Revision = 2 }), "must be left alone")
+	done(t, manager.Delete(t.Context(), kept))
 }

@@ -39,7 +39,7 @@ var managerRights = map[string]string{
 	"firebreak.dev responseplaybooks/status get patch update":      "whether a playbook can run",
 	"firebreak.dev securityevents/status get patch update":         "how an event was assessed",
 	"firebreak.dev incidents/finalizers update":                    "to name an incident as an owner that blocks",
-	"apps controllerrevisions create get":                          "the pinned text of playbooks",
+	"apps controllerrevisions create delete get":                   "the pinned text of playbooks, and the kept text of policies",
 	" namespaces get list watch":                                   "which are domains, which are protected",
 	"events.k8s.io events create":                                  "the projection of timelines",
 	"authorization.k8s.io subjectaccessreviews create":             "what a playbook's ServiceAccount lacks; who reads metrics",
@@ -124,6 +124,7 @@ var unusedRights = map[string]string{
 	"firebreak.dev incidents/finalizers update": "asked for by an admission plugin that tests do not run (OwnerReferencesPermissionEnforcement)",
 	"authentication.k8s.io tokenreviews create": "only when somebody reads the metrics",
 	"apps controllerrevisions get":              "after a restart",
+	"apps controllerrevisions delete":           "when a policy has had more generations than are kept",
 }
 
 // TestTheManagerUsesItsRights holds each of the manager's rights to be used on the way

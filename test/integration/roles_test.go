@@ -146,6 +146,7 @@ func TestTheManagerHasNoRightsOfItsOwn(t *testing.T) {
 		"create events of security":            {"firebreak.dev", "securityevents", "create", d.Namespace, false},
 		"write the status of an incident":      {"firebreak.dev", "incidents/status", "patch", d.Namespace, true},
 		"change a pinned playbook":             {"apps", "controllerrevisions", "update", d.Namespace, false},
+		"look for pinned playbooks":            {"apps", "controllerrevisions", "list", d.Namespace, false},
 		"take tokens":                          {core, "serviceaccounts/token", "create", d.Namespace, false},
 		"bind roles":                           {"rbac.authorization.k8s.io", "rolebindings", "create", d.Namespace, false},
 		"the lock of its leader":               {"coordination.k8s.io", "leases", "update", "firebreak-system", true},

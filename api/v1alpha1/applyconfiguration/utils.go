@@ -40,6 +40,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.ApproveActionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Approver"):
 		return &apiv1alpha1.ApproverApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("AskedPolicy"):
+		return &apiv1alpha1.AskedPolicyApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Assessment"):
 		return &apiv1alpha1.AssessmentApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Asset"):
@@ -184,6 +186,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.PlaybookStepApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PolicyGeneration"):
 		return &apiv1alpha1.PolicyGenerationApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("PolicyRevision"):
+		return &apiv1alpha1.PolicyRevisionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("QuarantineAction"):
 		return &apiv1alpha1.QuarantineActionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Reporter"):

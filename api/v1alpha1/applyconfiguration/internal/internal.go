@@ -111,9 +111,36 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: time
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.AskedPolicy
+  map:
+    fields:
+    - name: answer
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.RuleAnswer
+    - name: generation
+      type:
+        scalar: numeric
+    - name: moreRules
+      type:
+        scalar: numeric
+    - name: name
+      type:
+        scalar: string
+    - name: rules
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.Assessment
   map:
     fields:
+    - name: asked
+      type:
+        list:
+          elementType:
+            namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.AskedPolicy
+          elementRelationship: atomic
     - name: by
       type:
         scalar: string
@@ -123,6 +150,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: message
       type:
         scalar: string
+    - name: moreAsked
+      type:
+        scalar: numeric
     - name: outcome
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.AssessmentOutcome
@@ -267,9 +297,18 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: associative
           keys:
           - type
+    - name: inForce
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.PolicyRevision
     - name: observedGeneration
       type:
         scalar: numeric
+    - name: revisions
+      type:
+        list:
+          elementType:
+            namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.PolicyRevision
+          elementRelationship: atomic
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.ClassificationRule
   map:
     fields:
@@ -1711,6 +1750,15 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: name
       type:
         scalar: string
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.PolicyRevision
+  map:
+    fields:
+    - name: generation
+      type:
+        scalar: numeric
+    - name: revision
+      type:
+        scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.Priority
   scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.Proof
@@ -1977,6 +2025,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: description
       type:
         scalar: string
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.RuleAnswer
+  scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.RuleOutcome
   scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.ScaleAction

@@ -47,6 +47,13 @@ type AssessmentApplyConfiguration struct {
 	DecisionRef *DecisionReferenceApplyConfiguration `json:"decisionRef,omitempty"`
 	// time is when it was decided.
 	Time *v1.Time `json:"time,omitempty"`
+	// asked are the policies whose rules were asked, in their order: all, or where there are more
+	// than 16 the first 15 and the last. Empty when a person decided, or there was no policy.
+	// `kubectl firebreak explain` asks them again, in the text that was in force.
+	Asked []AskedPolicyApplyConfiguration `json:"asked,omitempty"`
+	// moreAsked is how many policies were asked before the last one of `asked` and are not named
+	// there. Empty means none.
+	MoreAsked *int32 `json:"moreAsked,omitempty"`
 }
 
 // AssessmentApplyConfiguration constructs a declarative configuration of the Assessment type for use with
@@ -124,5 +131,26 @@ func (b *AssessmentApplyConfiguration) WithDecisionRef(value *DecisionReferenceA
 // If called multiple times, the Time field is set to the value of the last call.
 func (b *AssessmentApplyConfiguration) WithTime(value v1.Time) *AssessmentApplyConfiguration {
 	b.Time = &value
+	return b
+}
+
+// WithAsked adds the given value to the Asked field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Asked field.
+func (b *AssessmentApplyConfiguration) WithAsked(values ...*AskedPolicyApplyConfiguration) *AssessmentApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithAsked")
+		}
+		b.Asked = append(b.Asked, *values[i])
+	}
+	return b
+}
+
+// WithMoreAsked sets the MoreAsked field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the MoreAsked field is set to the value of the last call.
+func (b *AssessmentApplyConfiguration) WithMoreAsked(value int32) *AssessmentApplyConfiguration {
+	b.MoreAsked = &value
 	return b
 }

@@ -29,6 +29,12 @@ type ClassificationPolicyStatusApplyConfiguration struct {
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// observedGeneration is the generation of the spec that this status speaks of.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
+	// inForce is the generation by which events are assessed: the newest that compiles. Empty
+	// while none does.
+	InForce *PolicyRevisionApplyConfiguration `json:"inForce,omitempty"`
+	// revisions are the generations that were in force and whose text is kept, the oldest first,
+	// so that what was decided by them can be explained; the last 10.
+	Revisions []PolicyRevisionApplyConfiguration `json:"revisions,omitempty"`
 }
 
 // ClassificationPolicyStatusApplyConfiguration constructs a declarative configuration of the ClassificationPolicyStatus type for use with
@@ -55,5 +61,26 @@ func (b *ClassificationPolicyStatusApplyConfiguration) WithConditions(values ...
 // If called multiple times, the ObservedGeneration field is set to the value of the last call.
 func (b *ClassificationPolicyStatusApplyConfiguration) WithObservedGeneration(value int64) *ClassificationPolicyStatusApplyConfiguration {
 	b.ObservedGeneration = &value
+	return b
+}
+
+// WithInForce sets the InForce field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the InForce field is set to the value of the last call.
+func (b *ClassificationPolicyStatusApplyConfiguration) WithInForce(value *PolicyRevisionApplyConfiguration) *ClassificationPolicyStatusApplyConfiguration {
+	b.InForce = value
+	return b
+}
+
+// WithRevisions adds the given value to the Revisions field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Revisions field.
+func (b *ClassificationPolicyStatusApplyConfiguration) WithRevisions(values ...*PolicyRevisionApplyConfiguration) *ClassificationPolicyStatusApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithRevisions")
+		}
+		b.Revisions = append(b.Revisions, *values[i])
+	}
 	return b
 }
