@@ -18,14 +18,19 @@ Of every object of Firebreak in the files, and in the *.yaml and *.yml of the di
 is the standard input), it says what the API server would refuse, with unknown fields and the rules of the
 schema; what would keep a policy or playbook from being Ready: expressions, references to
 each other, roles of the plan and ServiceAccounts, the order of steps; rights that a playbook's
-ServiceAccount lacks by the Roles, ClusterRoles and bindings among the manifests; and rules
-that trust whoever sends. Give all that belongs together: what is not given cannot be checked,
+or the plan's ServiceAccount lacks by the Roles, ClusterRoles and bindings among the manifests;
+and rules that trust whoever sends, or are never asked. Give all that belongs together: what is not given cannot be checked,
 and is a warning. Other kinds are passed over. Of kustomize overlays it wants the result:
 
   kubectl firebreak lint clusters/prod/security
   kubectl kustomize overlays/prod | kubectl firebreak lint --strict -
 
-Exit code: 0 nothing found but warnings, 1 errors (with --strict also warnings), 2 not readable.`
+Exit code: 0 nothing found but warnings; 1 errors, also in the YAML itself (with --strict also
+warnings); 2 a PATH that cannot be read, or has no object of Firebreak.
+
+-o json gives {findings: [{file, line, column, severity, reason, kind, namespace, name, field,
+message}], files, objects, ignored, errors, warnings}, in the order of files and lines; the same
+manifests give the same text.`
 
 type lintFlags struct {
 	output string
@@ -73,6 +78,9 @@ func (s *session) lint(ctx context.Context, f *lintFlags, paths []string) error 
 	} else {
 		s.printLint(report)
 	}
+	if report.Objects == 0 && len(report.Findings) == 0 {
+		return failed(fmt.Sprintf("nothing was checked: there is no object of Firebreak in %s; PATH must be a file or folder with some", plural(report.Files, "file")))
+	}
 	if report.Errors > 0 || f.strict && report.Warnings > 0 {
 		return &failure{code: ExitRefused}
 	}
@@ -101,7 +109,7 @@ func (s *session) printLint(report *lint.Report) {
 		}
 		about := ""
 		if finding.Kind != "" {
-			about = finding.Kind + " " + joined("/", finding.Namespace, finding.Name) + ": "
+			about = joined(" ", finding.Kind, joined("/", finding.Namespace, finding.Name)) + ": "
 		}
 		fmt.Fprintf(s.Out, "%s: %s %s\n", clean(finding.String()), label, clean(about+finding.Message))
 	}

@@ -49,5 +49,6 @@ func TestLint(t *testing.T) {
 
 	run(t.Context(), nowhere, "lint").check(t, ExitError, "", "it must be kubectl firebreak lint PATH...")
 	run(t.Context(), nowhere, "lint", filepath.Join(folder, "none")).check(t, ExitError, "", "cannot read "+filepath.Join(folder, "none")+": no such file or directory")
+	run(t.Context(), nowhere, "lint", t.TempDir()).check(t, ExitError, "0 objects of Firebreak in 0 files", "nothing was checked: there is no object of Firebreak in 0 files")
 	run(t.Context(), nowhere, "lint", "-o", "yaml", file).check(t, ExitError, "", "must be one of json")
 }

@@ -50,6 +50,8 @@ const (
 	ReasonRightsMissing = "RightsMissing"
 	// ReasonAnySubmitter: a rule decides, whoever has sent the event.
 	ReasonAnySubmitter = "AnySubmitter"
+	// ReasonNeverAsked: a rule comes after one that matches every event.
+	ReasonNeverAsked = "NeverAsked"
 	// ReasonStatusIgnored: a manifest has a status.
 	ReasonStatusIgnored = "StatusIgnored"
 )
@@ -114,7 +116,11 @@ func Run(ctx context.Context, set *manifest.Set, namespace string) (*Report, err
 			return nil, err
 		}
 	}
-	r.checkPlans()
+	for _, plan := range r.given.plans {
+		if err := r.checkPlan(ctx, plan); err != nil {
+			return nil, err
+		}
+	}
 	r.checkIncidents()
 	r.finish()
 	return r.report, nil
@@ -122,8 +128,10 @@ func Run(ctx context.Context, set *manifest.Set, namespace string) (*Report, err
 
 func (r *run) finish() {
 	slices.SortStableFunc(r.report.Findings, func(a, b Finding) int {
-		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Severity, b.Severity))
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Severity, b.Severity), cmp.Compare(a.Column, b.Column),
+			cmp.Compare(a.Reason, b.Reason), cmp.Compare(a.Field, b.Field), cmp.Compare(a.Message, b.Message))
 	})
+	r.report.Findings = slices.Compact(r.report.Findings)
 	for i := range r.report.Findings {
 		if r.report.Findings[i].Severity == Error {
 			r.report.Errors++

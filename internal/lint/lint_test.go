@@ -135,7 +135,15 @@ func TestRun(t *testing.T) {
 		"a right is missing": {`resources: [pods], verbs: [get, patch]`, `resources: [pods], verbs: [get]`, []string{
 			"-:39: Error RightsMissing spec.containment.steps[1]: ServiceAccount 'contain' may not patch pods in namespace 'shop', needed for step 'isolate': a Role or ClusterRole bound to it must allow that" + printed}},
 		"nothing is bound": {`subjects: [{kind: ServiceAccount, name: contain,`, `subjects: [{kind: ServiceAccount, name: other,`, []string{
+			"-:24: Warning NotGiven spec.serviceAccountName: the rights of ServiceAccount 'contain' are not checked: no RoleBinding or ClusterRoleBinding among the manifests names it; give them too. 'kubectl firebreak rbac' prints those that a playbook needs of it",
 			"-:32: Warning NotGiven spec.serviceAccountName: the rights of ServiceAccount 'contain' are not checked: no RoleBinding or ClusterRoleBinding among the manifests names it; give them too. 'kubectl firebreak rbac -f -' prints those that it needs"}},
+		"a rule that is never asked": {"  - name: shell\n", "  - {name: all, match: 'true', outcome: Defer}\n  - name: shell\n", []string{
+			"-:64: Warning NeverAsked spec.rules[1]: rule \"shell\" is never asked: rule \"all\" before it matches every event, and the first that matches decides; it should be the last"}},
+		"no apiVersion": {"apiVersion: firebreak.dev/v1alpha1\nkind: ClassificationPolicy", "kind: ClassificationPolicy", []string{
+			"-:58: Error Invalid apiVersion: `apiVersion` must be set: it must be 'firebreak.dev/v1alpha1'"}},
+		"another group": {"apiVersion: firebreak.dev/v1alpha1\nkind: ClassificationPolicy", "apiVersion: firebreak.io/v1alpha1\nkind: ClassificationPolicy", []string{
+			"-:58: Error Invalid apiVersion: `apiVersion` must be 'firebreak.dev/v1alpha1', is 'firebreak.io/v1alpha1'"}},
+		"a group of others": {"apiVersion: firebreak.dev/v1alpha1\nkind: ClassificationPolicy", "apiVersion: example.com/v1\nkind: ClassificationPolicy", nil},
 		"an unknown field": {`correlate:`, `corelate:`, []string{
 			"-:66: Error UnknownField spec.rules[0].corelate: there is no field `spec.rules[0].corelate`: did you mean `correlate`?"}},
 		"a status": {"kind: ResponsePlan\n", "kind: ResponsePlan\nstatus: {}\n", []string{
@@ -188,8 +196,8 @@ func TestNamespaceThatIsNotSaid(t *testing.T) {
 	if _, got := findings(t, "security", []string{"-"}, without); len(got) > 0 {
 		t.Errorf("with the namespace nothing is wrong:\n%s", strings.Join(got, "\n"))
 	}
-	if _, got := findings(t, "", []string{"-"}, without); len(got) != 1 || !strings.Contains(got[0], "the playbook's namespace is not known") {
-		t.Errorf("want one warning:\n%s", strings.Join(got, "\n"))
+	if _, got := findings(t, "", []string{"-"}, without); len(got) != 2 || !strings.Contains(got[0], "the namespace of the ResponsePlan is not known") || !strings.Contains(got[1], "of the ResponsePlaybook is not known") {
+		t.Errorf("want two warnings:\n%s", strings.Join(got, "\n"))
 	}
 }
 
@@ -217,7 +225,7 @@ func TestWhatShips(t *testing.T) {
 	// The samples of each kind go to whatever namespace people like, so that ServiceAccounts
 	// and rights do not come with them.
 	report, got := findings(t, "", []string{filepath.Join(config, "samples")}, "")
-	if report.Errors > 0 || report.Warnings != 3 {
-		t.Errorf("samples: want three warnings of ServiceAccounts that are not given:\n%s", strings.Join(got, "\n"))
+	if report.Errors > 0 || report.Warnings != 4 {
+		t.Errorf("samples: want four warnings of ServiceAccounts that are not given:\n%s", strings.Join(got, "\n"))
 	}
 }

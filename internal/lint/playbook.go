@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"strings"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 	"github.com/firebreak-dev/firebreak/internal/action"
@@ -57,45 +56,12 @@ func (r *run) checkPlaybook(ctx context.Context, p *playbook) error {
 	return r.checkRights(ctx, p)
 }
 
-// checkRights asks the RBAC manifests for every right. Where a binding leads to a role that
-// is not among them, what is missing may be in that role.
+// checkRights asks for every right of the playbook's ServiceAccount.
 func (r *run) checkRights(ctx context.Context, p *playbook) error {
-	const field = "spec.serviceAccountName"
-	if len(action.PlaybookRights(&p.spec.Spec)) == 0 {
-		return nil
-	}
-	account := p.spec.Spec.ServiceAccountName
-	if p.Namespace == "" {
-		r.add(site{p.Object, field}, Warning, ReasonNotGiven,
-			"the rights of ServiceAccount '%s' are not checked: the playbook's namespace is not known; name it with `metadata.namespace` or -n", account)
-		return nil
-	}
-	subject := subjectOf(p.Namespace, account)
-	bound, elsewhere := r.rbac.bindingsOf(subject)
-	if bound == 0 {
-		r.add(site{p.Object, field}, Warning, ReasonNotGiven,
-			"the rights of ServiceAccount '%s' are not checked: no RoleBinding or ClusterRoleBinding among the manifests names it; give them too. 'kubectl firebreak rbac -f %s' prints those that it needs", account, p.Start().File)
-		return nil
-	}
-	review, err := action.ReviewRights(ctx, &p.spec, action.PlaybookRights(&p.spec.Spec), func(_ context.Context, question action.Question) (bool, error) {
-		return r.rbac.allows(subject, question), nil
+	return r.review(ctx, p, action.PlaybookRights(&p.spec.Spec), holder{
+		account: p.spec.Spec.ServiceAccountName, named: site{p.Object, accountField},
+		print: fmt.Sprintf("'kubectl firebreak rbac -f %s' prints those that it needs", p.Start().File),
 	})
-	if err != nil {
-		return err
-	}
-	for _, lack := range review.Missing {
-		severity, doubt := Error, ""
-		if len(elsewhere) > 0 {
-			severity, doubt = Warning, fmt.Sprintf(". It may be in %s, which is bound but not among the manifests", strings.Join(elsewhere, ", "))
-		}
-		path := field
-		if len(lack.Steps) > 0 {
-			path = p.step(lack.Steps[0])
-		}
-		r.add(site{p.Object, path}, severity, ReasonRightsMissing, "ServiceAccount '%s' may not %s %s, needed for %s: a Role or ClusterRole bound to it must allow that; 'kubectl firebreak rbac -f %s' prints those that it needs%s",
-			account, lack.Right, lack.Place, strings.Join(lack.Who, ", "), p.Start().File, doubt)
-	}
-	return nil
 }
 
 // problemPath is the field that a problem of a playbook is about.

@@ -3,6 +3,7 @@ package lint
 import (
 	"fmt"
 	"regexp"
+	"strings"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 	"github.com/firebreak-dev/firebreak/internal/classify"
@@ -28,10 +29,20 @@ func (r *run) checkPolicy(p *policy) {
 		}
 		if err == nil {
 			r.checkTrust(p, rule, path)
+			r.checkReached(p, i)
 		}
 		for j, choice := range rule.Incident.Playbooks {
 			r.refersToPlaybook(p.Object, fmt.Sprintf("%s.incident.playbooks[%d].playbookRef.name", path, j), choice.PlaybookRef.Name)
 		}
+	}
+}
+
+// checkReached finds rules that come after one that matches everything.
+func (r *run) checkReached(p *policy, i int) {
+	rules := p.spec.Spec.Rules
+	if strings.TrimSpace(string(rules[i].Match)) == "true" && i+1 < len(rules) {
+		r.add(site{p.Object, fmt.Sprintf("spec.rules[%d]", i+1)}, Warning, ReasonNeverAsked,
+			"rule %q is never asked: rule %q before it matches every event, and the first that matches decides; it should be the last", rules[i+1].Name, rules[i].Name)
 	}
 }
 

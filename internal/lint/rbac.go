@@ -108,6 +108,18 @@ func (r *rbac) bindingsOf(s subject) (count int, elsewhere []string) {
 	return count, elsewhere
 }
 
+// placesOf are the namespaces in which a subject has any rights; empty is everywhere.
+func (r *rbac) placesOf(s subject) []string {
+	var places []string
+	for i := range r.bindings {
+		if one := &r.bindings[i]; slices.ContainsFunc(one.subjects, s.is) && !slices.Contains(places, one.namespace) {
+			places = append(places, one.namespace)
+		}
+	}
+	slices.Sort(places)
+	return places
+}
+
 // rulesOf are the rules that a binding gives; known is false when its role was not given.
 func (r *rbac) rulesOf(one *binding) (rules []rbacv1.PolicyRule, known bool) {
 	if one.role.Kind != "ClusterRole" {

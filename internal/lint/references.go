@@ -81,8 +81,9 @@ func (r *run) refersToPlaybook(object *manifest.Object, path, name string) {
 	}
 }
 
-// refersToAccount checks that a ServiceAccount is there, in the same way.
-func (r *run) refersToAccount(object *manifest.Object, name string) {
+// refersToAccount checks that a ServiceAccount is there, in the same way. It says whether it
+// may be.
+func (r *run) refersToAccount(object *manifest.Object, name string) bool {
 	var names []string
 	for k := range r.given.accounts {
 		if k.namespace == object.Namespace {
@@ -98,7 +99,9 @@ func (r *run) refersToAccount(object *manifest.Object, name string) {
 	default:
 		r.add(site{object, "spec.serviceAccountName"}, Error, ReasonReference,
 			"there is no ServiceAccount '%s' in %s: it must be one of %q%s", name, namespaceInWords(object.Namespace), names, didYouMean(name, names))
+		return false
 	}
+	return true
 }
 
 // refersToRole checks that the plan has a role: nobody can answer for one that it has not.
@@ -118,12 +121,6 @@ func (r *run) refersToRole(object *manifest.Object, path, name string) {
 			r.add(site{object, path}, Error, ReasonReference,
 				"the plan has no role '%s', so that nobody could answer: it must be one of %q%s", name, names, didYouMean(name, names))
 		}
-	}
-}
-
-func (r *run) checkPlans() {
-	for _, plan := range r.given.plans {
-		r.refersToAccount(plan.Object, plan.spec.Spec.ServiceAccountName)
 	}
 }
 

@@ -74,6 +74,7 @@ func TestWhatIsNoYAML(t *testing.T) {
 		"a: 1\n---\nb: 1\nb: 2\n":       "-:4: this is not YAML: ",
 		"a: *nothing\n":                 "-:1: this is not YAML: unknown anchor",
 		"a: 1\n---\nb: \"\\q\"\nc: 1\n": "-:3: this is not YAML: ",
+		"a: {{ .Values.a }}\n":          "-:1: this is not YAML: invalid map key: map[interface {}]interface {}{\".Values.a\":interface {}(nil)}. A template must be rendered first",
 	} {
 		set := read(t, content)
 		if len(set.Problems) != 1 {
@@ -138,6 +139,7 @@ spec:
 		"kind":                {"ClassificationPolicy", "ClasificationPolicy", "kind: `kind` 'ClasificationPolicy' is none of Firebreak's: it must be one of ClassificationPolicy, Decision, Evidence, Incident, LessonLearned, ResponsePlan, ResponsePlaybook, SecurityEvent; did you mean 'ClassificationPolicy'?"},
 		"missing":             {"  priority: 1\n  rules:\n  - {name: noise, match: 'true', outcome: Dismiss}\n", "  priority: 1\n", "spec.rules: `spec.rules` must be set"},
 		"twice":               {"Dismiss}\n", "Dismiss}\n  - {name: noise, match: 'false', outcome: Defer}\n", "spec.rules[1]: `spec.rules[1]` must not be there twice: map[name:noise]"},
+		"of a type and a set": {"Dismiss", "no", "spec.rules[0].outcome: `spec.rules[0].outcome` must be of type string"},
 		"yes is true in YAML": {"priority: 1", "priority: yes", "spec.priority: `spec.priority` must be of type int32"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -172,7 +172,7 @@ func (s *Set) readDocument(file string, part document) {
 	root := &yaml.Node{}
 	if err := yaml.Unmarshal(part.text, root); err != nil {
 		line, message := yamlProblem(err, part.line)
-		s.problem(file, line, message)
+		s.problem(file, line, message+templateHint(part.text))
 		return
 	}
 	if root.Kind == 0 || len(root.Content) == 0 || root.Content[0].Tag == "!!null" {
@@ -184,7 +184,7 @@ func (s *Set) readDocument(file string, part document) {
 	text, err := sigsyaml.YAMLToJSONStrict(part.text)
 	if err != nil {
 		line, message := yamlProblem(err, part.line)
-		s.problem(file, max(line, 1), message)
+		s.problem(file, max(line, 1), message+templateHint(part.text))
 		return
 	}
 	var content any
@@ -203,7 +203,7 @@ func (s *Set) add(file string, node *yaml.Node, content any) {
 		object.APIVersion, _ = fields["apiVersion"].(string)
 		object.Kind, _ = fields["kind"].(string)
 	}
-	if object.APIVersion == "" || object.Kind == "" {
+	if object.Kind == "" || object.APIVersion == "" && resources[object.Kind] == "" {
 		s.Others++
 		return
 	}
@@ -232,6 +232,14 @@ func shift(node *yaml.Node, lines int, done map[*yaml.Node]bool) {
 	for _, inner := range node.Content {
 		shift(inner, lines, done)
 	}
+}
+
+// templateHint is what helps where a document looks like a template.
+func templateHint(text []byte) string {
+	if bytes.Contains(text, []byte("{{")) {
+		return ". A template must be rendered first, such as by 'helm template'"
+	}
+	return ""
 }
 
 var yamlLine = regexp.MustCompile(`^(?:error converting YAML to JSON: )?yaml: (?:unmarshal errors:\n\s*)?(?:line (\d+): )?`)

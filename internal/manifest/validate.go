@@ -31,10 +31,11 @@ var resources = map[string]string{
 	"SecurityEvent":        "securityevents",
 }
 
-// IsFirebreak says whether an object is of Firebreak's group, whatever its kind.
+// IsFirebreak says whether an object is of Firebreak's group, whatever its kind, or is of one
+// of its kinds and was most likely meant to be of its group.
 func (o *Object) IsFirebreak() bool {
 	group, _, _ := strings.Cut(o.APIVersion, "/")
-	return group == v1alpha1.GroupName
+	return group == v1alpha1.GroupName || resources[o.Kind] != "" && (group == "" || Nearest(group, []string{v1alpha1.GroupName}) != "")
 }
 
 // Fault is what the API server would have against a field of an object.
@@ -51,6 +52,9 @@ type Fault struct {
 // What is right gets the defaults that the API server would fill in; its status is left out,
 // which the API server does not take from a manifest.
 func (o *Object) Validate(ctx context.Context) ([]Fault, error) {
+	if o.APIVersion == "" {
+		return []Fault{{Path: "apiVersion", Message: fmt.Sprintf("`apiVersion` must be set: it must be '%s'", v1alpha1.SchemeGroupVersion)}}, nil
+	}
 	if o.APIVersion != v1alpha1.SchemeGroupVersion.String() {
 		return []Fault{{Path: "apiVersion", Message: fmt.Sprintf("`apiVersion` must be '%s', is '%s'", v1alpha1.SchemeGroupVersion, o.APIVersion)}}, nil
 	}
@@ -73,7 +77,12 @@ func (o *Object) Validate(ctx context.Context) ([]Fault, error) {
 	for _, path := range schema.Prune(content) {
 		faults = append(faults, unknown(schema, path))
 	}
+	mistyped := map[string]bool{}
 	for _, problem := range schema.Complete(ctx, nil, content) {
+		if mistyped[problem.Field] {
+			continue // what else is said of it follows from that
+		}
+		mistyped[problem.Field] = problem.Type == field.ErrorTypeTypeInvalid
 		faults = append(faults, Fault{Path: problem.Field, Message: inWords(problem)})
 	}
 	if len(faults) == 0 {
