@@ -1,6 +1,8 @@
 package classify
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"math"
 	"slices"
@@ -101,4 +103,17 @@ func (in Input) waits(own sightings, within int64) time.Time {
 		fast = max(in.Event.Spec.ObservedTime.Unix()-created.Unix(), 0)
 	}
 	return time.Unix((last+within+1)*60-fast, 0)
+}
+
+// SameThing names what an event is about, as thresholds count it; empty when it repeats nothing.
+func SameThing(event *v1alpha1.SecurityEvent) string {
+	spec := &event.Spec
+	if spec.Fingerprint == "" {
+		return ""
+	}
+	sum := sha256.New()
+	for _, part := range []string{spec.SubmittedBy, spec.Source.Product, spec.Source.Rule, spec.Fingerprint} {
+		fmt.Fprintf(sum, "%d:%s", len(part), part)
+	}
+	return base64.RawStdEncoding.EncodeToString(sum.Sum(nil)[:16])
 }

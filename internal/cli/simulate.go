@@ -1,8 +1,11 @@
 package cli
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -23,23 +26,30 @@ no cluster is needed.
 
 It shows which rule decides and why each one before it does not match, the incident that would
 be opened, and what each step of its playbook would do. What takes a cluster to know is said so.
-The event is a SecurityEvent, or with --format what a sender would post to the receiver:
+The event is a SecurityEvent, or with --format what a sender would post to the receiver. Several,
+in one file or by several --event, come one after the other: those of the same thing count for
+a threshold, and those of one key join the incident that the first has opened.
 
   kubectl firebreak simulate --event event.yaml --manifests clusters/prod/security --expect Promoted
   kubectl firebreak simulate --event alert.json --format falco \
     --submitted-by system:serviceaccount:falco:falco -n security --manifests .
+  kubectl firebreak simulate --event scan.yaml --occurrences 20 --manifests clusters/prod/security
 
-Exit code: 0 done, and as expected; 1 not as expected; 2 could not be told.`
+Exit code: 0 done, and as expected (what is joined is promoted, too); 1 not as expected; 2 could
+not be told.`
 
 	maxEventFile = 4 << 20
+	// maxOccurrences is the most that a threshold may ask for.
+	maxOccurrences = 1_000_000
 )
 
 type simulateFlags struct {
-	event, format, formats, submittedBy, workload, expect, output string
-	manifests                                                     []string
+	format, formats, submittedBy, workload, expect, output string
+	events, manifests                                      []string
+	occurrences                                            int64
 }
 
-var expectations = []v1alpha1.AssessmentOutcome{v1alpha1.OutcomePromoted, v1alpha1.OutcomeDismissed, v1alpha1.OutcomeDeferred}
+var expectations = []v1alpha1.AssessmentOutcome{v1alpha1.OutcomePromoted, v1alpha1.OutcomeJoined, v1alpha1.OutcomeDismissed, v1alpha1.OutcomeDeferred}
 
 func newSimulateCommand(s *session) *cobra.Command {
 	f := &simulateFlags{}
@@ -52,7 +62,8 @@ func newSimulateCommand(s *session) *cobra.Command {
 			return s.simulate(cmd.Context(), f)
 		},
 	}
-	cmd.Flags().StringVar(&f.event, "event", "", "file with the event; '-' is the standard input")
+	cmd.Flags().StringArrayVar(&f.events, "event", nil, "file with the event, or several; '-' is the standard input; may be repeated")
+	cmd.Flags().Int64Var(&f.occurrences, "occurrences", 1, "how often each event is seen, within one minute: what a rule's `threshold` counts")
 	cmd.Flags().StringSliceVar(&f.manifests, "manifests", nil, "files and directories with policies, playbooks and plan; may be repeated")
 	cmd.Flags().StringVar(&f.format, "format", "", "format of the receiver the event is in, such as falco or alertmanager; a SecurityEvent when not given")
 	cmd.Flags().StringVar(&f.formats, "formats-file", "", "the receiver's file of audit rules and mappings, for the formats audit and json/NAME")
@@ -67,8 +78,11 @@ func (s *session) simulate(ctx context.Context, f *simulateFlags) error {
 	if err := checkOutput(f.output, outputJSON); err != nil {
 		return err
 	}
-	if f.event == "" || len(f.manifests) == 0 {
+	if len(f.events) == 0 || len(f.manifests) == 0 {
 		return failed("something is missing: --event FILE and --manifests PATH must be given", "Help: kubectl firebreak simulate --help")
+	}
+	if f.occurrences < 1 || f.occurrences > maxOccurrences {
+		return failed(fmt.Sprintf("--occurrences %d must be from 1 to %d", f.occurrences, maxOccurrences))
 	}
 	expected := v1alpha1.AssessmentOutcome("")
 	if f.expect != "" {
@@ -92,33 +106,39 @@ func (s *session) simulate(ctx context.Context, f *simulateFlags) error {
 	if len(domain.Policies) == 0 {
 		return failed(fmt.Sprintf("the manifests have no ClassificationPolicy for the namespace %s", cmp.Or(namespace, "of the event")), "Name another one with -n.")
 	}
-	var results []any
-	unexpected := 0
-	for i := range events {
-		result, err := simulate.Run(ctx, simulate.Input{Domain: domain, Event: &events[i], Workload: f.workload, Now: events[i].Spec.ObservedTime.Time})
-		if err != nil {
-			return err
-		}
-		if expected != "" && result.Outcome == "" {
-			return failed("it cannot be told: the rule has a `threshold`, and the event waits for more of its kind", "Test the rule's `match` without `threshold`.")
-		}
-		if expected != "" && result.Outcome != expected {
-			unexpected++
-		}
-		if f.output == "" {
-			s.printSimulation(result, i > 0)
-		}
-		results = append(results, result)
+	results, err := simulate.RunAll(ctx, simulate.Input{Domain: domain, Workload: f.workload, Occurrences: f.occurrences}, events)
+	if err != nil {
+		return err
 	}
 	if f.output == outputJSON {
-		if err := printObjects(s.Out, outputJSON, results...); err != nil {
+		objects := make([]any, 0, len(results))
+		for _, result := range results {
+			objects = append(objects, result)
+		}
+		if err := printObjects(s.Out, outputJSON, objects...); err != nil {
 			return err
 		}
+	} else {
+		for i, result := range results {
+			s.printSimulation(result, i > 0)
+		}
 	}
-	if unexpected > 0 {
-		return &failure{code: ExitRefused, message: fmt.Sprintf("Not as expected: %s must be %s", plural(unexpected, "outcome"), expected)}
+	return asExpected(expected, results)
+}
+
+// asExpected says which outcomes are not. What joins an incident is promoted, too.
+func asExpected(expected v1alpha1.AssessmentOutcome, results []*simulate.Result) error {
+	var others []string
+	for _, result := range results {
+		joined := expected == v1alpha1.OutcomePromoted && result.Outcome == v1alpha1.OutcomeJoined
+		if expected != "" && result.Outcome != expected && !joined {
+			others = append(others, fmt.Sprintf("%s: %s (%s)", cmp.Or(result.Event, result.Title), result.Outcome, result.Reason))
+		}
 	}
-	return nil
+	if len(others) == 0 {
+		return nil
+	}
+	return &failure{code: ExitRefused, message: fmt.Sprintf("Not as expected: %s must be %s", plural(len(others), "outcome"), expected), hints: others}
 }
 
 // eventsToSimulate reads the events, and finds the namespace they are assessed in.
@@ -127,45 +147,61 @@ func (s *session) eventsToSimulate(ctx context.Context, f *simulateFlags, set *m
 	if err != nil {
 		return nil, "", err
 	}
-	if f.format != "" {
-		events, err := s.parseEvents(f, namespace)
-		return events, namespace, err
+	var all []v1alpha1.SecurityEvent
+	for _, file := range f.events {
+		var events []v1alpha1.SecurityEvent
+		if f.format != "" {
+			events, err = s.parseEvents(f, file, namespace)
+		} else {
+			events, err = s.readEvents(ctx, f, file)
+		}
+		if err != nil {
+			return nil, "", err
+		}
+		for i := range events {
+			if events[i].Namespace != "" && *s.flags.Namespace == "" {
+				namespace = events[i].Namespace
+			}
+		}
+		all = append(all, events...)
 	}
-	given, err := s.readManifests([]string{f.event})
+	return all, namespace, nil
+}
+
+// readEvents reads the SecurityEvents of a file.
+func (s *session) readEvents(ctx context.Context, f *simulateFlags, file string) ([]v1alpha1.SecurityEvent, error) {
+	given, err := s.readManifests([]string{file})
 	if err != nil {
-		return nil, "", err
+		return nil, err
+	}
+	for _, problem := range given.Problems {
+		return nil, failed(problem.At.String() + ": " + problem.Message)
 	}
 	var events []v1alpha1.SecurityEvent
-	for _, problem := range given.Problems {
-		return nil, "", failed(problem.At.String() + ": " + problem.Message)
-	}
 	for _, object := range given.Objects {
 		if object.Kind != "SecurityEvent" {
 			continue
 		}
 		faults, err := object.Validate(ctx)
 		if err != nil {
-			return nil, "", err
+			return nil, err
 		}
 		if len(faults) > 0 {
-			return nil, "", failed(fmt.Sprintf("%s: the event would be refused: %s", object.At(faults[0].Path), faults[0].Message))
+			return nil, failed(fmt.Sprintf("%s: the event would be refused: %s", object.At(faults[0].Path), faults[0].Message))
 		}
 		event := v1alpha1.SecurityEvent{}
 		if err := object.Decode(&event); err != nil {
-			return nil, "", err
+			return nil, err
 		}
 		if f.submittedBy != "" {
 			event.Spec.SubmittedBy = f.submittedBy
 		}
-		if object.Namespace != "" && *s.flags.Namespace == "" {
-			namespace = object.Namespace
-		}
 		events = append(events, event)
 	}
 	if len(events) == 0 {
-		return nil, "", failed(f.event+" has no SecurityEvent: it must have one", "What a sender posts needs --format, such as --format falco.")
+		return nil, failed(file+" has no SecurityEvent: it must have one", "What a sender posts needs --format, such as --format falco.")
 	}
-	return events, namespace, nil
+	return events, nil
 }
 
 // domainOf is the namespace of -n, or the only one that has policies.
@@ -186,7 +222,7 @@ func (s *session) domainOf(set *manifest.Set) (string, error) {
 }
 
 // parseEvents has the receiver's own parser read what a sender would post.
-func (s *session) parseEvents(f *simulateFlags, namespace string) ([]v1alpha1.SecurityEvent, error) {
+func (s *session) parseEvents(f *simulateFlags, event, namespace string) ([]v1alpha1.SecurityEvent, error) {
 	if f.submittedBy == "" {
 		return nil, failed("--submitted-by must be given with --format: rules rely on who sends", "Such as --submitted-by system:serviceaccount:falco:falco")
 	}
@@ -195,8 +231,8 @@ func (s *session) parseEvents(f *simulateFlags, namespace string) ([]v1alpha1.Se
 		return nil, failed("cannot read --formats-file: " + err.Error())
 	}
 	reader := s.In
-	if f.event != "-" {
-		file, err := os.Open(f.event)
+	if event != "-" {
+		file, err := os.Open(event)
 		if err != nil {
 			return nil, failed(err.Error())
 		}
@@ -205,11 +241,36 @@ func (s *session) parseEvents(f *simulateFlags, namespace string) ([]v1alpha1.Se
 	}
 	content, err := io.ReadAll(io.LimitReader(reader, maxEventFile))
 	if err != nil {
-		return nil, failed(fmt.Sprintf("cannot read %s: %v", f.event, err))
+		return nil, failed(fmt.Sprintf("cannot read %s: %v", event, err))
 	}
-	events, err := formats.Parse(f.format, receiver.Body{Content: content, Namespace: namespace, Sender: f.submittedBy, ReceivedTime: s.clock.Now()})
-	if err != nil {
-		return nil, failed(fmt.Sprintf("%s is not what the format %s wants: %v", f.event, f.format, err))
+	var events []v1alpha1.SecurityEvent
+	for i, body := range bodies(content) {
+		parsed, err := formats.Parse(f.format, receiver.Body{Content: body, Namespace: namespace, Sender: f.submittedBy, ReceivedTime: s.clock.Now()})
+		if err != nil {
+			return nil, failed(fmt.Sprintf("%s, report %d, is not what the format %s wants: %v", event, i+1, f.format, err))
+		}
+		events = append(events, parsed...)
+	}
+	if len(events) == 0 {
+		return nil, failed(fmt.Sprintf("%s holds no alert: what it says is passed over by the format %s", event, f.format))
 	}
 	return events, nil
+}
+
+// bodies takes apart what holds several JSON documents one after the other, as logs of alerts
+// do. What is no JSON is one body, of which the format says what is wrong.
+func bodies(content []byte) [][]byte {
+	decoder := json.NewDecoder(bytes.NewReader(content))
+	var all [][]byte
+	for {
+		var one json.RawMessage
+		err := decoder.Decode(&one)
+		if errors.Is(err, io.EOF) && len(all) > 0 {
+			return all
+		}
+		if err != nil {
+			return [][]byte{content}
+		}
+		all = append(all, one)
+	}
 }

@@ -76,7 +76,7 @@ func TestSimulate(t *testing.T) {
 	r := simulate1("--event", event, "--manifests", git, "--workload", "cart", "--expect", "Promoted")
 	r.check(t, ExitOK, "", "")
 	golden(t, "simulate", r.out)
-	simulate1("--event", event, "--manifests", git, "--expect", "dismissed").check(t, ExitRefused, "OUTCOME  Promoted", "Not as expected: 1 outcome must be Dismissed")
+	simulate1("--event", event, "--manifests", git, "--expect", "dismissed").check(t, ExitRefused, "OUTCOME  Promoted", "Not as expected: 1 outcome must be Dismissed\n  shell-1: Promoted (RuleMatched)")
 	simulate1("--event", event, "--submitted-by", "somebody", "--manifests", git, "--expect", "Deferred").check(t, ExitOK, `event.submittedBy == "falco" is false: event.submittedBy is "somebody"`, "")
 	hostile := write("hostile.yaml", simulatedEvent)
 	if r := simulate1("--event", hostile, "--manifests", git); strings.Contains(r.out, "\x1b") || !strings.Contains(r.out, `\x1b[31m`) {
@@ -91,11 +91,16 @@ func TestSimulate(t *testing.T) {
 		t.Errorf("exit code %d, error %q, result %+v", r.code, r.err, got)
 	}
 
+	text, err := os.ReadFile(alert)
+	mustDo(t, err)
+	log := write("log.json", string(text)+"\n"+strings.Replace(string(text), "Notice", "Warning", 1)+"\n")
+	simulate1("--event", log, "--format", "falco", "--submitted-by", "falco", "--expect", "Dismissed", "--manifests", git).
+		check(t, ExitRefused, "OUTCOME  Dismissed", "Not as expected: 1 outcome must be Dismissed")
 	simulate1("--event", alert, "--format", "falco", "--manifests", git).check(t, ExitError, "", "--submitted-by must be given with --format")
 	simulate1("--event", alert, "--manifests", git).check(t, ExitError, "", "has no SecurityEvent")
 	simulate1("--event", event, "--format", "falco", "--submitted-by", "x", "--manifests", git).check(t, ExitError, "", "is not what the format falco wants")
 	simulate1("--event", event).check(t, ExitError, "", "--manifests PATH must be given")
-	simulate1("--event", event, "--manifests", git, "--expect", "Joined").check(t, ExitError, "", "must be one of Promoted, Dismissed, Deferred")
+	simulate1("--event", event, "--manifests", git, "--expect", "Open").check(t, ExitError, "", "must be one of Promoted, Joined, Dismissed, Deferred")
 	simulate1("--event", event, "--manifests", git, "-n", "other").check(t, ExitError, "", "no ClassificationPolicy for the namespace other")
 	two := write("two.yaml", simulated+"---\n"+strings.ReplaceAll(simulated, "namespace: security", "namespace: tenant"))
 	simulate1("--event", event, "--manifests", two).check(t, ExitError, "", "policies of several namespaces: security, tenant")
@@ -103,4 +108,34 @@ func TestSimulate(t *testing.T) {
 	simulate1("--event", event, "--manifests", faulty).check(t, ExitError, "", faulty+":8: ClassificationPolicy 'runtime' would be refused")
 	broken := write("broken.yaml", strings.Replace(simulatedEvent, "severity: High", "severity: Loud", 1))
 	simulate1("--event", broken, "--manifests", git).check(t, ExitError, "", broken+":8: the event would be refused: `spec.severity` must be one of")
+}
+
+// TestSimulateSeveral: what comes one after the other, and more than once.
+func TestSimulateSeveral(t *testing.T) {
+	folder := t.TempDir()
+	write := func(name, content string) string {
+		path := filepath.Join(folder, name)
+		mustDo(t, os.WriteFile(path, []byte(content), 0o600))
+		return path
+	}
+	simulate1 := func(args ...string) result {
+		return run(t.Context(), "/does/not/exist", append([]string{"simulate"}, args...)...)
+	}
+	event := strings.Replace(simulatedEvent, `\e[31m`, "", 1)
+	one, two := write("one.yaml", event), write("two.yaml", strings.ReplaceAll(event, "shell-1", "shell-2"))
+	git := write("git.yaml", simulated)
+	r := simulate1("--event", one, "--event", two, "--workload", "cart", "--manifests", git, "--expect", "Promoted")
+	r.check(t, ExitOK, "OUTCOME  Joined: RuleMatched: rule \"shell\" of policy \"runtime\" matched; incident inc-20261121-p3nnf is open for the same key", "")
+	simulate1("--event", one, "--event", two, "--workload", "cart", "--manifests", git, "--expect", "Joined").
+		check(t, ExitRefused, "", "Not as expected: 1 outcome must be Joined\n  shell-1: Promoted")
+
+	often := write("often.yaml", strings.Replace(simulated, "    correlate:", "    threshold: {occurrences: 3, within: 10m}\n    correlate:", 1))
+	simulate1("--event", one, "--manifests", often, "--expect", "Dismissed").
+		check(t, ExitOK, "runtime/shell  matches, but was not seen often enough\n      rule \"shell\" of policy \"runtime\" asks for 3 occurrences within 10m0s; there were at most 1", "")
+	simulate1("--event", one, "--occurrences", "3", "--manifests", often, "--expect", "Promoted").check(t, ExitOK, "was seen 3 times within 10m0s", "")
+	simulate1("--event", one, "--occurrences", "2", "--manifests", often, "--expect", "Promoted").check(t, ExitRefused, "--occurrences says how often it is seen", "ThresholdNotReached")
+	simulate1("--event", one, "--occurrences", "0", "--manifests", often).check(t, ExitError, "", "--occurrences 0 must be from 1 to 1000000")
+	same := strings.Replace(event, "  severity:", "  fingerprint: a\n  severity:", 1)
+	three := write("three.yaml", same+"---\n"+strings.ReplaceAll(same, "shell-1", "shell-2")+"---\n"+strings.ReplaceAll(same, "shell-1", "shell-3"))
+	simulate1("--event", three, "--manifests", often, "--expect", "Promoted").check(t, ExitOK, "OUTCOME  Joined", "")
 }

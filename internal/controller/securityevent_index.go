@@ -13,12 +13,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/classify"
 )
 
 const (
 	// indexUndecided finds the SecurityEvents that are for the policies to decide, by 'true'.
 	indexUndecided = "firebreak.undecided"
-	// indexSameThing finds the SecurityEvents of the same thing, by sameThing.
+	// indexSameThing finds the SecurityEvents of the same thing, by classify.SameThing.
 	indexSameThing = "firebreak.sameThing"
 	// indexUnanswered finds the unanswered Decisions about a SecurityEvent, by its name.
 	indexUnanswered = "firebreak.unansweredEventDecision"
@@ -39,7 +40,7 @@ func indexSecurityEvents(ctx context.Context, indexer client.FieldIndexer) error
 	}
 	err = indexer.IndexField(ctx, &v1alpha1.SecurityEvent{}, indexSameThing, func(object client.Object) []string {
 		if event, ok := object.(*v1alpha1.SecurityEvent); ok {
-			return nonEmpty(sameThing(event))
+			return nonEmpty(classify.SameThing(event))
 		}
 		return nil
 	})

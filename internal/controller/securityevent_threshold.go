@@ -2,8 +2,6 @@ package controller
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"fmt"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -16,7 +14,7 @@ import (
 // same thing are looked up, and it is assessed with what they have counted.
 func (r *SecurityEventReconciler) classify(ctx context.Context, in classify.Input) (classify.Assessment, error) {
 	result, err := classify.Assess(ctx, in)
-	key := sameThing(in.Event)
+	key := classify.SameThing(in.Event)
 	if err != nil || !tooFew(&result) || key == "" {
 		return result, err
 	}
@@ -54,17 +52,4 @@ func seenMoreOften(event *v1alpha1.SecurityEvent) bool {
 // stillTooFew says that such an event stays dismissed.
 func stillTooFew(last *v1alpha1.Assessment, result *classify.Assessment) bool {
 	return wasTooFew(last) && tooFew(result)
-}
-
-// sameThing names what an event is about, as thresholds count it; empty when it repeats nothing.
-func sameThing(event *v1alpha1.SecurityEvent) string {
-	spec := &event.Spec
-	if spec.Fingerprint == "" {
-		return ""
-	}
-	sum := sha256.New()
-	for _, part := range []string{spec.SubmittedBy, spec.Source.Product, spec.Source.Rule, spec.Fingerprint} {
-		fmt.Fprintf(sum, "%d:%s", len(part), part)
-	}
-	return base64.RawStdEncoding.EncodeToString(sum.Sum(nil)[:16])
 }

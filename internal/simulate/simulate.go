@@ -5,8 +5,11 @@ package simulate
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 	"github.com/firebreak-dev/firebreak/internal/classify"
@@ -35,8 +38,22 @@ type Input struct {
 	// Workload is the top owner of its first resource, which takes a cluster to know.
 	// Empty means the resource's own name, which Firebreak takes where it may not look.
 	Workload string
+	// Occurrences is how often it is seen, all at once. Zero means once.
+	Occurrences int64
+	// Same are other events, of which those of the same thing count for thresholds.
+	Same []v1alpha1.SecurityEvent
+	// Open are the incidents that events before it have opened.
+	Open []Opened
 	// Now is when it is assessed.
 	Now time.Time
+}
+
+// Opened is an incident that an event has opened.
+type Opened struct {
+	// Key names the correlation, Name the incident.
+	Key, Name string
+	// Until is how long events join it.
+	Until time.Time
 }
 
 // Incident is the incident that would be opened.
@@ -63,15 +80,19 @@ type Result struct {
 	Workload    string `json:"workload,omitempty"`
 	// Asked are the rules that are asked, in their order.
 	Asked []classify.Asked `json:"asked"`
-	// Outcome is Promoted, Dismissed or Deferred; empty while the event waits.
+	// Outcome is Promoted, Joined, Dismissed or Deferred.
 	Outcome v1alpha1.AssessmentOutcome `json:"outcome"`
 	Reason  string                     `json:"reason"`
 	Message string                     `json:"message"`
 	// Incident and Playbook are there when it is promoted.
 	Incident *Incident `json:"incident,omitempty"`
 	Playbook *Playbook `json:"playbook,omitempty"`
+	// Joins is the incident that it becomes part of, when it is joined.
+	Joins string `json:"joins,omitempty"`
 	// Notes are what cannot be known without a cluster.
 	Notes []string `json:"notes,omitempty"`
+
+	opened Opened
 }
 
 // DomainOf makes a domain of manifests. What says no namespace is in it. The error names
@@ -125,19 +146,38 @@ func (d *Domain) add(object *manifest.Object) error {
 	return nil
 }
 
+// RunAll says what would happen when events come one after the other.
+func RunAll(ctx context.Context, in Input, events []v1alpha1.SecurityEvent) ([]*Result, error) {
+	results := make([]*Result, 0, len(events))
+	for i := range events {
+		in.Event, in.Now = &events[i], events[i].Spec.ObservedTime.Time
+		in.Same = slices.Concat(events[:i], events[i+1:])
+		result, err := Run(ctx, in)
+		if err != nil {
+			return nil, err
+		}
+		if result.opened.Name != "" {
+			in.Open = append(in.Open, result.opened)
+		}
+		results = append(results, result)
+	}
+	return results, nil
+}
+
 // Run says what would happen.
 func Run(ctx context.Context, in Input) (*Result, error) {
 	event := in.Event.DeepCopy()
 	event.Namespace = in.Domain.Namespace
+	repeat(event, in.Occurrences)
 	result := &Result{Event: event.Name, Title: event.Spec.Title, SubmittedBy: event.Spec.SubmittedBy, Workload: in.Workload, Asked: []classify.Asked{}}
 	if in.Workload == "" && len(event.Spec.Resources) > 0 {
 		result.Workload = event.Spec.Resources[0].Name
-		if len(event.Spec.Resources[0].Kind) > 0 && event.Spec.Resources[0].Kind == "Pod" {
+		if event.Spec.Resources[0].Kind == "Pod" {
 			result.Notes = append(result.Notes, fmt.Sprintf(
 				"`event.workload` is taken to be the pod '%s' itself: its top owner is looked up in the cluster, as the plan's ServiceAccount; --workload says it", result.Workload))
 		}
 	}
-	ask := classify.Input{Event: event, Workload: result.Workload, Policies: in.Domain.Policies, By: "simulation", Now: in.Now}
+	ask := classify.Input{Event: event, Workload: result.Workload, Policies: in.Domain.Policies, By: "simulation", Now: in.Now, Same: sameAs(event, in.Same)}
 	asked, err := classify.Trace(ctx, ask)
 	if err != nil {
 		return nil, err
@@ -147,14 +187,62 @@ func Run(ctx context.Context, in Input) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	result.Outcome, result.Reason, result.Message = assessed.Record.Outcome, assessed.Record.Reason, assessed.Record.Message
-	if assessed.Incident == nil {
-		return result, nil
+	if !assessed.Until.IsZero() {
+		result.Notes = append(result.Notes, fmt.Sprintf("the event waits until %s for more of its kind before that; --occurrences says how often it is seen", assessed.Until.UTC().Format(time.RFC3339)))
+		ask.Now = assessed.Until
+		if assessed, err = classify.Assess(ctx, ask); err != nil {
+			return nil, err
+		}
 	}
-	result.Incident = incidentOf(event, &assessed)
-	result.Notes = append(result.Notes, "an open incident of the same key would be joined instead, and no other opened")
-	result.Playbook = playbookOf(ctx, in.Domain, opened(event, result.Incident, assessed.Incident))
+	result.take(ctx, in, event, &assessed)
 	return result, nil
+}
+
+// take takes down what was decided.
+func (r *Result) take(ctx context.Context, in Input, event *v1alpha1.SecurityEvent, assessed *classify.Assessment) {
+	record := &assessed.Record
+	r.Outcome, r.Reason, r.Message = record.Outcome, record.Reason, record.Message
+	if last := len(r.Asked) - 1; last >= 0 && r.Asked[last].Answer == classify.Matched && len(record.Asked) > 0 {
+		if answer := record.Asked[len(record.Asked)-1].Answer; answer != classify.Matched {
+			r.Asked[last].Answer, r.Asked[last].Why = answer, []string{record.Message}
+		}
+	}
+	if assessed.Incident == nil {
+		return
+	}
+	key := assessed.Correlation.Label()
+	for _, open := range in.Open {
+		if open.Key == key && !event.Spec.ObservedTime.After(open.Until) {
+			r.Outcome, r.Joins = v1alpha1.OutcomeJoined, open.Name
+			r.Message += "; incident " + open.Name + " is open for the same key: what the event names besides is a new target of its playbook"
+			return
+		}
+	}
+	r.Incident = incidentOf(event, assessed)
+	r.Notes = append(r.Notes, "an open incident of the same key would be joined instead, and no other opened")
+	r.Playbook = playbookOf(ctx, in.Domain, opened(event, r.Incident, assessed.Incident))
+	r.opened = Opened{Key: key, Name: r.Incident.Name, Until: event.Spec.ObservedTime.Add(assessed.Correlation.Within)}
+}
+
+// repeat has the receiver count an event that was seen so often.
+func repeat(event *v1alpha1.SecurityEvent, occurrences int64) {
+	if occurrences > 1 {
+		event.Status.Counters = append(event.Status.Counters, v1alpha1.EventCounter{Spool: "simulation", Count: occurrences - 1, Recent: []v1alpha1.EventMinute{
+			{MinuteTime: metav1.NewTime(event.Spec.ObservedTime.Truncate(time.Minute)), Count: occurrences - 1},
+		}})
+	}
+}
+
+// sameAs are the events of the same thing.
+func sameAs(event *v1alpha1.SecurityEvent, others []v1alpha1.SecurityEvent) []v1alpha1.SecurityEvent {
+	var same []v1alpha1.SecurityEvent
+	key := classify.SameThing(event)
+	for i := range others {
+		if key != "" && classify.SameThing(&others[i]) == key {
+			same = append(same, others[i])
+		}
+	}
+	return same
 }
 
 func incidentOf(event *v1alpha1.SecurityEvent, assessed *classify.Assessment) *Incident {
