@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"fmt"
 	"strings"
 
@@ -23,13 +22,8 @@ const (
 	maxEventTitle  = 256
 	maxReportText  = 2048
 	maxDescription = 4096
+	maxWhere       = 253
 )
-
-var reportTypes = []v1alpha1.ReportType{
-	v1alpha1.ReportIneffectiveControl, v1alpha1.ReportExpectationBreach, v1alpha1.ReportHumanError, v1alpha1.ReportNonCompliance,
-	v1alpha1.ReportPhysicalBreach, v1alpha1.ReportUncontrolledChange, v1alpha1.ReportMalfunction, v1alpha1.ReportAccessViolation,
-	v1alpha1.ReportVulnerability, v1alpha1.ReportSuspectedMalware, v1alpha1.ReportOther,
-}
 
 type eventFlags struct {
 	createFlags
@@ -98,36 +92,6 @@ func (s *session) reportEvent(cmd *cobra.Command, f *eventFlags) error {
 	return nil
 }
 
-// askForEvent asks for what no flag says.
-func (s *session) askForEvent(ctx context.Context, f *eventFlags, given func(string) bool) error {
-	if f.kind == "" {
-		fmt.Fprintln(s.ErrOut, "Types: "+oneOf(reportTypes))
-	}
-	for _, question := range []struct {
-		flag, text string
-		into       *string
-	}{
-		{"", "What has happened, in one line? ", &f.title},
-		{"type", "Which type is it? ", &f.kind},
-		{"description", "What else is there to say about it? (empty: nothing) ", &f.description},
-		{"when", "When? (14:30, 2026-11-21 14:30, 20m for 20 minutes ago; empty: now) ", &f.when},
-		{"where", "Where? (empty: not known) ", &f.where},
-		{"malfunction", "What does not work as it should? (empty: nothing) ", &f.malfunction},
-		{"screen-messages", "Which messages were on the screen? (empty: none) ", &f.screen},
-		{"actions-taken", "What have you done about it? (empty: nothing) ", &f.actions},
-	} {
-		if *question.into != "" || question.flag != "" && given(question.flag) {
-			continue
-		}
-		answer, err := s.ask(ctx, question.text)
-		if err != nil {
-			return err
-		}
-		*question.into = answer
-	}
-	return nil
-}
-
 // eventSpec makes the event of what was said.
 func (s *session) eventSpec(f *eventFlags) (*v1alpha1.SecurityEventSpec, error) {
 	if strings.TrimSpace(f.title) == "" {
@@ -136,7 +100,7 @@ func (s *session) eventSpec(f *eventFlags) (*v1alpha1.SecurityEventSpec, error) 
 	if f.kind == "" {
 		return nil, failed("--type is missing: it must be one of " + oneOf(reportTypes))
 	}
-	kind, err := choose("--type", f.kind, reportTypes)
+	kind, err := reportType("--type", f.kind)
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +113,7 @@ func (s *session) eventSpec(f *eventFlags) (*v1alpha1.SecurityEventSpec, error) 
 		most       int
 	}{
 		{"the title", f.title, maxEventTitle}, {"--description", f.description, maxDescription}, {"--malfunction", f.malfunction, maxReportText},
-		{"--screen-messages", f.screen, maxReportText}, {"--actions-taken", f.actions, maxReportText},
+		{"--screen-messages", f.screen, maxReportText}, {"--actions-taken", f.actions, maxReportText}, {"--where", f.where, maxWhere},
 	} {
 		if err := fits(text.flag, text.text, text.most); err != nil {
 			return nil, err

@@ -49,7 +49,7 @@ func TestAskForEvent(t *testing.T) {
 	f := &eventFlags{title: "A shell on my screen", malfunction: "It is slow", severity: "High"}
 	f.assets = []string{"device:LT-0042"}
 	mustDo(t, s.askForEvent(t.Context(), f, func(flag string) bool { return flag == "description" }))
-	if asked := errOut.String(); strings.Contains(asked, "does not work") || strings.Contains(asked, "What else") || !strings.Contains(asked, "Types: IneffectiveControl") {
+	if asked := errOut.String(); strings.Contains(asked, "does not work") || strings.Contains(asked, "What else") || !strings.Contains(asked, "10  SuspectedMalware: something may be infected") {
 		t.Errorf("asked\n%s", asked)
 	}
 	spec, err := s.eventSpec(f)
@@ -63,6 +63,32 @@ func TestAskForEvent(t *testing.T) {
 	if diff := cmp.Diff(want, spec); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
+}
+
+// What cannot be taken is asked for again, and what was said before is kept.
+func TestAskAgain(t *testing.T) {
+	s, _, errOut := testSession(terminal{interactive: true})
+	s.answers = bufio.NewReader(strings.NewReader("\nA laptop is gone\n12\n5\n\nyesterday\n20m\n\n\n\n\nLT-0042\nDevice:LT-0042\n"))
+	f := &eventFlags{severity: "Medium"}
+	mustDo(t, s.askForEvent(t.Context(), f, func(string) bool { return false }))
+	spec, err := s.eventSpec(f)
+	mustDo(t, err)
+	want := &v1alpha1.SecurityEventSpec{
+		Source: v1alpha1.EventSource{Kind: v1alpha1.SourceHuman}, Title: "A laptop is gone", Severity: v1alpha1.SeverityMedium,
+		ObservedTime: metav1.NewTime(noon.Add(-10 * time.Minute)), Assets: []v1alpha1.Asset{{Type: "Device", Identifier: "LT-0042"}},
+		Report: v1alpha1.EventReport{Type: v1alpha1.ReportPhysicalBreach},
+	}
+	if diff := cmp.Diff(want, spec); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for _, want := range []string{"It must say in a few words", "must be one of IneffectiveControl", "must be a time such as", "must be TYPE:NAME"} {
+		if !strings.Contains(errOut.String(), want) {
+			t.Errorf("want %q in\n%s", want, errOut)
+		}
+	}
+	// Nobody is asked for ever.
+	s.answers = bufio.NewReader(strings.NewReader(""))
+	mustDo(t, s.askForEvent(t.Context(), &eventFlags{}, func(string) bool { return false }))
 }
 
 func TestEvent(t *testing.T) {
