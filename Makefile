@@ -100,8 +100,13 @@ test: controlplane-test ## Run the tests on a real API server, with the race det
 	@hack/test.sh -timeout 40m ./...
 
 .PHONY: test-long
-test-long: controlplane-test ## Run the tests, those of faults at length: 600 kills of the manager and more.
+test-long: controlplane-test ## Run the tests, those of faults at length (600 kills of the manager and more), and fuzz.
 	@FIREBREAK_LONG=1 hack/test.sh -timeout 180m -count=1 ./...
+	@hack/fuzz.sh
+
+.PHONY: fuzz
+fuzz: ## Fuzz each parser of what comes from outside for FUZZTIME (30s).
+	@hack/fuzz.sh
 
 .PHONY: bench
 bench: controlplane ## Measure against the budgets of the design, beside this machine's raw write speed.

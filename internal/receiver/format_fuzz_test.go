@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	gometrics "runtime/metrics"
 	"slices"
 	"strings"
 	"testing"
@@ -72,7 +73,7 @@ func checkParse(t *testing.T, wire format, r report) []alert {
 	if checkDepth(r.body) != nil {
 		return nil
 	}
-	what, err := wire.parse(r)
+	what, allocated, err := measured(wire, r)
 	if err != nil {
 		var problem *Problem
 		if !errors.As(err, &problem) || problem.Status/100 != 4 || !utf8.ValidString(problem.Detail) || problem.Detail == "" {
@@ -80,13 +81,15 @@ func checkParse(t *testing.T, wire format, r report) []alert {
 		}
 		return nil
 	}
-	again, err := wire.parse(r)
+	again, allocatedAgain, err := measured(wire, r)
 	if err != nil || len(what.alerts) != len(again.alerts) {
 		t.Fatalf("%d alerts, and then %d and error %v", len(what.alerts), len(again.alerts), err)
 	}
-	if len(what.alerts) > max(maxBatch, maxListItems) || len(what.alerts) != 1 && !what.list {
-		t.Fatalf("there are %d alerts, as a list: %t", len(what.alerts), what.list)
+	// Both, because others allocate as well.
+	if most := allocatedBase + allocatedPerByte*len(r.body); min(allocated, allocatedAgain) > uint64(most) {
+		t.Fatalf("a body of %d bytes made its parser allocate %d, want at most %d", len(r.body), min(allocated, allocatedAgain), most)
 	}
+	checkCount(t, wire, &what)
 	_, native := wire.(nativeFormat)
 	for i := range what.alerts {
 		a := &what.alerts[i]
@@ -105,6 +108,38 @@ func checkParse(t *testing.T, wire format, r report) []alert {
 	}
 	return what.alerts
 }
+
+// allocatedBase and allocatedPerByte bound what a parser may allocate for a body.
+const allocatedBase, allocatedPerByte = 4 << 20, 512
+
+// measured parses a body and says how many bytes were allocated meanwhile, to within the few
+// kilobytes that the runtime counts late.
+func measured(wire format, r report) (what parsed, bytes uint64, err error) {
+	sample := []gometrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	gometrics.Read(sample)
+	before := sample[0].Value.Uint64()
+	what, err = wire.parse(r)
+	gometrics.Read(sample)
+	return what, sample[0].Value.Uint64() - before, err
+}
+
+// checkCount checks that a body makes no more alerts and answers than the limits allow.
+func checkCount(t *testing.T, wire format, what *parsed) {
+	t.Helper()
+	most := maxBatch
+	if _, native := wire.(nativeFormat); native {
+		most = maxListItems
+	}
+	if len(what.alerts) > most || len(what.alerts) != 1 && !what.list {
+		t.Fatalf("there are %d alerts, as a list: %t", len(what.alerts), what.list)
+	}
+	if len(what.skipped) > maxSkippedReasons {
+		t.Fatalf("there are %d reasons for leaving items out, want at most %d", len(what.skipped), maxSkippedReasons)
+	}
+}
+
+// maxSkippedReasons is more than any format has words for what is no alert.
+const maxSkippedReasons = 16
 
 // hostileValues are what a field may hold that its sender's documentation does not say.
 var hostileValues = []string{
