@@ -31,8 +31,8 @@ Without --revert it refuses while incidents are open. Close those that were real
 first, so that their records say how they ended. What closed incidents have left in place
 stays, and is listed.
 
-It may be interrupted, and run again: it carries on where it was. Only then can the
-namespace be deleted, and with it the records in it.
+It may be interrupted, and run again: it carries on where it was, with the automation
+stopped in between. Only then can the namespace be deleted, and with it the records in it.
 
 The same by hand: kubectl firebreak stop; close INCIDENT --resolution FalsePositive, for
 each; resume, until all are closed; stop;
@@ -177,26 +177,39 @@ func (o *offboarding) closeAll(ctx context.Context, open []v1alpha1.Incident) er
 	}
 	if effects {
 		if err := o.letUndo(ctx); err != nil {
-			return err
+			return o.stopAgain(ctx, ctx.Err() != nil, err)
 		}
 	}
 	limited, cancel := context.WithTimeout(ctx, o.within)
 	defer cancel()
 	for i := range open {
 		if err := o.awaitClosed(limited, ctx, &open[i]); err != nil {
-			return o.leftRunning(effects, err)
+			return o.stopAgain(ctx, effects, err)
 		}
 	}
 	return nil
 }
 
-// leftRunning says that the automation is on, where it was let go on to undo.
-func (o *offboarding) leftRunning(resumed bool, err error) error {
-	if f := (*failure)(nil); resumed && errors.As(err, &f) {
-		f.hints = append(f.hints, "The automation is on meanwhile, also for what comes in. Stop it: "+o.command(o.namespace, "stop", "--reason", "WHY"))
+// stopAgain stops the automation that was let go on to undo, also when the command was
+// interrupted: it would answer to what comes in.
+func (o *offboarding) stopAgain(ctx context.Context, resumed bool, err error) error {
+	if !resumed {
+		return err
+	}
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(o.flags.waitFor, stopWithin))
+	defer cancel()
+	hint := "The automation is stopped again: what is left to undo waits for the next run."
+	if o.automation(limited, v1alpha1.DecisionStopAutomation) != nil {
+		hint = "The automation is on meanwhile, also for what comes in. Stop it: " + o.command(o.namespace, "stop", "--reason", "WHY")
+	}
+	if f := (*failure)(nil); errors.As(err, &f) {
+		f.hints = append(f.hints, hint)
 	}
 	return err
 }
+
+// stopWithin is how long a command that has failed tries to stop the automation again.
+const stopWithin = 10 * time.Second
 
 // close decides about one incident, unless that is decided already.
 func (o *offboarding) close(ctx context.Context, incident *v1alpha1.Incident) error {

@@ -48,7 +48,7 @@ func (o *offboarding) awaitClosed(ctx, whole context.Context, incident *v1alpha1
 	case whole.Err() != nil:
 		return failed("interrupted: nothing is lost, run the same command again to carry on", again)
 	case errors.Is(err, context.DeadlineExceeded):
-		return failed(fmt.Sprintf("%s is not closed within %s; it is worked on further", incident.Name, o.within), again, "Then run the same command again.")
+		return failed(fmt.Sprintf("%s is not closed within %s", incident.Name, o.within), again, "Then run the same command again.")
 	default:
 		return explain(err, "follow the incident "+incident.Name)
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"slices"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -92,7 +93,12 @@ func TestOffboardCallsAPerson(t *testing.T) {
 			r := run(t.Context(), adminConfig, "offboard", "-n", namespace, "--revert", "--reason", "r")
 			r.check(t, ExitRefused, "the automation of "+namespace+" is stopped", test.says)
 			if test.answer == metav1.ConditionTrue {
-				r.check(t, ExitRefused, "", "The automation is on meanwhile, also for what comes in. Stop it: kubectl firebreak stop")
+				r.check(t, ExitRefused, "", "The automation is stopped again: what is left to undo waits for the next run.")
+				decisions := decisionsIn(t, namespace)
+				slices.SortStableFunc(decisions, func(a, b v1alpha1.Decision) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
+				if last := decisions[len(decisions)-1].Spec.Type; last != v1alpha1.DecisionStopAutomation {
+					t.Errorf("the last Decision is %s, the automation must be stopped", last)
+				}
 				r.check(t, ExitRefused, "inc-1 closes as FalsePositive", "it may not\n    Again:          kubectl firebreak retry inc-1 isolate -n "+namespace)
 			}
 			r.stillLabelled(t, namespace, true)
