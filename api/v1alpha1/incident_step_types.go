@@ -147,9 +147,10 @@ type StepTarget struct {
 	Message string `json:"message,omitempty"`
 
 	// undo is what is needed to undo the effect, as JSON, written before the effect
-	// was made; beyond 4096 bytes '{"keptInEvidence":{"name":…,"digest":…}}', the Evidence
-	// that keeps it. Of a step that sends something it is what is sent, until that is
-	// answered. Empty when nothing can be undone.
+	// was made; beyond 4096 bytes, or fewer where the incident has many of them,
+	// '{"keptInEvidence":{"name":…,"digest":…}}', the Evidence that keeps it. Of a step that
+	// sends something it is what is sent, until that is answered. Empty when nothing can be
+	// undone.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=4096

@@ -192,26 +192,55 @@ func made(result lifecycle.Result) bool {
 // leaveOvertaken takes out of the change what a later step of the same incident has set
 // to something else since.
 func (c *change) leaveOvertaken(ctx context.Context, live *unstructured.Unstructured, recorded []setField) error {
-	others, err := c.otherSteps(ctx, live)
-	if err != nil || !c.begun(live) {
+	if !c.begun(live) {
+		return nil
+	}
+	overtaken, err := c.overtaken(ctx, live, recorded)
+	if err != nil {
 		return err
 	}
 	c.fields = (&unstructured.Unstructured{Object: c.fields}).DeepCopy().Object
-	for i := range recorded {
-		path, err := recorded[i].path()
-		if err != nil {
-			return err
-		}
-		now, _, _ := find(live.Object, path)
-		if hashValue(now) == recorded[i].After || !others.have(&recorded[i], path) {
-			continue
-		}
-		leaf := setField{Path: recorded[i].Path, Stood: len(path)}
+	for _, field := range overtaken.byStep {
+		leaf := setField{Path: field.Path, Stood: len(field.Path)}
 		if err := leaf.restore(c.fields); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// overtaken are fields that do not have what was set: another step of the incident has set
+// them since, or somebody else has.
+type overtaken struct {
+	byStep, bySomebody []setField
+}
+
+// overtaken compares the fields with what was set. The records of other steps are read only
+// where something differs: one that is lost must not keep the others from being looked at.
+func (c *change) overtaken(ctx context.Context, live *unstructured.Unstructured, recorded []setField) (overtaken, error) {
+	var result overtaken
+	var others *otherSteps
+	for i := range recorded {
+		path, err := recorded[i].path()
+		if err != nil {
+			return result, err
+		}
+		// What was set to nothing, the API server may not keep at all.
+		if now, _, _ := find(live.Object, path); hashValue(now) == recorded[i].After {
+			continue
+		}
+		if others == nil {
+			if others, err = c.otherSteps(ctx, live); err != nil {
+				return result, err
+			}
+		}
+		if others.have(&recorded[i], path) {
+			result.byStep = append(result.byStep, recorded[i])
+		} else {
+			result.bySomebody = append(result.bySomebody, recorded[i])
+		}
+	}
+	return result, nil
 }
 
 func isOwner(object *unstructured.Unstructured, owner string) bool {
@@ -226,22 +255,11 @@ func sameFields(a, b []setField) bool {
 
 // observe looks whether the fields still have what was set.
 func (c *change) observe(ctx context.Context, live *unstructured.Unstructured, recorded []setField) lifecycle.Result {
-	var lost []setField
-	others, err := c.otherSteps(ctx, live)
+	overtaken, err := c.overtaken(ctx, live, recorded)
 	if err != nil {
 		return c.unsure(err)
 	}
-	for i := range recorded {
-		path, err := recorded[i].path()
-		if err != nil {
-			return refused("%v", err)
-		}
-		// What was set to nothing, the API server may not keep at all.
-		if now, _, _ := find(live.Object, path); hashValue(now) != recorded[i].After && !others.have(&recorded[i], path) {
-			lost = append(lost, recorded[i])
-		}
-	}
-	if len(lost) > 0 {
+	if lost := overtaken.bySomebody; len(lost) > 0 {
 		return takenBack(live, "%s: something has changed %s", c.name(), firstText(fieldNames(lost), "the annotation of this response"))
 	}
 	return done("%s: set %s", c.name(), fieldNames(recorded))

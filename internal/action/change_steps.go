@@ -3,6 +3,7 @@ package action
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -44,9 +45,13 @@ func (c *change) otherSteps(ctx context.Context, live *unstructured.Unstructured
 	return others, err
 }
 
-// unsure is a failure because what other steps have set cannot be told. It is no loss.
+// unsure is a failure because what other steps have set cannot be told. It is no loss. Where
+// their record is lost for good a person must see to it.
 func (c *change) unsure(err error) lifecycle.Result {
 	problem := failed("%s: %v", c.name(), err)
+	if errors.Is(err, ErrUndoLost) {
+		problem = refused("%s: whether another step has set what it has now cannot be told: %v; bring the bytes back from a backup of the evidence store, or see to it by hand", c.name(), err)
+	}
 	problem.Unknown = true
 	return problem
 }

@@ -49,8 +49,8 @@ func (c *change) undo(ctx context.Context, recorded []setField) lifecycle.Result
 
 // restored is an object with its fields put back.
 type restored struct {
-	object                                 *unstructured.Unstructured
-	back, changed, shared, unknown, failed []string
+	object                                           *unstructured.Unstructured
+	back, changed, shared, tooLarge, unknown, failed []string
 }
 
 func (c *change) restored(ctx context.Context, live *unstructured.Unstructured, recorded []setField) (*restored, error) {
@@ -134,8 +134,13 @@ func (c *change) takeOver(ctx context.Context, live *unstructured.Unstructured, 
 	return field, nil
 }
 
+// maxAnnotations is how many bytes all annotations of an object may have together, as the API
+// server counts them.
+const maxAnnotations = 256 << 10
+
 // leave takes this response out of the object, and leaves to others what they need. What
-// was handed over goes when no other response needs it.
+// was handed over goes when no other response needs it; what is too large for an annotation
+// stays on record here, for a person.
 func (s *restored) leave(owner string, handOver []setField) {
 	entries := slices.DeleteFunc(s.object.GetManagedFields(), func(entry metav1.ManagedFieldsEntry) bool { return isEntryOf(entry, owner) })
 	s.object.SetManagedFields(entries)
@@ -150,16 +155,57 @@ func (s *restored) leave(owner string, handOver []setField) {
 		}
 	}
 	if len(handOver) > 0 {
-		if raw, err := json.Marshal(handOver); err == nil {
-			if annotations == nil {
-				annotations = map[string]string{}
-			}
-			annotations[handoverPrefix+ShortHash(shortHashDigits, owner)] = string(raw)
+		if annotations == nil {
+			annotations = map[string]string{}
 		}
+		annotations[handoverPrefix+ShortHash(shortHashDigits, owner)] = s.fitting(handOver, annotations)
 	}
 	if annotations != nil {
 		s.object.SetAnnotations(annotations)
 	}
+}
+
+// fitting gives as much of what is handed over as the object has room for beside its other
+// annotations, the largest left out first.
+func (s *restored) fitting(handOver []setField, annotations map[string]string) string {
+	room := maxAnnotations - 2*len(handoverPrefix)
+	for key, text := range annotations {
+		room -= len(key) + len(text)
+	}
+	sizes := make([]int, len(handOver))
+	total := 0
+	bySize := make([]int, len(handOver))
+	for i := range handOver {
+		raw, err := json.Marshal(handOver[i])
+		if err != nil {
+			raw = make([]byte, maxAnnotations)
+		}
+		sizes[i], bySize[i] = len(raw)+1, i
+		total += sizes[i]
+	}
+	slices.SortStableFunc(bySize, func(a, b int) int { return sizes[b] - sizes[a] })
+	left := map[int]bool{}
+	for _, i := range bySize {
+		if total < room {
+			break
+		}
+		left[i] = true
+		total -= sizes[i]
+		name := handOver[i].name()
+		s.shared = slices.DeleteFunc(s.shared, func(one string) bool { return one == name })
+		s.tooLarge = append(s.tooLarge, name)
+	}
+	kept := []setField{}
+	for i := range handOver {
+		if !left[i] {
+			kept = append(kept, handOver[i])
+		}
+	}
+	raw, err := json.Marshal(kept)
+	if err != nil {
+		return "[]"
+	}
+	return string(raw)
 }
 
 func (s *restored) message() string {
@@ -172,6 +218,7 @@ func (s *restored) message() string {
 		{"put back", s.back},
 		{"left as somebody has set it since", s.changed},
 		{"left, because another response needs it", s.shared},
+		{"left, because another response needs it, which must put it back by hand: what it was before is too large to be handed over, and is in the undo record of this step", s.tooLarge},
 		{"left, because what it was before is not known", s.unknown},
 		{"could not be put back", s.failed},
 	} {

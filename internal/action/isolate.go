@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -215,9 +216,8 @@ func (r *Request) isolatable(ctx context.Context) (*corev1.Pod, *lifecycle.Resul
 	return nil, &problem
 }
 
-// Apply makes the policy first and then moves the pod under it with one write: in the
-// other order the pod would for a moment be without labels that policies restrict it
-// by, and open to everybody. The policy alone selects no pod.
+// Apply makes the policy and moves the pod under it with one write. The policy alone
+// selects no pod.
 func (isolate) Apply(ctx context.Context, r *Request) lifecycle.Result {
 	cut, err := cutOf(r.Step)
 	if err != nil {
@@ -230,14 +230,10 @@ func (isolate) Apply(ctx context.Context, r *Request) lifecycle.Result {
 	if record.Selector != nil {
 		return r.applyGroup(ctx, record, cut)
 	}
-	if problem := r.applyPolicies(ctx, record, &cut); problem != nil {
+	pod, problem, err := r.cutOff(ctx, record, &cut)
+	if problem != nil {
 		return *problem
 	}
-	labels := map[string]any{record.Label.Key: record.Label.Value}
-	for _, label := range record.Removed {
-		labels[label.Key] = nil
-	}
-	pod, err := r.patchPod(ctx, labels, nil, "")
 	switch {
 	case err != nil:
 		return r.applyFailed(ctx, record, err)
@@ -246,6 +242,28 @@ func (isolate) Apply(ctx context.Context, r *Request) lifecycle.Result {
 	default:
 		return r.endConnections(ctx, r.judge(ctx, pod, record, cut))
 	}
+}
+
+// cutOff makes the policies and labels the pod. Where labels go, the policies come first:
+// in the other order the pod would for a moment be without labels that policies restrict
+// it by, and open to everybody. Otherwise neither write waits for the other.
+func (r *Request) cutOff(ctx context.Context, record *isolateRecord, cut *isolation.Cut) (pod *corev1.Pod, problem *lifecycle.Result, err error) {
+	labels := map[string]any{record.Label.Key: record.Label.Value}
+	for _, label := range record.Removed {
+		labels[label.Key] = nil
+	}
+	if len(record.Removed) > 0 || record.ClusterPolicy != "" {
+		if problem := r.applyPolicies(ctx, record, cut); problem != nil {
+			return nil, problem, nil
+		}
+		pod, err = r.patchPod(ctx, labels, nil, "")
+		return pod, nil, err
+	}
+	var both sync.WaitGroup
+	both.Go(func() { pod, err = r.patchPod(ctx, labels, nil, "") })
+	problem = r.applyPolicies(ctx, record, cut)
+	both.Wait()
+	return pod, problem, err
 }
 
 // applyFailed says why the pod could not be labelled. A policy for a pod that is gone

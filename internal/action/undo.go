@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 	"github.com/firebreak-dev/firebreak/internal/lifecycle"
 )
 
@@ -17,6 +18,11 @@ const MaxUndo = 1 << 20
 const (
 	// maxInlineUndo is up to how many bytes an undo record is kept in the incident's status.
 	maxInlineUndo = 4096
+	// minInlineUndo is up to how many it is kept there however many there are: a reference
+	// to Evidence takes nearly as much.
+	minInlineUndo = 384
+	// allInlineUndo is how many bytes the records in the status may have together.
+	allInlineUndo = 384 << 10
 	// outsideUndo begins a reference. No action's record begins like that.
 	outsideUndo = `{"keptInEvidence":`
 )
@@ -64,11 +70,28 @@ func Do(ctx context.Context, does Action, verb lifecycle.Verb, r *Request) lifec
 	}
 }
 
+// inlineUndo is up to how many bytes a record of this step is kept in the status: what is
+// left there is shared among all targets that may get one now.
+func (r *Request) inlineUndo() int {
+	left, without := allInlineUndo, 1
+	for i := range r.Incident.Status.Steps {
+		step := &r.Incident.Status.Steps[i]
+		for j := range step.Targets {
+			if undo := step.Targets[j].Undo; undo != "" {
+				left -= len(undo)
+			} else if step.State == v1alpha1.StepRunning {
+				without++
+			}
+		}
+	}
+	return min(max(left/without, minInlineUndo), maxInlineUndo)
+}
+
 // keepUndo moves a planned record that is too large for the status into Evidence. kept is
 // what the status holds already.
 func (r *Request) keepUndo(ctx context.Context, result lifecycle.Result, kept string) lifecycle.Result {
 	switch {
-	case len(result.Undo) <= maxInlineUndo:
+	case len(result.Undo) <= r.inlineUndo(), result.Undo == kept:
 		return result
 	case result.Undo == r.Target.Undo && kept != result.Undo:
 		result.Undo = kept // it is that record, unchanged

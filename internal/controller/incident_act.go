@@ -186,13 +186,13 @@ func (run *incidentRun) executeOne(ctx context.Context, in lifecycle.Input, work
 	}
 	request := &action.Request{
 		Incident: run.incident, Step: text, Attempt: step.Attempts, Targets: step.Targets,
-		Client: identity.Client, Logs: identity, Evidence: run.Evidence, ActingAs: identity.User, Now: run.Clock.Now(),
+		Client: run.reads.of(identity), Logs: identity, Evidence: run.Evidence, ActingAs: identity.User, Now: run.Clock.Now(),
 		Values: run.values.Values(in.Playbook), Protected: run.protected(in), Egress: run.Egress,
 		Plan: in.Plan, AsPlan: run.asPlan(in.Plan),
 		OutOfScope: func(namespace string) string { return lifecycle.OutOfScope(in.Playbook, namespace) },
 	}
 	if lifecycle.DryRun(in) && !lifecycle.TraitOf(step.Action).Reads {
-		request.Client, request.DryRun = client.NewDryRunClient(identity.Client), true
+		request.Client, request.DryRun = client.NewDryRunClient(request.Client), true
 	}
 	limit := maxWork
 	if text.Timeout != nil {
@@ -266,7 +266,8 @@ func (run *incidentRun) lookAt(ctx context.Context, identity *impersonation.Iden
 		}}).GroupVersionKind())
 		found = object
 	}
-	err := identity.Client.Get(ctx, types.NamespacedName{Namespace: reference.Namespace, Name: reference.Name}, found)
+	reader := run.reads.of(identity)
+	err := reader.Get(ctx, types.NamespacedName{Namespace: reference.Namespace, Name: reference.Name}, found)
 	if sighting, ok, failure := notSeen(err, identity.User, reference); !ok {
 		return sighting, failure
 	}
@@ -280,7 +281,7 @@ func (run *incidentRun) lookAt(ctx context.Context, identity *impersonation.Iden
 	}
 	sighting := lifecycle.Sighting{State: v1alpha1.ResourcePresent, UID: v1alpha1.ObjectUID(found.GetUID()), Protection: protection}
 	if found == client.Object(pod) {
-		sighting.Workload, err = workload.TopOwner(ctx, identity.Client, pod)
+		sighting.Workload, err = workload.TopOwner(ctx, reader, pod)
 	}
 	return sighting, err
 }

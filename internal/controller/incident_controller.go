@@ -176,6 +176,8 @@ type incidentRun struct {
 	unseen map[int]string
 	// pinning says of each revision whose text was just found when it is stored.
 	pinning map[string]<-chan error
+	// reads are what was read for the decision that is being made; nil while nothing is decided.
+	reads *decisionReads
 	// waiting is when to look again for a reason of the controller's own.
 	waiting time.Duration
 }
@@ -212,6 +214,8 @@ func (run *incidentRun) carryOn(ctx context.Context) (ctrl.Result, error) {
 
 // decide lets package lifecycle decide, and does the reads it asks for on the way.
 func (run *incidentRun) decide(ctx context.Context, in lifecycle.Input) (lifecycle.Output, error) {
+	run.reads = newDecisionReads(run.Clock)
+	defer func() { run.reads = nil }()
 	for {
 		in.Incident, in.Unseen = run.incident, run.unseen
 		out := lifecycle.Advance(in)

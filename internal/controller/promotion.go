@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -48,6 +49,8 @@ type promotion struct {
 	event       *v1alpha1.SecurityEvent
 	incident    *v1alpha1.IncidentSpec
 	correlation classify.Correlation
+	// current says whether the event is as it was read, when that was asked already.
+	current func() error
 }
 
 // promoter opens incidents, exactly one for each correlation at a time.
@@ -107,6 +110,7 @@ func (p *promoter) openOrJoin(ctx context.Context, in promotion) (name string, j
 		if err != nil || name != "" {
 			return name, false, err
 		}
+		in.current = nil // it was asked before others came in between
 	}
 	return "", false, fmt.Errorf("open incident for event %q: others keep opening incidents of the same correlation", in.event.Name)
 }
@@ -189,7 +193,10 @@ func (p *promoter) inTime(incident *v1alpha1.Incident, correlation classify.Corr
 // open creates the next incident of the correlation. An empty name without an error
 // says that somebody else has created it.
 func (p *promoter) open(ctx context.Context, in promotion, latest *v1alpha1.Incident) (string, error) {
-	if err := p.current(ctx, in.event); err != nil {
+	if in.current == nil {
+		in.current = func() error { return p.current(ctx, in.event) }
+	}
+	if err := in.current(); err != nil {
 		return "", err
 	}
 	spec := in.incident.DeepCopy()
@@ -247,6 +254,14 @@ func (p *promoter) current(ctx context.Context, event *v1alpha1.SecurityEvent) e
 		return errStale
 	}
 	return nil
+}
+
+// ask begins to ask whether the event is current, so that what is read besides need not wait for it.
+func (p *promoter) ask(ctx context.Context, event *v1alpha1.SecurityEvent) func() error {
+	answer := make(chan error, 1)
+	read := event.DeepCopy()
+	go func() { answer <- p.current(ctx, read) }()
+	return sync.OnceValue(func() error { return <-answer })
 }
 
 // sameCorrelation says whether the incident that has the name already is the one that

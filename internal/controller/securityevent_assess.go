@@ -37,6 +37,10 @@ func (r *SecurityEventReconciler) assess(ctx context.Context, event *v1alpha1.Se
 	if err != nil {
 		return nil, err
 	}
+	var current func() error
+	if last.Workload == "" && len(event.Spec.Resources) > 0 {
+		current = r.promoter.ask(ctx, event)
+	}
 	name, err := r.workloadOf(ctx, event)
 	if err != nil {
 		return nil, err
@@ -67,7 +71,7 @@ func (r *SecurityEventReconciler) assess(ctx context.Context, event *v1alpha1.Se
 	result.Record.Message = classify.Line(result.Record.Message+again, maxAssessmentMessage)
 	record, incident := result.Record, ""
 	if result.Incident != nil {
-		record, incident, err = r.promote(ctx, event, result)
+		record, incident, err = r.promote(ctx, event, result, current)
 		if err != nil {
 			return nil, err
 		}
@@ -86,7 +90,7 @@ func (r *SecurityEventReconciler) confirmJoin(ctx context.Context, event *v1alph
 	if assessed == nil || event.Status.Assessment.Outcome != v1alpha1.OutcomeJoined {
 		return nil
 	}
-	record, name, err := r.promote(ctx, event, *assessed)
+	record, name, err := r.promote(ctx, event, *assessed, nil)
 	if err != nil || name == event.Status.IncidentRef.Name {
 		return err
 	}
@@ -95,11 +99,11 @@ func (r *SecurityEventReconciler) confirmJoin(ctx context.Context, event *v1alph
 	return r.write(ctx, before, event)
 }
 
-// promote opens or joins the incident of an assessment. An incident that the API
+// promote opens or joins the incident of an assessment; current is promotion's. An incident that the API
 // server will never take defers the event to a person.
-func (r *SecurityEventReconciler) promote(ctx context.Context, event *v1alpha1.SecurityEvent, result classify.Assessment) (v1alpha1.Assessment, string, error) {
+func (r *SecurityEventReconciler) promote(ctx context.Context, event *v1alpha1.SecurityEvent, result classify.Assessment, current func() error) (v1alpha1.Assessment, string, error) {
 	record := result.Record
-	name, joined, err := r.promoter.openOrJoin(ctx, promotion{event, result.Incident, result.Correlation})
+	name, joined, err := r.promoter.openOrJoin(ctx, promotion{event, result.Incident, result.Correlation, current})
 	switch {
 	case neverTaken(err):
 		record.Outcome, record.Reason = v1alpha1.OutcomeDeferred, v1alpha1.ReasonIncidentRefused

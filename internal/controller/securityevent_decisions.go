@@ -154,7 +154,7 @@ func (r *SecurityEventReconciler) promoteByPerson(ctx context.Context, event *v1
 	if decision.Spec.Category != "" {
 		incident.Category = decision.Spec.Category
 	}
-	name, _, err := r.promoter.openOrJoin(ctx, promotion{event, incident, classify.DecisionCorrelation(decision)})
+	name, _, err := r.promoter.openOrJoin(ctx, promotion{event: event, incident: incident, correlation: classify.DecisionCorrelation(decision)})
 	if neverTaken(err) {
 		return refusedAnswer(v1alpha1.ReasonIncidentRefused, "%s", classify.Line(err.Error(), maxAssessmentMessage)), nil
 	}

@@ -158,6 +158,9 @@ func (m *machine) addResourceBy(decision *v1alpha1.Decision) answer {
 	if len(m.status.Resources) >= maxResources {
 		return refuse(v1alpha1.ReasonNotAllowed, "the incident has %d resources already: that is the most", maxResources)
 	}
+	if !m.roomToJoin() {
+		return refuse(v1alpha1.ReasonNotAllowed, "the incident's steps act on so many objects that there is no room for another")
+	}
 	m.status.Resources = append(m.status.Resources, v1alpha1.IncidentResource{ResourceReference: resource, SubmittedBy: decision.Spec.By})
 	return accept(name + " is one of the incident's resources now")
 }

@@ -38,6 +38,9 @@ func (m *machine) await() {
 			Message: driftOf(step) + " (retry the step when that is done; skip it to hold it no longer)",
 		})
 	}
+	if m.status.Resolution == "" {
+		m.awaitUnwatched()
+	}
 	if m.waitsForOriginal() {
 		m.awaitHolding()
 	} else if m.status.Resolution == "" {
@@ -138,6 +141,16 @@ func (m *machine) awaitStep(step *v1alpha1.IncidentStep) {
 		m.add(v1alpha1.Awaiting{
 			Type: v1alpha1.AwaitingFailure, Step: step.Name, Command: m.command("retry", step.Name),
 			Message: joinWords(orText(step.Message, "it failed"), text.Instructions) + " (the playbook has stopped: retry the step, or skip it)",
+		})
+	}
+}
+
+// awaitUnwatched asks for what keeps effects from being looked at.
+func (m *machine) awaitUnwatched() {
+	for _, step := range m.unwatchedSteps() {
+		m.add(v1alpha1.Awaiting{
+			Type: v1alpha1.AwaitingFailure, Step: step.Name, Command: m.command("retry", step.Name),
+			Message: m.unwatchedOf(step) + " (see to it, and retry the step to have it looked at; skip it to hold it no longer)",
 		})
 	}
 }

@@ -188,7 +188,7 @@ func (m *machine) skipStep(decision *v1alpha1.Decision) answer {
 		return m.leaveInPlace(step, decision)
 	}
 	drifting := slices.Contains(m.driftedSteps(), step)
-	if stepDone(step) && !drifting {
+	if stepDone(step) && !drifting && m.unwatchedOf(step) == "" {
 		return refuse(v1alpha1.ReasonAlreadyDecided, "step '%s' is over: it is %s", step.Name, step.State)
 	}
 	if text := m.textOf(step); text != nil && text.Task != nil {
@@ -215,8 +215,8 @@ func (m *machine) skipStep(decision *v1alpha1.Decision) answer {
 func (m *machine) skip(step *v1alpha1.IncidentStep, decision *v1alpha1.Decision) {
 	if text := m.textOf(step); text != nil {
 		// What is known now is waived, also of a step that has not begun.
-		if !Resolves(text) {
-			step.Targets = mergeTargets(step.Targets, m.targetsOf(text))
+		if targets := m.targetsOf(text); !Resolves(text) && m.roomFor(len(targets)) {
+			step.Targets = mergeTargets(step.Targets, targets)
 		}
 	}
 	for i := range step.Targets {
@@ -254,6 +254,9 @@ func (m *machine) retryStep(decision *v1alpha1.Decision) answer {
 	switch {
 	case drifting && (stepDone(step) || !failed):
 		return accept("what was taken away is made again, and counted anew")
+	case m.unwatchedOf(step) != "" && (stepDone(step) || !failed):
+		lookNow(step)
+		return accept("what stands is looked at again")
 	case !failed && m.passedOver(step):
 		m.lookAgain()
 		return accept("what could not be read is looked at again")

@@ -112,6 +112,10 @@ func (m *machine) recordLook(step *v1alpha1.IncidentStep, target *v1alpha1.StepT
 		}
 	case result.State != v1alpha1.TargetFailed:
 	case result.Permanent:
+		if !strings.HasPrefix(target.Message, notWatched) {
+			m.log(v1alpha1.TimelineEntry{Action: "ContainmentUnwatched", Outcome: "Escalated", Step: step.Name,
+				Resource: objectName(target.Kind, target.Namespace, target.Name), Message: notWatched + result.Message})
+		}
 		target.Message = Cut(notWatched+result.Message, 1024)
 	case !result.Unknown:
 		m.lose(step, target, result.Message)
@@ -212,13 +216,13 @@ func (m *machine) lostOf(steps []*v1alpha1.IncidentStep) []string {
 
 // drift says whether effects are taken away again and again.
 func (m *machine) drift() {
-	steps := m.driftedSteps()
+	steps, unwatched := m.driftedSteps(), m.unwatchedSteps()
 	status, reason, message := metav1.ConditionFalse, v1alpha1.ReasonHolding, ""
-	switch unwatched := m.unwatched(); {
+	switch {
 	case len(steps) > 0:
 		status, reason, message = metav1.ConditionTrue, v1alpha1.ReasonDrifted, driftOf(steps[0])
-	case unwatched != "":
-		status, reason, message = metav1.ConditionUnknown, v1alpha1.ReasonNotWatched, unwatched
+	case len(unwatched) > 0:
+		status, reason, message = metav1.ConditionUnknown, v1alpha1.ReasonNotWatched, m.unwatchedOf(unwatched[0])
 	case findCondition(m.status.Conditions, v1alpha1.ConditionContainmentDrifted) == nil:
 		return
 	}
@@ -256,17 +260,34 @@ func driftMessage(step *v1alpha1.IncidentStep, target *v1alpha1.StepTarget) stri
 	return joinWords(fmt.Sprintf("%s was taken away %s; find what does it and stop it", name, times(target.Losses)), target.Message)
 }
 
-// unwatched says which effect nobody can look at.
-func (m *machine) unwatched() string {
+// unwatchedSteps lists the steps with effects that nobody can look at.
+func (m *machine) unwatchedSteps() []*v1alpha1.IncidentStep {
+	var steps []*v1alpha1.IncidentStep
 	for i := range m.status.Steps {
-		step := &m.status.Steps[i]
-		for j := range step.Targets {
-			if target := &step.Targets[j]; strings.HasPrefix(target.Message, notWatched) && m.watched(step, target) {
-				return joinWords(step.Action+" of "+objectName(target.Kind, target.Namespace, target.Name), target.Message)
-			}
+		if step := &m.status.Steps[i]; m.unwatchedOf(step) != "" {
+			steps = append(steps, step)
+		}
+	}
+	return steps
+}
+
+// unwatchedOf says which effect of a step nobody can look at; empty when there is none.
+func (m *machine) unwatchedOf(step *v1alpha1.IncidentStep) string {
+	for i := range step.Targets {
+		if target := &step.Targets[i]; strings.HasPrefix(target.Message, notWatched) && m.watched(step, target) {
+			return joinWords(step.Action+" of "+objectName(target.Kind, target.Namespace, target.Name), target.Message)
 		}
 	}
 	return ""
+}
+
+// lookNow has effects looked at once more that nobody could look at: a person has seen to it.
+func lookNow(step *v1alpha1.IncidentStep) {
+	for i := range step.Targets {
+		if target := &step.Targets[i]; strings.HasPrefix(target.Message, notWatched) {
+			target.NextTime = nil
+		}
+	}
 }
 
 // countAnew lets a step's losses count from the beginning: a person has seen to it.

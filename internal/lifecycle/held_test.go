@@ -243,6 +243,10 @@ func TestLookInVain(t *testing.T) {
 			if got := s.count("Apply isolate a"); got != 1 {
 				t.Errorf("made %d times", got)
 			}
+			unwatched := test.condition != ""
+			if asked := slices.Contains(s.awaited(), "Failure isolate"); asked != unwatched || (s.logged("ContainmentUnwatched") == 1) != unwatched {
+				t.Errorf("a person is asked: %v, want %v; on the timeline %d times", asked, unwatched, s.logged("ContainmentUnwatched"))
+			}
 			if got := s.writes - writes; got > 1 || (got == 1) != test.writes {
 				t.Errorf("%d writes", got)
 			}
@@ -383,5 +387,40 @@ func TestLostBeforeContained(t *testing.T) {
 	s.wantCondition(v1alpha1.ConditionContained, "True StepsDone")
 	if s.stored.Status.Times.ContainedTime == nil || s.logged("Contained") != 1 {
 		t.Errorf("containedTime is %v, and the timeline says Contained %d times; want it said once\n%s", s.stored.Status.Times.ContainedTime, s.logged("Contained"), s)
+	}
+}
+
+// TestUnwatched: what a person does about an effect that nobody can look at.
+func TestUnwatched(t *testing.T) {
+	unwatched := func() *sim {
+		s := newSim(t, heldPlaybook(), "a")
+		s.run()
+		s.script = failing(VerbObserve, "isolate", permanent("the undo record is lost"))
+		s.pass(time.Minute)
+		s.wantCondition(v1alpha1.ConditionContainmentDrifted, "Unknown NotWatched")
+		return s
+	}
+	s := unwatched()
+	looks := s.count("Observe isolate a")
+	s.must(by(v1alpha1.DecisionRetryStep, "isolate", "jane"))
+	if s.count("Observe isolate a") != looks+1 || !slices.Contains(s.awaited(), "Failure isolate") {
+		t.Errorf("looked at %d times more, awaited %v", s.count("Observe isolate a")-looks, s.awaited())
+	}
+	s.script = nil
+	s.must(by(v1alpha1.DecisionRetryStep, "isolate", "jane"))
+	s.wantCondition(v1alpha1.ConditionContainmentDrifted, "False Holding")
+	if slices.Contains(s.awaited(), "Failure isolate") {
+		t.Errorf("awaited %v", s.awaited())
+	}
+
+	s = unwatched()
+	s.must(by(v1alpha1.DecisionSkipStep, "isolate", "jane"))
+	if slices.Contains(s.awaited(), "Failure isolate") {
+		t.Errorf("awaited %v after the step was skipped", s.awaited())
+	}
+	looks = s.count("Observe isolate a")
+	s.pass(time.Hour)
+	if s.count("Observe isolate a") != looks {
+		t.Error("it is looked at although a person holds it no longer")
 	}
 }

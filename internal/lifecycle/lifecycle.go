@@ -181,6 +181,7 @@ func Advance(in Input) Output {
 	if !m.closed() {
 		m.wake(m.recount)
 	}
+	m.shorten()
 	m.await()
 	m.out.Status = *m.status
 	return m.out
@@ -191,6 +192,7 @@ func Record(in Input, results []Result) Output {
 	m := newMachine(in)
 	m.record(results)
 	m.condense(0) // many effects may be lost at once
+	m.shorten()
 	m.out.Status = *m.status
 	return m.out
 }

@@ -181,10 +181,10 @@ func (m *machine) knows(resource *v1alpha1.ResourceReference, event *v1alpha1.Se
 // addResource adds an object the incident did not know of.
 func (m *machine) addResource(resource v1alpha1.IncidentResource) {
 	name := resourceName(&resource.ResourceReference)
-	if len(m.status.Resources) >= maxResources {
+	if len(m.status.Resources) >= maxResources || !m.roomToJoin() {
 		if m.status.OmittedResources == 0 && len(m.omitted) == 0 {
 			m.log(v1alpha1.TimelineEntry{Action: "ResourcesOmitted", Outcome: "Failed", Resource: name, Message: fmt.Sprintf(
-				"the incident has %d resources already; this one and any further ones are not acted on: look at its events", maxResources)})
+				"the incident has %d resources already; this one and any further ones are not acted on: look at its events", len(m.status.Resources))})
 		}
 		m.omitted[name] = true
 		return

@@ -188,7 +188,7 @@ func (m *machine) whyNotReached(goal goal, steps []*v1alpha1.IncidentStep, passe
 	case len(passed) > 0:
 		return v1alpha1.ReasonStepSkipped, strings.Join(passed, "; ")
 	case contains && m.status.OmittedResources > 0:
-		return v1alpha1.ReasonStepSkipped, fmt.Sprintf("%d objects beyond the %d that are kept were not acted on", m.status.OmittedResources, maxResources)
+		return v1alpha1.ReasonStepSkipped, fmt.Sprintf("%d objects beyond the %d that are kept were not acted on", m.status.OmittedResources, len(m.status.Resources))
 	case contains && len(m.unreadable()) > 0:
 		return v1alpha1.ReasonStepSkipped, "not acted on: " + strings.Join(m.unreadable(), "; ")
 	case goal.contains && effects == 0:

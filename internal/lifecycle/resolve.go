@@ -162,6 +162,9 @@ func (m *machine) resolved(step *v1alpha1.IncidentStep, text *v1alpha1.PlaybookS
 	first := step.ResolvedResources == nil
 	count := m.present()
 	step.ResolvedResources, step.NextTime = &count, nil
+	if !m.fit(step, text, found) {
+		return
+	}
 	before := len(step.Targets)
 	for i := range found {
 		known := findTarget(step.Targets, found[i].UID)

@@ -99,6 +99,10 @@ func (m *machine) recordShown(step *v1alpha1.IncidentStep, result Result) {
 		step.Message = Cut(joinWords(notLookedUp, problem), 1024)
 		return
 	}
+	if !m.roomFor(len(result.Targets)) {
+		step.Message = Cut(joinWords(notLookedUp, m.noRoom(len(result.Targets))), 1024)
+		return
+	}
 	step.Targets = nil
 	for i := range result.Targets {
 		if found := &result.Targets[i]; findTarget(step.Targets, found.UID) == nil {

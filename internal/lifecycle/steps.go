@@ -209,7 +209,11 @@ func (m *machine) begin(step *v1alpha1.IncidentStep, text *v1alpha1.PlaybookStep
 		m.lookUpAnew(step)
 	case Resolves(text):
 	case text.Target != "":
-		if step.Targets = mergeTargets(step.Targets, m.targetsOf(text)); len(step.Targets) == 0 {
+		targets := m.targetsOf(text)
+		if !m.fit(step, text, targets) {
+			return false
+		}
+		if step.Targets = mergeTargets(step.Targets, targets); len(step.Targets) == 0 {
 			m.nothingToActOn(step, text)
 			return false
 		}

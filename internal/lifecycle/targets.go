@@ -35,8 +35,11 @@ func (m *machine) syncTargets() {
 		if text.Target == "" || Resolves(text) {
 			continue
 		}
-		before := len(step.Targets)
-		step.Targets = mergeTargets(step.Targets, m.targetsOf(text))
+		before, want := len(step.Targets), m.targetsOf(text)
+		if !m.fitLater(step, text, want) {
+			continue
+		}
+		step.Targets = mergeTargets(step.Targets, want)
 		if len(step.Targets) == before {
 			continue
 		}

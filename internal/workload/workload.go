@@ -5,11 +5,14 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -37,18 +40,20 @@ var followed = map[string][]string{
 func TopOwner(ctx context.Context, reader client.Reader, pod *corev1.Pod) (v1alpha1.WorkloadReference, error) {
 	var top v1alpha1.WorkloadReference
 	var current metav1.Object = pod
+	early := expectDeployment(ctx, reader, pod)
 	for range maxDepth {
 		owner := metav1.GetControllerOf(current)
 		if owner == nil || !slices.Contains(followed[owner.APIVersion], owner.Kind) || !isName(owner.Name) {
 			break
 		}
-		next := &metav1.PartialObjectMetadata{}
-		next.SetGroupVersionKind(schema.FromAPIVersionAndKind(owner.APIVersion, owner.Kind))
-		err := reader.Get(ctx, client.ObjectKey{Namespace: pod.Namespace, Name: owner.Name}, next)
+		next, err := early.read(owner)
+		if next == nil {
+			next, err = read(ctx, reader, owner, pod.Namespace)
+		}
 		if passes(err) {
 			return v1alpha1.WorkloadReference{}, fmt.Errorf("read %s %s/%s, an owner of pod %q: %w", owner.Kind, pod.Namespace, owner.Name, pod.Name, err)
 		}
-		if err != nil || next.UID != owner.UID {
+		if err != nil || next.GetUID() != owner.UID {
 			break
 		}
 		top = v1alpha1.WorkloadReference{
@@ -60,6 +65,50 @@ func TopOwner(ctx context.Context, reader client.Reader, pod *corev1.Pod) (v1alp
 		current = next
 	}
 	return top, nil
+}
+
+// read reads an owner in full: who asks for a workload often looks at it next.
+func read(ctx context.Context, reader client.Reader, owner *metav1.OwnerReference, namespace string) (*unstructured.Unstructured, error) {
+	object := &unstructured.Unstructured{}
+	object.SetGroupVersionKind(schema.FromAPIVersionAndKind(owner.APIVersion, owner.Kind))
+	return object, reader.Get(ctx, client.ObjectKey{Namespace: namespace, Name: owner.Name}, object)
+}
+
+// expected is an owner's owner that is read at the same time as the owner.
+type expected struct {
+	owner metav1.OwnerReference
+	done  chan struct{}
+	found *unstructured.Unstructured
+	err   error
+}
+
+// expectDeployment begins to read the Deployment that a pod's ReplicaSet belongs to by its
+// name, NAME-HASH, so that the two reads do not wait for each other. It is believed only
+// when the ReplicaSet names it as its owner. Nil when the names do not tell.
+func expectDeployment(ctx context.Context, reader client.Reader, pod *corev1.Pod) *expected {
+	set, hash := metav1.GetControllerOf(pod), pod.Labels[appsv1.DefaultDeploymentUniqueLabelKey]
+	if set == nil || set.APIVersion != "apps/v1" || set.Kind != "ReplicaSet" || hash == "" {
+		return nil
+	}
+	name, ok := strings.CutSuffix(set.Name, "-"+hash)
+	if !ok || !isName(name) {
+		return nil
+	}
+	early := &expected{owner: metav1.OwnerReference{APIVersion: "apps/v1", Kind: "Deployment", Name: name}, done: make(chan struct{})}
+	go func() {
+		defer close(early.done)
+		early.found, early.err = read(ctx, reader, &early.owner, pod.Namespace)
+	}()
+	return early
+}
+
+// read gives what was read early when it is of the owner that is asked for; nil otherwise.
+func (e *expected) read(owner *metav1.OwnerReference) (*unstructured.Unstructured, error) {
+	if e == nil || owner.APIVersion != e.owner.APIVersion || owner.Kind != e.owner.Kind || owner.Name != e.owner.Name {
+		return nil, nil
+	}
+	<-e.done
+	return e.found, e.err
 }
 
 // NameOf gives the name of the top owner of the pod a reference names, and the

@@ -11,6 +11,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
@@ -35,7 +37,17 @@ func (o objects) Get(_ context.Context, key client.ObjectKey, object client.Obje
 	case !ok || key.Namespace != "shop":
 		return apierrors.NewForbidden(schema.GroupResource{Resource: kind}, key.Name, errors.New("no"))
 	}
-	object.(*metav1.PartialObjectMetadata).ObjectMeta = metadata
+	if partial, ok := object.(*metav1.PartialObjectMetadata); ok {
+		partial.ObjectMeta = metadata
+		return nil
+	}
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&metav1.PartialObjectMetadata{ObjectMeta: metadata})
+	if err != nil {
+		return err
+	}
+	found := object.(*unstructured.Unstructured)
+	found.Object = content
+	found.SetGroupVersionKind(schema.GroupVersionKind{Kind: kind})
 	return nil
 }
 
@@ -112,27 +124,33 @@ func TestTopOwner(t *testing.T) {
 			pod: pod, objects: objects{"ReplicaSet/cart-7f9": owned("cart-7f9", "r1", "apps/v1 ReplicaSet cart-7f9 r1")}, want: replicaSet, named: "cart-7f9",
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			got, err := TopOwner(t.Context(), test.objects, &corev1.Pod{ObjectMeta: test.pod})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(test.want, got); diff != "" {
-				t.Errorf("top owner (-want +got):\n%s", diff)
-			}
-			all := objects{"Pod/" + test.pod.Name: test.pod}
-			for key, value := range test.objects {
-				all[key] = value
-			}
-			reference := v1alpha1.ResourceReference{APIVersion: "v1", Kind: "Pod", Namespace: "shop", Name: test.pod.Name}
-			if name, err := NameOf(t.Context(), all, reference); name != test.named || err != nil {
-				t.Errorf("got the name %q (error %v), want %q", name, err, test.named)
-			}
-			reference.UID = "another"
-			if name, err := NameOf(t.Context(), all, reference); name != test.pod.Name || err != nil {
-				t.Errorf("got the name %q (error %v) for a pod that came back, want its own", name, err)
-			}
-		})
+		t.Run(name, func(t *testing.T) { checkOwner(t, test.pod, test.objects, test.want, test.named) })
+		// With this label the Deployment is read at the same time as the ReplicaSet.
+		test.pod.Labels = map[string]string{"pod-template-hash": "7f9"}
+		t.Run(name+", of a template", func(t *testing.T) { checkOwner(t, test.pod, test.objects, test.want, test.named) })
+	}
+}
+
+func checkOwner(t *testing.T, pod metav1.ObjectMeta, there objects, want v1alpha1.WorkloadReference, named string) {
+	t.Helper()
+	got, err := TopOwner(t.Context(), there, &corev1.Pod{ObjectMeta: pod})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("top owner (-want +got):\n%s", diff)
+	}
+	all := objects{"Pod/" + pod.Name: pod}
+	for key, value := range there {
+		all[key] = value
+	}
+	reference := v1alpha1.ResourceReference{APIVersion: "v1", Kind: "Pod", Namespace: "shop", Name: pod.Name}
+	if name, err := NameOf(t.Context(), all, reference); name != named || err != nil {
+		t.Errorf("got the name %q (error %v), want %q", name, err, named)
+	}
+	reference.UID = "another"
+	if name, err := NameOf(t.Context(), all, reference); name != pod.Name || err != nil {
+		t.Errorf("got the name %q (error %v) for a pod that came back, want its own", name, err)
 	}
 }
 

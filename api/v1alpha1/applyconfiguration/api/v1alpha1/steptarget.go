@@ -60,9 +60,10 @@ type StepTargetApplyConfiguration struct {
 	// message says what was done, or why not.
 	Message *string `json:"message,omitempty"`
 	// undo is what is needed to undo the effect, as JSON, written before the effect
-	// was made; beyond 4096 bytes '{"keptInEvidence":{"name":…,"digest":…}}', the Evidence
-	// that keeps it. Of a step that sends something it is what is sent, until that is
-	// answered. Empty when nothing can be undone.
+	// was made; beyond 4096 bytes, or fewer where the incident has many of them,
+	// '{"keptInEvidence":{"name":…,"digest":…}}', the Evidence that keeps it. Of a step that
+	// sends something it is what is sent, until that is answered. Empty when nothing can be
+	// undone.
 	Undo *string `json:"undo,omitempty"`
 }
 
