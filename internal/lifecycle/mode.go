@@ -145,6 +145,7 @@ func (m *machine) anyDry() bool {
 // skipDry skips a step that would be about effects that were only tried.
 func (m *machine) skipDry(step *v1alpha1.IncidentStep) {
 	m.end(step, v1alpha1.StepSkipped, dryRunSays+"nothing has taken effect")
+	m.wake(m.Now) // a verify step beside it, which was asked before, has nothing to verify either
 }
 
 // onlyDry says that a revert is about nothing but effects that were only tried.

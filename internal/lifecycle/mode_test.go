@@ -297,3 +297,17 @@ func TestDryRunWhileItTakesTime(t *testing.T) {
 		t.Errorf("target is %s in mode '%s', want what was really done\n%s", target.State, target.Mode, s)
 	}
 }
+
+// TestDryRunBeginsBesideVerify: a revert that has nothing to undo in a dry run ends the verify
+// step beside it with the same decision's round, not at its next look.
+func TestDryRunBeginsBesideVerify(t *testing.T) {
+	verify, revert := verifyStep("healthy"), revertStep("release")
+	verify.Parallel, revert.Parallel = "g", "g"
+	s := newSim(t, playbookOf(steps(collectStep("preserve")), nil, steps(verify, revert)), "a")
+	s.script = failing(VerbVerify, "healthy", Result{State: v1alpha1.TargetApplied})
+	s.run()
+	s.want(v1alpha1.PhaseRecovery, "healthy=Running", "release=Running")
+	s.plan = planOf(v1alpha1.ResponseDryRun)
+	s.run()
+	s.want(v1alpha1.PhaseReview, "healthy=Skipped", "release=Skipped")
+}
