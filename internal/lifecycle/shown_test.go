@@ -194,3 +194,18 @@ func TestShownWhenAnObjectJoins(t *testing.T) {
 	s.must(by(v1alpha1.DecisionApprove, "ok", "jane"))
 	s.want(v1alpha1.PhaseReview, "cordon=Succeeded")
 }
+
+// nodesOf are the nodes that the incident's pods run on: each on its own.
+func nodesOf(incident *v1alpha1.Incident) []v1alpha1.StepTarget {
+	targets := []v1alpha1.StepTarget{}
+	for _, resource := range incident.Status.Resources {
+		if resource.State == v1alpha1.ResourcePresent {
+			targets = append(targets, nodeTarget("node-"+Cut(resource.Name, 20)))
+		}
+	}
+	return targets
+}
+
+func nodeTarget(name string) v1alpha1.StepTarget {
+	return v1alpha1.StepTarget{APIVersion: "v1", Kind: "Node", Name: name, UID: v1alpha1.ObjectUID("uid-" + name)}
+}

@@ -402,21 +402,6 @@ func (s *sim) execute(incident *v1alpha1.Incident, work []Work) []Result {
 	return results
 }
 
-// nodesOf are the nodes that the incident's pods run on: each on its own.
-func nodesOf(incident *v1alpha1.Incident) []v1alpha1.StepTarget {
-	targets := []v1alpha1.StepTarget{}
-	for _, resource := range incident.Status.Resources {
-		if resource.State == v1alpha1.ResourcePresent {
-			targets = append(targets, nodeTarget("node-"+Cut(resource.Name, 20)))
-		}
-	}
-	return targets
-}
-
-func nodeTarget(name string) v1alpha1.StepTarget {
-	return v1alpha1.StepTarget{APIVersion: "v1", Kind: "Node", Name: name, UID: v1alpha1.ObjectUID("uid-" + name)}
-}
-
 func success(work Work, step *v1alpha1.IncidentStep) Result {
 	result := Result{Work: work, State: v1alpha1.TargetSucceeded, Message: strings.ToLower(string(work.Verb)) + " done"}
 	switch work.Verb {
