@@ -15,13 +15,13 @@ import (
 func (patch) Describe() Description {
 	return Description{
 		Does: "Sets fields of the target by server-side apply, as a field owner of its own, also where somebody else owns them. Which fields these are the API server says, by a dry run; what they had is recorded before anything is written. The annotation `change.firebreak.dev/…` says which incident has changed the object.",
-		Undo: "Gives each field back what it had, elements of lists by their keys, and takes away what was not there. What somebody has changed since stays and is named. A field that another response has set to the same value stays until that one is undone as well: the annotation `handover.firebreak.dev/…` keeps what it was.",
+		Undo: "Gives each field back what it had, elements of lists by their keys, and takes away what was not there. What somebody has changed since stays and is named. A field that another response has set to the same value stays until that one is undone as well: the annotation `handover.firebreak.dev/…` keeps what it was, up to the 256 KiB that all annotations of an object may have; what is larger is left, named, and in the undo record.",
 		Limits: []string{
 			"An expression is evaluated once, before the first write; what it has yielded is set again when something changes it.",
 			"It does not set `metadata` but labels and annotations, none of Firebreak's, no `status`, no object of Firebreak's kinds and no Secret.",
 			"A field can be set, not taken away: null is refused.",
-			"Fields that another response has set to another value are refused: undo that first.",
-			"What undoing needs must fit into 1 MiB; beyond 4,096 bytes it is kept as Evidence of type UndoRecord.",
+			"Fields that another response has set to another value are refused: undo that first. It is known by its field owner, `firebreak-…`; whoever may write the object can choose that name too, and have the step fail, with that name.",
+			"What undoing needs must fit into 1 MiB; beyond 4,096 bytes, or fewer where the incident has many records, it is kept as Evidence of type UndoRecord.",
 		},
 		Example: `
 name: pause
