@@ -408,6 +408,13 @@ func TestAssessIsDeterministic(t *testing.T) {
 		default:
 			t.Fatalf("got the outcome %q", first.Record.Outcome)
 		}
+		if first.Record.Outcome == v1alpha1.OutcomeDismissed {
+			for _, policy := range first.Record.Asked {
+				if policy.Answer == v1alpha1.AnswerFailed || policy.Answer == v1alpha1.AnswerNotUsable {
+					t.Fatalf("what may have said otherwise failed, and yet it is dismissed: %+v", first.Record.Asked)
+				}
+			}
+		}
 		if first.Incident != nil && (first.Incident.Title == "" || len([]rune(first.Incident.Title)) > 256) {
 			t.Fatalf("got the title %q", first.Incident.Title)
 		}

@@ -12,6 +12,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
@@ -188,11 +189,18 @@ func (w *world) lessonsOf(t *testing.T, incident *v1alpha1.Incident) int {
 	return len(list.Items)
 }
 
+// revisionsOf counts the pinned playbooks; the kept texts of policies are none.
 func (w *world) revisionsOf(t *testing.T) int {
 	t.Helper()
 	var list appsv1.ControllerRevisionList
 	w.list(t, &list)
-	return len(list.Items)
+	count := 0
+	for i := range list.Items {
+		if owner := metav1.GetControllerOf(&list.Items[i]); owner != nil && owner.Kind == "Incident" {
+			count++
+		}
+	}
+	return count
 }
 
 // checkRecord holds the chain to be whole, and each entry to have its Event.
