@@ -15,12 +15,13 @@ import (
 const lintLong = `Check manifests before they come to a cluster; no cluster is needed.
 
 Of every object of Firebreak in the files, and in the *.yaml and *.yml of the directories ('-'
-is the standard input), it says what the API server would refuse, with unknown fields and the rules of the
-schema; what would keep a policy or playbook from being Ready: expressions, references to
-each other, roles of the plan and ServiceAccounts, the order of steps; rights that a playbook's
-or the plan's ServiceAccount lacks by the Roles, ClusterRoles and bindings among the manifests;
-and rules that trust whoever sends, or are never asked. Give all that belongs together: what is not given cannot be checked,
-and is a warning. Other kinds are passed over. Of kustomize overlays it wants the result:
+is the standard input), it says what the API server would refuse, with unknown fields and the
+rules of the schema; what would keep a policy or playbook from being Ready: expressions,
+references to each other, roles of the plan and ServiceAccounts, the order of steps; rights that
+a playbook's or the plan's ServiceAccount lacks by the Roles, ClusterRoles and bindings among
+the manifests; and rules that trust whoever sends, or are never asked. Give all that belongs
+together: what is not given cannot be checked, and is a warning. Other kinds are passed over. Of
+kustomize overlays it wants the result:
 
   kubectl firebreak lint clusters/prod/security
   kubectl kustomize overlays/prod | kubectl firebreak lint --strict -

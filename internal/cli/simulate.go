@@ -63,7 +63,7 @@ func newSimulateCommand(s *session) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringArrayVar(&f.events, "event", nil, "file with the event, or several; '-' is the standard input; may be repeated")
-	cmd.Flags().Int64Var(&f.occurrences, "occurrences", 1, "how often each event is seen, within one minute: what a rule's `threshold` counts")
+	cmd.Flags().Int64Var(&f.occurrences, "occurrences", 1, "how often each event is seen, within one minute: what the threshold of a rule counts")
 	cmd.Flags().StringSliceVar(&f.manifests, "manifests", nil, "files and directories with policies, playbooks and plan; may be repeated")
 	cmd.Flags().StringVar(&f.format, "format", "", "format of the receiver the event is in, such as falco or alertmanager; a SecurityEvent when not given")
 	cmd.Flags().StringVar(&f.formats, "formats-file", "", "the receiver's file of audit rules and mappings, for the formats audit and json/NAME")
