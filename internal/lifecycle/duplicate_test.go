@@ -379,13 +379,15 @@ func TestMarkedTakesUpNothing(t *testing.T) {
 
 // moveOriginals has other incidents move on at random, as far as they can.
 func (s *sim) moveOriginals(pick func(int) int) {
+	if original := s.originals[s.stored.Status.DuplicateOf.Name]; original != nil && !hasDuplicate(&original.Status, s.stored.Name) && !TakesUpNothing(original) && pick(3) > 0 {
+		s.takesUp(original)
+		return
+	}
 	names := slices.Sorted(maps.Keys(s.originals))
 	original := s.originals[names[pick(len(names))]]
-	switch of := s.stored.Status.DuplicateOf; pick(5) {
+	switch pick(5) {
 	case 0:
-		if of.Name == original.Name && !hasDuplicate(&original.Status, s.stored.Name) && !TakesUpNothing(original) {
-			s.takesUp(original)
-		}
+		duplicates(original, s.stored.Name, false)
 	case 1:
 		recovering(original)
 	case 2:

@@ -167,6 +167,10 @@ func (s *sim) disturb(t *rapid.T, turn int) {
 			s.joinAgain(event)
 		}
 	case 12, 13:
+		if s.stored.Status.DuplicateOf.Name == "" && rapid.Bool().Draw(t, "mark") {
+			s.submit(markDuplicate("jane", rapid.SampledFrom([]string{originalName, "other"}).Draw(t, "original")))
+			break
+		}
 		s.moveOriginals(func(n int) int { return rapid.IntRange(0, n-1).Draw(t, "original") })
 	case 14:
 		s.nodes = rapid.SampledFrom([][]string{nil, nil, {"n1"}, {"n2"}, {"n1", "n2"}}).Draw(t, "nodes")
