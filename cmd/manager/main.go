@@ -25,6 +25,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/controller"
 	"github.com/firebreak-dev/firebreak/internal/leadership"
 )
 
@@ -119,7 +120,10 @@ func managerOptions(o options, scheme *runtime.Scheme) ctrl.Options {
 		Metrics: metricsserver.Options{
 			BindAddress: o.metricsAddress, SecureServing: true, FilterProvider: filters.WithAuthenticationAndAuthorization,
 		},
-		Cache: cache.Options{DefaultTransform: cache.TransformStripManagedFields()},
+		Cache: cache.Options{
+			DefaultTransform: cache.TransformStripManagedFields(),
+			ByObject:         map[client.Object]cache.ByObject{&v1alpha1.SecurityEvent{}: {Transform: controller.KeepOfEvent}},
+		},
 		Client: client.Options{Cache: &client.CacheOptions{
 			// Nothing but Firebreak's own kinds and Namespaces is ever cached.
 			DisableFor: uncached(),

@@ -209,7 +209,7 @@ func TestNameOfAnotherDay(t *testing.T) {
 			p.known.complete = map[string]bool{namespace: true}
 			moment := event.DeepCopy()
 			moment.Spec.ObservedTime = metav1.NewTime(test.now)
-			got, joined, err := p.openOrJoin(t.Context(), promotion{moment, classify.NewIncident(moment), correlation})
+			got, joined, err := p.openOrJoin(t.Context(), promotion{event: moment, incident: classify.NewIncident(moment), correlation: correlation})
 			if err != nil || joined != test.joined || test.joined && got != theirs.Name {
 				t.Errorf("got %q, joined %t, %v; want joined %t", got, joined, err, test.joined)
 			}

@@ -45,8 +45,12 @@ func (r *SecurityEventReconciler) assess(ctx context.Context, event *v1alpha1.Se
 	if err != nil {
 		return nil, err
 	}
+	full, err := r.whole(ctx, event)
+	if err != nil {
+		return nil, err
+	}
 	result, err := r.classify(ctx, classify.Input{
-		Event:    event,
+		Event:    full,
 		Workload: name,
 		Policies: policies,
 		By:       r.ManagerUser,

@@ -19,7 +19,7 @@ import (
 const (
 	// indexUndecided finds the SecurityEvents that are for the policies to decide, by 'true'.
 	indexUndecided = "firebreak.undecided"
-	// indexSameThing finds the SecurityEvents of the same thing, by classify.SameThing.
+	// indexSameThing finds the SecurityEvents of the same thing, and some others, by bucketOf.
 	indexSameThing = "firebreak.sameThing"
 	// indexUnanswered finds the unanswered Decisions about a SecurityEvent, by its name.
 	indexUnanswered = "firebreak.unansweredEventDecision"
@@ -40,7 +40,7 @@ func indexSecurityEvents(ctx context.Context, indexer client.FieldIndexer) error
 	}
 	err = indexer.IndexField(ctx, &v1alpha1.SecurityEvent{}, indexSameThing, func(object client.Object) []string {
 		if event, ok := object.(*v1alpha1.SecurityEvent); ok {
-			return nonEmpty(classify.SameThing(event))
+			return nonEmpty(bucketOf(classify.SameThing(event)))
 		}
 		return nil
 	})

@@ -19,12 +19,12 @@ func (r *SecurityEventReconciler) classify(ctx context.Context, in classify.Inpu
 		return result, err
 	}
 	list := &v1alpha1.SecurityEventList{}
-	err = r.Client.List(ctx, list, client.InNamespace(in.Event.Namespace), client.MatchingFields{indexSameThing: key}, client.UnsafeDisableDeepCopy)
+	err = r.Client.List(ctx, list, client.InNamespace(in.Event.Namespace), client.MatchingFields{indexSameThing: bucketOf(key)}, client.UnsafeDisableDeepCopy)
 	if err != nil {
 		return result, fmt.Errorf("list the events of the same thing as %q: %w", in.Event.Name, err)
 	}
 	for i := range list.Items {
-		if list.Items[i].Name != in.Event.Name {
+		if list.Items[i].Name != in.Event.Name && classify.SameThing(&list.Items[i]) == key {
 			in.Same = append(in.Same, list.Items[i])
 		}
 	}
@@ -52,4 +52,10 @@ func seenMoreOften(event *v1alpha1.SecurityEvent) bool {
 // stillTooFew says that such an event stays dismissed.
 func stillTooFew(last *v1alpha1.Assessment, result *classify.Assessment) bool {
 	return wasTooFew(last) && tooFew(result)
+}
+
+// bucketOf is under which of 4,096 words the index has a thing: a word for each would take
+// more memory than the rest of the event.
+func bucketOf(thing string) string {
+	return thing[:min(2, len(thing))]
 }

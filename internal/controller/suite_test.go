@@ -101,9 +101,12 @@ func mustCreate(t *testing.T, object client.Object) {
 func newManager(t *testing.T, namespace string) ctrl.Manager {
 	t.Helper()
 	mgr, err := ctrl.NewManager(testConfig, ctrl.Options{
-		Scheme:     testScheme,
-		Metrics:    metricsserver.Options{BindAddress: "0"},
-		Cache:      cache.Options{DefaultNamespaces: map[string]cache.Config{namespace: {}}, DefaultTransform: cache.TransformStripManagedFields()},
+		Scheme:  testScheme,
+		Metrics: metricsserver.Options{BindAddress: "0"},
+		Cache: cache.Options{
+			DefaultNamespaces: map[string]cache.Config{namespace: {}}, DefaultTransform: cache.TransformStripManagedFields(),
+			ByObject: map[client.Object]cache.ByObject{&v1alpha1.SecurityEvent{}: {Transform: KeepOfEvent}},
+		},
 		Controller: config.Controller{SkipNameValidation: ptr.To(true)},
 	})
 	if err != nil {

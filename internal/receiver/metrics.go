@@ -2,9 +2,11 @@ package receiver
 
 import (
 	"net/http"
+	"regexp"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
@@ -18,6 +20,9 @@ type metrics struct {
 	alerts   *prometheus.CounterVec
 }
 
+// liveHeap is what the last garbage collection has left.
+var liveHeap = regexp.MustCompile(`^/gc/heap/live:bytes$`)
+
 func newMetrics(h *Handler) *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
@@ -30,7 +35,8 @@ func newMetrics(h *Handler) *metrics {
 				"refused (answered with an error), shed (to be sent again later; a request whose body was not read counts as one).",
 		}, []string{"format", "outcome"}),
 	}
-	m.registry.MustRegister(m.requests, m.alerts)
+	m.registry.MustRegister(m.requests, m.alerts, collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(collectors.GoRuntimeMetricsRule{Matcher: liveHeap})))
 	m.gauge("api_server_away", "1 while the last call to the API server found it away or overwhelmed.", func() float64 {
 		if h.availability.away.Load() {
 			return 1
