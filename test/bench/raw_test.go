@@ -39,9 +39,10 @@ var rawObjects atomic.Int64
 func measureRaw(t *testing.T, c *harness.Cluster) raw {
 	t.Helper()
 	const namespace = metav1.NamespaceDefault
-	alone := createFor(t, c, namespace, 1)
+	create := func() error { return c.Client.Create(t.Context(), rawObject(namespace)) }
+	alone := createFor(t, 1, create)
 	earlier := cpuNow()
-	many := createFor(t, c, namespace, rawWriters)
+	many := createFor(t, rawWriters, create)
 	used := cpuNow().since(earlier)
 	result := raw{
 		p50: percentile(alone, 50), p99: percentile(alone, 99),
@@ -54,7 +55,7 @@ func measureRaw(t *testing.T, c *harness.Cluster) raw {
 }
 
 // createFor creates objects for a while and gives what each took.
-func createFor(t *testing.T, c *harness.Cluster, namespace string, writers int) []time.Duration {
+func createFor(t *testing.T, writers int, create func() error) []time.Duration {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), rawFor)
 	defer cancel()
@@ -64,9 +65,8 @@ func createFor(t *testing.T, c *harness.Cluster, namespace string, writers int) 
 	for i := range writers {
 		group.Go(func() {
 			for ctx.Err() == nil {
-				object := rawObject(namespace)
 				start := time.Now()
-				if err := c.Client.Create(t.Context(), object); err != nil {
+				if err := create(); err != nil {
 					failures[i] = err
 					return
 				}

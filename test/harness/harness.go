@@ -49,6 +49,9 @@ type Cluster struct {
 	Scheme *runtime.Scheme
 	// Root is the repository's directory.
 	Root string
+	// Env is what managers and receivers that are made from now on have in their environment
+	// beside that of the test, such as 'GOGC=50'.
+	Env []string
 
 	work     string
 	binaries binaries
@@ -124,6 +127,9 @@ func run(m *testing.M, options []func(*envtest.Environment)) (code int, err erro
 	defer shared.endAPIServer()
 	return m.Run(), nil
 }
+
+// EtcdURL is where etcd answers, without TLS.
+func (c *Cluster) EtcdURL() string { return c.environment.ControlPlane.Etcd.URL.String() }
 
 func checkAssets(dir string) error {
 	if dir == "" {

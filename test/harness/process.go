@@ -64,6 +64,7 @@ type Process struct {
 
 	path  string
 	args  []string
+	env   []string
 	ready string
 	// asks asks whether it is ready; nil means without any certificate.
 	asks *http.Client
@@ -91,7 +92,7 @@ func (c *Cluster) StartManager(t testing.TB, flags ...string) *Process {
 func (c *Cluster) start(t testing.TB, name, health string, args []string) *Process {
 	t.Helper()
 	p := &Process{
-		Name: name, path: c.Binary(t, name), args: args,
+		Name: name, path: c.Binary(t, name), args: args, env: slices.Clone(c.Env),
 		ready: "http://" + health + "/readyz", log: filepath.Join(t.TempDir(), name+".log"),
 	}
 	t.Cleanup(func() { p.finish(t) })
@@ -117,7 +118,7 @@ func (p *Process) Launch(t testing.TB) {
 	// Not CommandContext: the process outlives the call, and finish ends it.
 	p.command = exec.Command(p.path, p.args...)
 	p.command.Stdout, p.command.Stderr = log, log
-	p.command.Env = slices.DeleteFunc(os.Environ(), func(entry string) bool { return strings.HasPrefix(entry, "KUBECONFIG=") })
+	p.command.Env = append(slices.DeleteFunc(os.Environ(), func(entry string) bool { return strings.HasPrefix(entry, "KUBECONFIG=") }), p.env...)
 	if err := p.command.Start(); err != nil {
 		t.Fatalf("starting %s: %v", p.Name, err)
 	}
