@@ -177,6 +177,9 @@ func TestFloodDelaysNobodyElse(t *testing.T) {
 		overtaken[len(overtaken)/2], overtaken[len(overtaken)-1])
 	// How long it took is for people to read: a busy machine delays everything. How much of
 	// the flood went first is the flood's own measure, and the same on every machine.
+	if worst, most := overtaken[len(overtaken)-1], int64(alerts/20); os.Getenv("FIREBREAK_LONG") == "1" && worst > most {
+		t.Errorf("%d alerts of the flood were answered while a single one waited, want at most %d: that many are answered in a second where it goes fast", worst, most)
+	}
 	if half := overtaken[len(overtaken)/2]; half > int64(alerts/2) {
 		t.Errorf("%d of %d alerts of the flood were answered while a single one waited: it waited for the flood's end", half, alerts)
 	}
