@@ -30,7 +30,6 @@ const (
 	drainedMetric = "firebreak_receiver_spool_drained_total"
 	liveMetric    = "go_gc_heap_live_bytes"
 	heapMetric    = "go_memstats_heap_inuse_bytes"
-	cyclesMetric  = "go_gc_cycles_total_gc_cycles_total"
 
 	listPage = 500
 	// settleFor is how long a process gets to give memory back before it is measured.
