@@ -59,6 +59,15 @@ const (
 	// stopped the automation of the domain.
 	ConditionAutomationStopped = "AutomationStopped"
 
+	// ConditionSourcesHeard says whether all expected sources were heard lately. A plan that
+	// expects none does not have it.
+	ConditionSourcesHeard = "SourcesHeard"
+
+	// ReasonAllHeard surfaces on SourcesHeard when none is silent.
+	ReasonAllHeard = "AllHeard"
+	// ReasonSourceSilent surfaces on SourcesHeard when nothing was heard of one for longer than
+	// its `silentAfter`; the message names it, since when, and what to check.
+	ReasonSourceSilent = "SourceSilent"
 	// ReasonForgeryRefused surfaces on Guarded when a forged Decision was refused.
 	ReasonForgeryRefused = "ForgeryRefused"
 	// ReasonForgeryAccepted surfaces on Guarded when a forged Decision would have been
@@ -108,6 +117,9 @@ const (
 	// ReasonLeftOut surfaces when an event that a person had joined to an incident was not
 	// taken up by it any more, and the policies open none for it: a person must decide.
 	ReasonLeftOut = "LeftOut"
+	// ReasonAssessmentOverdue surfaces on Assessed when an event waits for a person for longer
+	// than the plan's objectives allow; the message says since when, and what to do.
+	ReasonAssessmentOverdue = "Overdue"
 	// ReasonDecidedByPerson surfaces when a person's Decision decided.
 	ReasonDecidedByPerson = "DecidedByPerson"
 )

@@ -163,13 +163,29 @@ type ResponsePlanSpec struct {
 	// lessons says when a lesson must be recorded.
 	// +optional
 	Lessons PlanLessons `json:"lessons,omitzero"`
+
+	// objectives are how fast people mean to answer.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	Objectives []PlanObjective `json:"objectives,omitempty"`
+
+	// expectedSources are the products that must not fall silent. The condition SourcesHeard
+	// says whether one has.
+	// +optional
+	// +listType=map
+	// +listMapKey=product
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	ExpectedSources []ExpectedSource `json:"expectedSources,omitempty"`
 }
 
-// ResponsePlanStatus says whether the domain is guarded.
+// ResponsePlanStatus says whether the domain is guarded, and its sources are heard.
 type ResponsePlanStatus struct {
 	// conditions are Ready (the plan is in force), AutomationStopped (a Decision has
-	// stopped the domain's automation) and Guarded (a forged Decision was refused
-	// within the last minute).
+	// stopped the domain's automation), Guarded (a forged Decision was refused
+	// within the last minute) and SourcesHeard (none of `expectedSources` is silent).
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -180,6 +196,14 @@ type ResponsePlanStatus struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// sources are when the expected sources were last heard. Receivers write it.
+	// +optional
+	// +listType=map
+	// +listMapKey=product
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	Sources []SourceHeard `json:"sources,omitempty"`
 }
 
 // ResponsePlan is how one response domain prepares for incidents.
@@ -190,6 +214,7 @@ type ResponsePlanStatus struct {
 // +kubebuilder:printcolumn:name=Response,type=string,JSONPath=`.spec.response`
 // +kubebuilder:printcolumn:name=Ready,type=string,JSONPath=`.status.conditions[?(@.type=='Ready')].status`
 // +kubebuilder:printcolumn:name=Guarded,type=string,JSONPath=`.status.conditions[?(@.type=='Guarded')].status`
+// +kubebuilder:printcolumn:name=Heard,type=string,JSONPath=`.status.conditions[?(@.type=='SourcesHeard')].status`
 // +kubebuilder:printcolumn:name=Stopped,type=string,JSONPath=`.status.conditions[?(@.type=='AutomationStopped')].status`
 // +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name == 'default'",message="`metadata.name` must be 'default': there is one plan a namespace"
@@ -204,7 +229,8 @@ type ResponsePlan struct {
 	// +optional
 	Spec ResponsePlanSpec `json:"spec,omitzero"`
 
-	// status says whether the domain is guarded. Only Firebreak writes it.
+	// status says whether the domain is guarded, and its sources are heard. Only Firebreak
+	// writes it.
 	// +optional
 	Status ResponsePlanStatus `json:"status,omitzero"`
 }

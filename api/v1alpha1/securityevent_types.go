@@ -328,7 +328,8 @@ type Assessment struct {
 
 // SecurityEventStatus is what became of the event.
 type SecurityEventStatus struct {
-	// conditions are Assessed.
+	// conditions are Assessed: 'False' while nobody has decided, or a person must, and with
+	// the reason 'Overdue' when that has taken longer than the plan's objectives allow.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -377,6 +378,7 @@ type SecurityEventStatus struct {
 // +kubebuilder:resource:shortName=sev,categories=firebreak
 // +kubebuilder:printcolumn:name=Sev,type=string,JSONPath=`.spec.severity`
 // +kubebuilder:printcolumn:name=Outcome,type=string,JSONPath=`.status.assessment.outcome`
+// +kubebuilder:printcolumn:name=Why,type=string,JSONPath=`.status.conditions[?(@.type=='Assessed')].reason`
 // +kubebuilder:printcolumn:name=Incident,type=string,JSONPath=`.status.incidentRef.name`
 // +kubebuilder:printcolumn:name=Count,type=integer,JSONPath=`.status.occurrences`
 // +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`

@@ -13,6 +13,7 @@ import (
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 	"github.com/firebreak-dev/firebreak/internal/controller"
@@ -59,6 +60,7 @@ func setUp(ctx context.Context, mgr ctrl.Manager, o options) error {
 		SystemNamespace: o.namespace, Clock: now, Concurrency: o.concurrency,
 	}
 	return errors.Join(
+		metrics.Registry.Register(&controller.Metrics{Reader: mgr.GetClient(), Events: events, Clock: now}),
 		events.SetupWithManager(ctx, mgr),
 		incidents.SetupWithManager(mgr),
 		(&controller.ClassificationPolicyReconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Policies: policies, Clock: now}).SetupWithManager(mgr),

@@ -204,6 +204,10 @@ func (s *session) printPlans(o overview) {
 			fmt.Fprintf(s.Out, "%s %s\n", s.style.red("NO DECISION IS ACCEPTED in "+plan.Namespace+":"), clean(c.Message))
 			said = true
 		}
+		if c := meta.FindStatusCondition(plan.Status.Conditions, v1alpha1.ConditionSourcesHeard); c != nil && c.Status == "False" {
+			fmt.Fprintf(s.Out, "%s %s\n", s.style.red("A SOURCE IS SILENT in "+plan.Namespace+":"), clean(c.Message))
+			said = true
+		}
 	}
 	if said {
 		fmt.Fprintln(s.Out)
@@ -266,6 +270,15 @@ func (s *session) awaitingCells(incident *v1alpha1.Incident) []cell {
 	return []cell{{text, s.style.bold}, due}
 }
 
+// whyCell says why an event waits, and that it has for too long.
+func (s *session) whyCell(event *v1alpha1.SecurityEvent) cell {
+	why := plain(clean(event.Status.Assessment.Reason))
+	if c := meta.FindStatusCondition(event.Status.Conditions, v1alpha1.ConditionAssessed); c != nil && c.Reason == v1alpha1.ReasonAssessmentOverdue {
+		why.text, why.paint = "OVERDUE "+why.text, s.style.red
+	}
+	return why
+}
+
 func (s *session) printDeferred(o overview) {
 	if len(o.events) == 0 {
 		return
@@ -286,7 +299,7 @@ func (s *session) printDeferred(o overview) {
 			row = append(row, plain(event.Namespace))
 		}
 		t.add(append(row, plain(event.Name), s.severityCell(event.Spec.Severity), plain(s.age(event.CreationTimestamp.Time)),
-			plain(fmt.Sprint(max(event.Status.Occurrences, 1))), plain(clean(event.Status.Assessment.Reason)), plain(clean(event.Spec.Title)))...)
+			plain(fmt.Sprint(max(event.Status.Occurrences, 1))), s.whyCell(event), plain(clean(event.Spec.Title)))...)
 	}
 	t.write(s.Out, s.style, s.terminal.width)
 	namespace := o.namespace

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,10 +17,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
-	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/classify"
 	"github.com/firebreak-dev/firebreak/internal/lifecycle"
 )
 
@@ -32,6 +33,8 @@ type ResponsePlanReconciler struct {
 	Guard *AdmissionGuard
 	// Clock tells the time.
 	Clock clock.PassiveClock
+
+	events createdEvents
 }
 
 var _ reconcile.Reconciler = (*ResponsePlanReconciler)(nil)
@@ -50,10 +53,10 @@ func (r *ResponsePlanReconciler) Reconcile(ctx context.Context, request ctrl.Req
 		if plan == nil {
 			return ctrl.Result{}, nil
 		}
-		return ctrl.Result{}, r.write(ctx, plan, []metav1.Condition{{
+		return requeueOnConflict(r.write(ctx, plan, plan.DeepCopy(), []metav1.Condition{{
 			Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonNotADomain,
 			Message: notADomain(request.Namespace),
-		}})
+		}}))
 	}
 	decisions, err := decisionsAbout(ctx, r.Client, request.Namespace, v1alpha1.SubjectResponsePlan, v1alpha1.ResponsePlanName)
 	if err != nil {
@@ -79,7 +82,21 @@ func (r *ResponsePlanReconciler) Reconcile(ctx context.Context, request ctrl.Req
 		}
 		return ctrl.Result{RequeueAfter: again}, nil
 	}
-	return ctrl.Result{RequeueAfter: again}, r.write(ctx, plan, planConditions(plan, decisions, proof))
+	conditions := planConditions(plan, decisions, proof)
+	update, silent := r.listen(plan)
+	if len(plan.Spec.ExpectedSources) > 0 {
+		conditions = append(conditions, sourcesHeard(silent.sources))
+	}
+	if err := r.write(ctx, plan, update, conditions); err != nil {
+		for product, at := range silent.noted {
+			r.events.note(request.NamespacedName, product, at)
+		}
+		return requeueOnConflict(err)
+	}
+	if !silent.next.IsZero() {
+		again = sooner(again, max(silent.next.Sub(r.Clock.Now()), time.Millisecond))
+	}
+	return ctrl.Result{RequeueAfter: again}, nil
 }
 
 // answer accepts or refuses Decisions that have no answer. To stop what is stopped is
@@ -115,6 +132,10 @@ func (r *ResponsePlanReconciler) answer(ctx context.Context, plan *v1alpha1.Resp
 
 func planConditions(plan *v1alpha1.ResponsePlan, decisions []v1alpha1.Decision, proof proof) []metav1.Condition {
 	ready := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonInForce}
+	if err := classify.CheckObjectives(plan.Spec.Objectives); err != nil {
+		ready.Status, ready.Reason = metav1.ConditionFalse, v1alpha1.ReasonExpressionError
+		ready.Message = lifecycle.Cut(err.Error()+"; all else of the plan is in force, and what does not compile counts for every event of its severity", 1024)
+	}
 	guarded := metav1.Condition{Type: v1alpha1.ConditionGuarded, Status: metav1.ConditionFalse, Reason: proof.reason, Message: lifecycle.Cut(proof.why, 1024)}
 	if proof.trust == TrustProven {
 		guarded.Status = metav1.ConditionTrue
@@ -130,9 +151,9 @@ func planConditions(plan *v1alpha1.ResponsePlan, decisions []v1alpha1.Decision, 
 	return []metav1.Condition{ready, guarded, stopped}
 }
 
-func (r *ResponsePlanReconciler) write(ctx context.Context, plan *v1alpha1.ResponsePlan, conditions []metav1.Condition) error {
-	update := plan.DeepCopy()
-	changed := false
+// write writes what is new in update, and the conditions.
+func (r *ResponsePlanReconciler) write(ctx context.Context, plan, update *v1alpha1.ResponsePlan, conditions []metav1.Condition) error {
+	changed := !equality.Semantic.DeepEqual(plan.Status, update.Status)
 	for _, condition := range conditions {
 		condition.ObservedGeneration = plan.Generation
 		condition.LastTransitionTime = metav1.NewTime(r.Clock.Now().Truncate(time.Second))
@@ -151,7 +172,8 @@ func (r *ResponsePlanReconciler) write(ctx context.Context, plan *v1alpha1.Respo
 func (r *ResponsePlanReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("responseplan").
-		For(&v1alpha1.ResponsePlan{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		For(&v1alpha1.ResponsePlan{}, builder.WithPredicates(planChanges)).
+		Watches(&v1alpha1.SecurityEvent{}, handler.EnqueueRequestsFromMapFunc(r.planOfEvent), builder.WithPredicates(created)).
 		Watches(&v1alpha1.Decision{}, handler.EnqueueRequestsFromMapFunc(planOfDecision)).
 		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(planOfNamespace), builder.WithPredicates(becomesDomain)).
 		Complete(r)

@@ -182,6 +182,9 @@ func (r *SecurityEventReconciler) apply(event *v1alpha1.SecurityEvent, record v1
 	status.IncidentRef = v1alpha1.IncidentReference{Name: incident}
 	status.Occurrences = occurrences(status.Counters)
 	r.say(event, &record)
+	if !isDeferred(event) {
+		r.late.forget(client.ObjectKeyFromObject(event))
+	}
 }
 
 // say shows on an event what was decided.

@@ -65,9 +65,11 @@ type SecurityEventReconciler struct {
 	// MaxConcurrentReconciles is how many events are assessed at the same time. Zero means 16.
 	MaxConcurrentReconciles int
 
-	promoter *promoter
-	counted  writeGate
-	lookups  failingLookups
+	promoter    *promoter
+	counted     writeGate
+	lookups     failingLookups
+	expressions Expressions
+	late        overdueEvents
 }
 
 var _ reconcile.Reconciler = (*SecurityEventReconciler)(nil)
@@ -95,6 +97,8 @@ func (r *SecurityEventReconciler) SetupWithManager(ctx context.Context, mgr ctrl
 		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.undecidedEventsOfNamespace),
 			builder.WithPredicates(becomesDomain)).
 		Watches(&v1alpha1.Incident{}, handler.EnqueueRequestsFromMapFunc(r.eventsOfIncident), builder.WithPredicates(concernsEvents)).
+		Watches(&v1alpha1.ResponsePlan{}, handler.EnqueueRequestsFromMapFunc(r.deferredEventsOfPlan),
+			builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: workers, ReconciliationTimeout: reconcileTimeout,
 			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minRetry, maxRetry),
@@ -107,6 +111,7 @@ func (r *SecurityEventReconciler) Reconcile(ctx context.Context, request ctrl.Re
 	event := &v1alpha1.SecurityEvent{}
 	err := r.Client.Get(ctx, request.NamespacedName, event)
 	if apierrors.IsNotFound(err) {
+		r.late.forget(request.NamespacedName)
 		return r.answerWithoutEvent(ctx, request.NamespacedName)
 	}
 	if err != nil || event.DeletionTimestamp != nil {
@@ -156,6 +161,10 @@ func (r *SecurityEventReconciler) handle(ctx context.Context, event *v1alpha1.Se
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	overdue, err := r.age(ctx, before, event)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
 	wait, err := r.writeAssessed(ctx, before, event)
 	if err != nil {
 		return ctrl.Result{}, err
@@ -167,17 +176,21 @@ func (r *SecurityEventReconciler) handle(ctx context.Context, event *v1alpha1.Se
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	result.RequeueAfter = sooner(result.RequeueAfter, wait)
 	if assessed != nil && !assessed.Until.IsZero() && undecided(event) {
 		// It is below a threshold, and no person has decided since.
-		left := max(assessed.Until.Sub(r.Clock.Now()), time.Millisecond)
-		if wait <= 0 || left < wait {
-			wait = left
-		}
+		result.RequeueAfter = sooner(result.RequeueAfter, max(assessed.Until.Sub(r.Clock.Now()), time.Millisecond))
 	}
-	if wait > 0 && (result.RequeueAfter == 0 || wait < result.RequeueAfter) {
-		result.RequeueAfter = wait
-	}
+	result.RequeueAfter = sooner(result.RequeueAfter, overdue)
 	return result, nil
+}
+
+// sooner is the shorter of two waits; what is not positive is for ever.
+func sooner(a, b time.Duration) time.Duration {
+	if a <= 0 || b > 0 && b < a {
+		return max(b, 0)
+	}
+	return a
 }
 
 // writeAssessed writes what was assessed and counted. A count alone is written at most

@@ -19,6 +19,8 @@ import (
 const (
 	// indexUndecided finds the SecurityEvents that are for the policies to decide, by 'true'.
 	indexUndecided = "firebreak.undecided"
+	// indexDeferred finds the SecurityEvents that wait for a person, by 'true'.
+	indexDeferred = "firebreak.deferred"
 	// indexSameThing finds the SecurityEvents of the same thing, and some others, by bucketOf.
 	indexSameThing = "firebreak.sameThing"
 	// indexUnanswered finds the unanswered Decisions about a SecurityEvent, by its name.
@@ -29,43 +31,44 @@ const (
 
 // indexSecurityEvents adds the indexes of the SecurityEventReconciler to a cache.
 func indexSecurityEvents(ctx context.Context, indexer client.FieldIndexer) error {
-	err := indexer.IndexField(ctx, &v1alpha1.SecurityEvent{}, indexUndecided, func(object client.Object) []string {
-		if event, ok := object.(*v1alpha1.SecurityEvent); ok && undecided(event) {
+	for _, index := range []struct {
+		object client.Object
+		field  string
+		values client.IndexerFunc
+	}{
+		{&v1alpha1.SecurityEvent{}, indexUndecided, eventsThat(undecided)},
+		{&v1alpha1.SecurityEvent{}, indexDeferred, eventsThat(isDeferred)},
+		{&v1alpha1.SecurityEvent{}, indexSameThing, func(object client.Object) []string {
+			if event, ok := object.(*v1alpha1.SecurityEvent); ok {
+				return nonEmpty(bucketOf(classify.SameThing(event)))
+			}
+			return nil
+		}},
+		{&v1alpha1.Decision{}, indexUnanswered, func(object client.Object) []string {
+			if decision, ok := object.(*v1alpha1.Decision); ok && unansweredAboutEvent(decision) {
+				return []string{decision.Spec.Subject.Name}
+			}
+			return nil
+		}},
+		{&v1alpha1.Incident{}, indexCorrelation, func(object client.Object) []string {
+			return nonEmpty(object.GetLabels()[v1alpha1.LabelCorrelation])
+		}},
+	} {
+		if err := indexer.IndexField(ctx, index.object, index.field, index.values); err != nil {
+			return fmt.Errorf("index %s: %w", index.field, err)
+		}
+	}
+	return nil
+}
+
+// eventsThat indexes the events that are so, by 'true'.
+func eventsThat(are func(*v1alpha1.SecurityEvent) bool) client.IndexerFunc {
+	return func(object client.Object) []string {
+		if event, ok := object.(*v1alpha1.SecurityEvent); ok && are(event) {
 			return []string{"true"}
 		}
 		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("index SecurityEvents: %w", err)
 	}
-	err = indexer.IndexField(ctx, &v1alpha1.SecurityEvent{}, indexSameThing, func(object client.Object) []string {
-		if event, ok := object.(*v1alpha1.SecurityEvent); ok {
-			return nonEmpty(bucketOf(classify.SameThing(event)))
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("index SecurityEvents: %w", err)
-	}
-	err = indexer.IndexField(ctx, &v1alpha1.Decision{}, indexUnanswered, func(object client.Object) []string {
-		if decision, ok := object.(*v1alpha1.Decision); ok && unansweredAboutEvent(decision) {
-			return []string{decision.Spec.Subject.Name}
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("index Decisions: %w", err)
-	}
-	err = indexer.IndexField(ctx, &v1alpha1.Incident{}, indexCorrelation, func(object client.Object) []string {
-		if label, ok := object.GetLabels()[v1alpha1.LabelCorrelation]; ok {
-			return []string{label}
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("index Incidents: %w", err)
-	}
-	return nil
 }
 
 func unansweredAboutEvent(decision *v1alpha1.Decision) bool {
@@ -88,7 +91,10 @@ var eventNeedsWork = predicate.Funcs{
 			before.Status.IncidentRef != after.Status.IncidentRef ||
 			!equality.Semantic.DeepEqual(before.Status.Counters, after.Status.Counters)
 	},
-	DeleteFunc: func(event.DeleteEvent) bool { return false },
+	DeleteFunc: func(deleted event.DeleteEvent) bool {
+		gone, ok := deleted.Object.(*v1alpha1.SecurityEvent)
+		return ok && isOverdue(gone) // it is overdue no more
+	},
 }
 
 // becomesDomain lets through namespaces that have just become response domains.

@@ -117,6 +117,7 @@ func Run(ctx context.Context, set *manifest.Set, namespace string) (*Report, err
 		}
 	}
 	for _, plan := range r.given.plans {
+		r.checkObjectives(plan)
 		if err := r.checkPlan(ctx, plan); err != nil {
 			return nil, err
 		}

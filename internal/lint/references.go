@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/firebreak-dev/firebreak/internal/classify"
 	"github.com/firebreak-dev/firebreak/internal/manifest"
 )
 
@@ -121,6 +122,17 @@ func (r *run) refersToRole(object *manifest.Object, path, name string) {
 			r.add(site{object, path}, Error, ReasonReference,
 				"the plan has no role '%s', so that nobody could answer: it must be one of %q%s", name, names, didYouMean(name, names))
 		}
+	}
+}
+
+// checkObjectives checks the expressions of a plan's objectives.
+func (r *run) checkObjectives(plan *plan) {
+	for _, problem := range each(classify.CheckObjectives(plan.spec.Spec.Objectives)) {
+		at := "spec"
+		if field := quotedField.FindStringSubmatch(problem.Error()); field != nil {
+			at += "." + field[1]
+		}
+		r.add(site{plan.Object, at}, Error, ReasonExpression, "%v", problem)
 	}
 }
 

@@ -56,6 +56,8 @@ func TestMain(m *testing.M) {
 var receiverRights = []rbacv1.PolicyRule{
 	{APIGroups: []string{v1alpha1.GroupName}, Resources: []string{"securityevents"}, Verbs: []string{"create", "get"}},
 	{APIGroups: []string{v1alpha1.GroupName}, Resources: []string{"securityevents/status"}, Verbs: []string{"patch"}},
+	{APIGroups: []string{v1alpha1.GroupName}, Resources: []string{"responseplans"}, ResourceNames: []string{"default"}, Verbs: []string{"get"}},
+	{APIGroups: []string{v1alpha1.GroupName}, Resources: []string{"responseplans/status"}, ResourceNames: []string{"default"}, Verbs: []string{"patch"}},
 	{APIGroups: []string{"authentication.k8s.io"}, Resources: []string{"tokenreviews"}, Verbs: []string{"create"}},
 	{APIGroups: []string{"authorization.k8s.io"}, Resources: []string{"subjectaccessreviews"}, Verbs: []string{"create"}},
 }

@@ -56,6 +56,8 @@ type parsed struct {
 	list bool
 	// skipped are the items that were understood and are no alerts.
 	skipped []Skipped
+	// product is whose those are. Empty is not known.
+	product string
 }
 
 // alert is one alert, ready to be recorded.

@@ -66,7 +66,7 @@ func (f auditFormat) parse(r report) (parsed, error) {
 	if err != nil {
 		return parsed{}, err
 	}
-	var all batch
+	all := batch{product: auditProduct}
 	seen := map[string]bool{}
 	err = each(items, "/items", func(raw json.RawMessage, pointer string) error {
 		e, err := readAudit(raw, pointer)

@@ -28,6 +28,8 @@ type Skipped struct {
 type batch struct {
 	alerts  []alert
 	skipped []Skipped
+	// product is whose the skipped items are.
+	product string
 }
 
 // skip counts items that are no alerts. Reasons are few, and none is the sender's text.
@@ -75,7 +77,7 @@ func (b *batch) finish(list bool) (parsed, error) {
 	if len(b.alerts) > 0 && !sound {
 		return parsed{}, b.alerts[0].problem
 	}
-	return parsed{alerts: b.alerts, skipped: b.skipped, list: list || len(b.alerts) != 1}, nil
+	return parsed{alerts: b.alerts, skipped: b.skipped, product: b.product, list: list || len(b.alerts) != 1}, nil
 }
 
 // each calls for every item of a list, with where it stands.

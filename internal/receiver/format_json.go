@@ -118,7 +118,7 @@ func (f *jsonFormat) parse(r report) (parsed, error) {
 	if len(items) > maxItems {
 		return parsed{}, fieldProblem("", "must have at most %d items, has %d", maxItems, len(items))
 	}
-	var all batch
+	all := batch{product: clean(strings.ToLower(f.product), maxProductName)}
 	for i, item := range items {
 		m := &mapped{format: f, ctx: ctx, variables: expression.ReportVariables(body, item), pointer: pointers[i]}
 		a, skipped, err := m.alert(r, item)

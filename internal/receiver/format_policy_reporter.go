@@ -17,7 +17,7 @@ func (policyReporterFormat) parse(r report) (parsed, error) {
 	if err != nil {
 		return parsed{}, err
 	}
-	var all batch
+	all := batch{product: policyReporterProduct}
 	if event, err := o.text("event"); err != nil {
 		return parsed{}, err
 	} else if event == "heartbeat" {

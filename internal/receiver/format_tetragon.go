@@ -34,7 +34,7 @@ type tetragonEvent struct {
 }
 
 func (tetragonFormat) parse(r report) (parsed, error) {
-	var all batch
+	all := batch{product: tetragonProduct}
 	take := func(raw json.RawMessage, pointer string) error {
 		a, skipped, err := r.tetragon(raw, pointer)
 		if skipped != "" {

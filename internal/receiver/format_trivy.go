@@ -50,7 +50,7 @@ func (trivyFormat) parse(r report) (parsed, error) {
 	if err != nil {
 		return parsed{}, err
 	}
-	var all batch
+	all := batch{product: trivyProduct}
 	if o.there("operatorObject") {
 		verb, err := o.text("verb")
 		if err != nil {

@@ -47,6 +47,7 @@ type Handler struct {
 	availability *availability
 	spool        *spool // nil is none
 	drainer      *drainer
+	listener     *listener
 
 	bodies    *budget
 	parsers   *fair
@@ -76,7 +77,7 @@ type Result struct {
 }
 
 // NewHandler makes a Handler that asks and records with a client, which must not
-// read from a cache. With a spool, Run must run beside it, and Close follow.
+// read from a cache. Run must run beside it, and Close follow.
 func NewHandler(c client.Client, o Options) (*Handler, error) {
 	o.setDefaults()
 	h := &Handler{
@@ -92,6 +93,7 @@ func NewHandler(c client.Client, o Options) (*Handler, error) {
 		mux:          http.NewServeMux(),
 	}
 	h.gate = newGatekeeper(c, o.AllowUnscopedToken, o.Clock, h.availability, cap(h.arrivals)/4)
+	h.listener = newListener(c, &h.options, h.availability)
 	h.recorder = newRecorder(newClusterStore(c, o.Name, h.availability), o.Name, o.Clock, o.Log)
 	if err := h.open(); err != nil {
 		return nil, err
@@ -136,11 +138,15 @@ func (h *Handler) open() error {
 	return nil
 }
 
-// Run takes alerts from the spool to the API server until the context ends.
+// Run takes alerts from the spool to the API server, and writes down which sources were
+// heard, until the context ends.
 func (h *Handler) Run(ctx context.Context) {
+	var both sync.WaitGroup
+	both.Go(func() { h.listener.run(ctx) })
 	if h.drainer != nil {
 		h.drainer.run(ctx)
 	}
+	both.Wait()
 }
 
 // Drained says whether the spool holds nothing, or the API server is away.
@@ -243,6 +249,7 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request) (sender string
 		return sender, nil, tooFast(wait, len(what.alerts), &h.options)
 	}
 	done = h.record(namespace, what) //nolint:contextcheck // an alert counts, even when its sender hangs up
+	h.listener.heard(namespace, sender, &what)
 	for i := range done.outcomes {
 		h.metrics.recorded(r.PathValue("format"), &done.outcomes[i], &what.alerts[i])
 	}

@@ -174,6 +174,8 @@ func TestTheReceiverReportsAndNothingElse(t *testing.T) {
 		"edit events":         {"firebreak.dev", "securityevents", "update", false},
 		"list events":         {"firebreak.dev", "securityevents", "list", false},
 		"read incidents":      {"firebreak.dev", "incidents", "get", false},
+		"read plans":          {"firebreak.dev", "responseplans", "list", false},
+		"edit plans":          {"firebreak.dev", "responseplans", "update", false},
 		"decide":              {"firebreak.dev", "decisions", "create", false},
 		"read secrets":        {"", "secrets", "get", false},
 		"impersonate anybody": {"", "serviceaccounts", "impersonate", false},

@@ -110,6 +110,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.EvidenceStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EvidenceTool"):
 		return &apiv1alpha1.EvidenceToolApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ExpectedSource"):
+		return &apiv1alpha1.ExpectedSourceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("HTTPAction"):
 		return &apiv1alpha1.HTTPActionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("HTTPHeader"):
@@ -170,6 +172,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.PlanChannelApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PlanLessons"):
 		return &apiv1alpha1.PlanLessonsApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("PlanObjective"):
+		return &apiv1alpha1.PlanObjectiveApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PlanRole"):
 		return &apiv1alpha1.PlanRoleApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PlaybookChoice"):
@@ -228,6 +232,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.SecurityEventSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SecurityEventStatus"):
 		return &apiv1alpha1.SecurityEventStatusApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("SourceHeard"):
+		return &apiv1alpha1.SourceHeardApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("StepOutput"):
 		return &apiv1alpha1.StepOutputApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("StepTarget"):

@@ -737,6 +737,18 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.EvidenceType
   scalar: string
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.ExpectedSource
+  map:
+    fields:
+    - name: product
+      type:
+        scalar: string
+    - name: silentAfter
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+    - name: submittedBy
+      type:
+        scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.Expression
   scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.FailurePolicy
@@ -1557,6 +1569,18 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Severity
       default: High
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.PlanObjective
+  map:
+    fields:
+    - name: assessWithin
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+    - name: severity
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Severity
+    - name: when
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Expression
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.PlanRole
   map:
     fields:
@@ -1845,9 +1869,23 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: associative
           keys:
           - name
+    - name: expectedSources
+      type:
+        list:
+          elementType:
+            namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.ExpectedSource
+          elementRelationship: associative
+          keys:
+          - product
     - name: lessons
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.PlanLessons
+    - name: objectives
+      type:
+        list:
+          elementType:
+            namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.PlanObjective
+          elementRelationship: atomic
     - name: response
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.ResponseMode
@@ -1877,6 +1915,14 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: observedGeneration
       type:
         scalar: numeric
+    - name: sources
+      type:
+        list:
+          elementType:
+            namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.SourceHeard
+          elementRelationship: associative
+          keys:
+          - product
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.ResponsePlaybook
   map:
     fields:
@@ -2159,6 +2205,18 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: numeric
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.Severity
   scalar: string
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.SourceHeard
+  map:
+    fields:
+    - name: expectedTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: lastHeardTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: product
+      type:
+        scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.SourceKind
   scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.StepName

@@ -35,7 +35,8 @@ type ResponsePlanApplyConfiguration struct {
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
 	// spec is how the domain prepares.
 	Spec *ResponsePlanSpecApplyConfiguration `json:"spec,omitempty"`
-	// status says whether the domain is guarded. Only Firebreak writes it.
+	// status says whether the domain is guarded, and its sources are heard. Only Firebreak
+	// writes it.
 	Status *ResponsePlanStatusApplyConfiguration `json:"status,omitempty"`
 }
 

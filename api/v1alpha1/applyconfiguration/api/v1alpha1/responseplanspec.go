@@ -42,6 +42,11 @@ type ResponsePlanSpecApplyConfiguration struct {
 	Channels []PlanChannelApplyConfiguration `json:"channels,omitempty"`
 	// lessons says when a lesson must be recorded.
 	Lessons *PlanLessonsApplyConfiguration `json:"lessons,omitempty"`
+	// objectives are how fast people mean to answer.
+	Objectives []PlanObjectiveApplyConfiguration `json:"objectives,omitempty"`
+	// expectedSources are the products that must not fall silent. The condition SourcesHeard
+	// says whether one has.
+	ExpectedSources []ExpectedSourceApplyConfiguration `json:"expectedSources,omitempty"`
 }
 
 // ResponsePlanSpecApplyConfiguration constructs a declarative configuration of the ResponsePlanSpec type for use with
@@ -97,5 +102,31 @@ func (b *ResponsePlanSpecApplyConfiguration) WithChannels(values ...*PlanChannel
 // If called multiple times, the Lessons field is set to the value of the last call.
 func (b *ResponsePlanSpecApplyConfiguration) WithLessons(value *PlanLessonsApplyConfiguration) *ResponsePlanSpecApplyConfiguration {
 	b.Lessons = value
+	return b
+}
+
+// WithObjectives adds the given value to the Objectives field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Objectives field.
+func (b *ResponsePlanSpecApplyConfiguration) WithObjectives(values ...*PlanObjectiveApplyConfiguration) *ResponsePlanSpecApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithObjectives")
+		}
+		b.Objectives = append(b.Objectives, *values[i])
+	}
+	return b
+}
+
+// WithExpectedSources adds the given value to the ExpectedSources field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the ExpectedSources field.
+func (b *ResponsePlanSpecApplyConfiguration) WithExpectedSources(values ...*ExpectedSourceApplyConfiguration) *ResponsePlanSpecApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithExpectedSources")
+		}
+		b.ExpectedSources = append(b.ExpectedSources, *values[i])
+	}
 	return b
 }

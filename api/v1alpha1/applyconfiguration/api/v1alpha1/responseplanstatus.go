@@ -23,14 +23,16 @@ import (
 // ResponsePlanStatusApplyConfiguration represents a declarative configuration of the ResponsePlanStatus type for use
 // with apply.
 //
-// ResponsePlanStatus says whether the domain is guarded.
+// ResponsePlanStatus says whether the domain is guarded, and its sources are heard.
 type ResponsePlanStatusApplyConfiguration struct {
 	// conditions are Ready (the plan is in force), AutomationStopped (a Decision has
-	// stopped the domain's automation) and Guarded (a forged Decision was refused
-	// within the last minute).
+	// stopped the domain's automation), Guarded (a forged Decision was refused
+	// within the last minute) and SourcesHeard (none of `expectedSources` is silent).
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// observedGeneration is the generation of the spec that this status speaks of.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
+	// sources are when the expected sources were last heard. Receivers write it.
+	Sources []SourceHeardApplyConfiguration `json:"sources,omitempty"`
 }
 
 // ResponsePlanStatusApplyConfiguration constructs a declarative configuration of the ResponsePlanStatus type for use with
@@ -57,5 +59,18 @@ func (b *ResponsePlanStatusApplyConfiguration) WithConditions(values ...*v1.Cond
 // If called multiple times, the ObservedGeneration field is set to the value of the last call.
 func (b *ResponsePlanStatusApplyConfiguration) WithObservedGeneration(value int64) *ResponsePlanStatusApplyConfiguration {
 	b.ObservedGeneration = &value
+	return b
+}
+
+// WithSources adds the given value to the Sources field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Sources field.
+func (b *ResponsePlanStatusApplyConfiguration) WithSources(values ...*SourceHeardApplyConfiguration) *ResponsePlanStatusApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithSources")
+		}
+		b.Sources = append(b.Sources, *values[i])
+	}
 	return b
 }

@@ -25,7 +25,8 @@ import (
 //
 // SecurityEventStatus is what became of the event.
 type SecurityEventStatusApplyConfiguration struct {
-	// conditions are Assessed.
+	// conditions are Assessed: 'False' while nobody has decided, or a person must, and with
+	// the reason 'Overdue' when that has taken longer than the plan's objectives allow.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// observedGeneration is the generation of the spec that this status speaks of.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`

@@ -1,0 +1,76 @@
+package v1alpha1
+
+import (
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// HeardEvery is how often it is written down at most that a source was heard, which is
+// silent after a time.
+func HeardEvery(silentAfter time.Duration) time.Duration {
+	return max(time.Minute, silentAfter/10)
+}
+
+// PlanObjective is how fast people mean to answer what is of one severity.
+type PlanObjective struct {
+	// severity is of which severity the events are that it is about.
+	// +required
+	Severity Severity `json:"severity,omitempty"`
+
+	// when is a CEL expression over `event` that says for which of them it counts. Of several
+	// objectives of one severity the first that does counts; one whose expression fails to
+	// evaluate does. Empty means that it counts for all.
+	// +optional
+	When Expression `json:"when,omitempty"`
+
+	// assessWithin is how long an event may wait for a person to decide about it, from 1m to
+	// 8760h. It counts from when the event was deferred; after that the event is overdue.
+	// Empty, or where there is no objective, it is 15m for 'Critical', 1h for 'High', 8h for
+	// 'Medium', 72h for 'Low' and 168h for 'Informational'.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1m') && duration(self) <= duration('8760h')",message="`assessWithin` must be from '1m' to '8760h'"
+	AssessWithin *metav1.Duration `json:"assessWithin,omitempty"`
+}
+
+// ExpectedSource is a product that must not fall silent.
+type ExpectedSource struct {
+	// product is what its events name as `source.product`, such as 'falco'.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Product string `json:"product,omitempty"`
+
+	// silentAfter is for how long nothing may be heard of it, from 5m to 8760h. What counts
+	// are its events, their repeats, and what the receiver takes without recording an event:
+	// heartbeats, passed checks, requests that no audit rule selects.
+	// +required
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('5m') && duration(self) <= duration('8760h')",message="`silentAfter` must be from '5m' to '8760h'"
+	SilentAfter *metav1.Duration `json:"silentAfter,omitempty"`
+
+	// submittedBy is the user from whom it must be heard: what others report in the product's
+	// name does not count then. Empty means anybody who may report.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	SubmittedBy string `json:"submittedBy,omitempty"`
+}
+
+// SourceHeard is when an expected source was heard.
+type SourceHeard struct {
+	// product is what `expectedSources` calls it.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Product string `json:"product,omitempty"`
+
+	// expectedTime is since when it is expected: what was never heard is silent from then on.
+	// +optional
+	ExpectedTime *metav1.Time `json:"expectedTime,omitempty"`
+
+	// lastHeardTime is when receivers have last heard it, by their clocks. It is written at
+	// most once a minute, and no more often than in a tenth of `silentAfter`. What is
+	// reported past the receivers is not in it, but counts. Empty means not yet.
+	// +optional
+	LastHeardTime *metav1.Time `json:"lastHeardTime,omitempty"`
+}

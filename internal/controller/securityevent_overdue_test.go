@@ -1,0 +1,171 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	eventsv1 "k8s.io/api/events/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	clocktesting "k8s.io/utils/clock/testing"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+)
+
+// aging is a deferred event of severity Critical, and who looks at it.
+type aging struct {
+	event  *v1alpha1.SecurityEvent
+	events *SecurityEventReconciler
+	clock  *clocktesting.FakePassiveClock
+}
+
+func startAging(t *testing.T) *aging {
+	t.Helper()
+	namespace := newDomain(t)
+	a := &aging{clock: clocktesting.NewFakePassiveClock(time.Date(2026, 11, 21, 16, 0, 0, 0, time.UTC))}
+	startAssessor(t, namespace, nil, func(r *SecurityEventReconciler) {
+		r.Clock = a.clock
+		a.events = r
+	})
+	a.event = shellEvent(namespace, "waits", "cart-1")
+	mustCreate(t, a.event)
+	a.event = awaitAssessment(t, a.event, v1alpha1.OutcomeDeferred)
+	return a
+}
+
+// look reconciles the event until that has seen what is stored, and gives when it looks again.
+func (a *aging) look(t *testing.T) time.Duration {
+	t.Helper()
+	var result ctrl.Result
+	eventually(t, func(ctx context.Context) string {
+		var err error
+		if result, err = a.events.Reconcile(ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(a.event)}); err != nil {
+			return err.Error()
+		}
+		if result.RequeueAfter == conflictRetry {
+			return "the cache is behind"
+		}
+		return ""
+	})
+	if err := testClient.Get(t.Context(), client.ObjectKeyFromObject(a.event), a.event); err != nil {
+		t.Fatal(err)
+	}
+	return result.RequeueAfter
+}
+
+func (a *aging) reason() string {
+	return meta.FindStatusCondition(a.event.Status.Conditions, v1alpha1.ConditionAssessed).Reason
+}
+
+func (a *aging) told(t *testing.T) []eventsv1.Event {
+	t.Helper()
+	list := &eventsv1.EventList{}
+	if err := testClient.List(t.Context(), list, client.InNamespace(a.event.Namespace)); err != nil {
+		t.Fatal(err)
+	}
+	return list.Items
+}
+
+func TestDeferredEventsAgeIntoOverdue(t *testing.T) {
+	a := startAging(t)
+	if after := a.look(t); after != 15*time.Minute || a.reason() != v1alpha1.ReasonNoRuleMatched {
+		t.Fatalf("looks again after %s, is %s; must be the 15m of 'Critical' without a plan", after, a.reason())
+	}
+	a.clock.SetTime(a.clock.Now().Add(15 * time.Minute))
+	if after := a.look(t); after != 0 || a.reason() != v1alpha1.ReasonAssessmentOverdue {
+		t.Fatalf("looks again after %s, is %s", after, a.reason())
+	}
+	assessed := meta.FindStatusCondition(a.event.Status.Conditions, v1alpha1.ConditionAssessed)
+	for _, want := range []string{"since 2026-11-21T16:00:00Z (NoRuleMatched)", "by 2026-11-21T16:15:00Z",
+		"kubectl firebreak promote waits -n " + a.event.Namespace, "kubectl firebreak dismiss waits"} {
+		if !strings.Contains(assessed.Message, want) {
+			t.Errorf("%q must say %q", assessed.Message, want)
+		}
+	}
+	if assessed.Status != metav1.ConditionFalse || a.event.Status.Assessment.Reason != v1alpha1.ReasonNoRuleMatched {
+		t.Errorf("got %+v, and the assessment %+v", assessed, a.event.Status.Assessment)
+	}
+	a.look(t)
+	told := a.told(t)
+	if len(told) != 1 || told[0].Reason != v1alpha1.ReasonAssessmentOverdue || told[0].Regarding.UID != a.event.UID || told[0].Type != "Warning" {
+		t.Fatalf("got the Kubernetes Events %+v, want one", told)
+	}
+	if counts := a.events.late.counts(); counts[[2]string{a.event.Namespace, "Critical"}] != 1 {
+		t.Errorf("got the metrics %v", counts)
+	}
+
+	before := a.event.ResourceVersion
+	a.look(t)
+	if a.event.ResourceVersion != before {
+		t.Error("nothing new must not be written")
+	}
+}
+
+func TestThePlanSaysWhenAnEventIsOverdue(t *testing.T) {
+	a := startAging(t)
+	minutes := func(count int) *metav1.Duration {
+		return &metav1.Duration{Duration: time.Duration(count) * time.Minute}
+	}
+	plan := &v1alpha1.ResponsePlan{
+		ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ResponsePlanName, Namespace: a.event.Namespace},
+		Spec: v1alpha1.ResponsePlanSpec{Objectives: []v1alpha1.PlanObjective{
+			{Severity: v1alpha1.SeverityCritical, When: `event.source.?product.orValue("") == "trivy"`, AssessWithin: minutes(1)},
+			{Severity: v1alpha1.SeverityCritical, AssessWithin: minutes(5)},
+		}},
+	}
+	mustCreate(t, plan)
+	a.awaitLook(t, 5*time.Minute)
+	a.clock.SetTime(a.clock.Now().Add(6 * time.Minute))
+	a.awaitLook(t, 0)
+	if a.reason() != v1alpha1.ReasonAssessmentOverdue {
+		t.Fatalf("is %s", a.reason())
+	}
+	// Given more time, it is overdue no more; a person decides in the end.
+	plan.Spec.Objectives[1].AssessWithin = minutes(30)
+	if err := testClient.Update(t.Context(), plan); err != nil {
+		t.Fatal(err)
+	}
+	a.awaitLook(t, 24*time.Minute)
+	if a.reason() != v1alpha1.ReasonNoRuleMatched || len(a.events.late.counts()) != 0 {
+		t.Fatalf("is %s, %v", a.reason(), a.events.late.counts())
+	}
+	a.clock.SetTime(a.clock.Now().Add(time.Hour))
+	a.awaitLook(t, 0)
+	mustCreate(t, &v1alpha1.Decision{
+		ObjectMeta: metav1.ObjectMeta{Name: "noise", Namespace: a.event.Namespace},
+		Spec: v1alpha1.DecisionSpec{
+			Subject: v1alpha1.DecisionSubject{Kind: v1alpha1.SubjectSecurityEvent, Name: a.event.Name}, Type: v1alpha1.DecisionDismiss,
+			By: "jane", Reason: "a test",
+		},
+	})
+	a.event = awaitAssessment(t, a.event, v1alpha1.OutcomeDismissed)
+	if a.reason() != v1alpha1.ReasonDecidedByPerson || len(a.events.late.counts()) != 0 {
+		t.Errorf("is %s, %v", a.reason(), a.events.late.counts())
+	}
+	if told := a.told(t); len(told) != 1 {
+		t.Errorf("got %d Kubernetes Events, want one: it is the same delay", len(told))
+	}
+}
+
+func (a *aging) awaitLook(t *testing.T, want time.Duration) {
+	t.Helper()
+	eventually(t, func(context.Context) string {
+		if after := a.look(t); after != want {
+			return fmt.Sprintf("looks again after %s, want %s", after, want)
+		}
+		return ""
+	})
+}
+
+func TestSooner(t *testing.T) {
+	for _, test := range [][3]time.Duration{{0, 0, 0}, {0, 3, 3}, {3, 0, 3}, {3, 2, 2}, {2, 3, 2}, {-1, 3, 3}, {3, -1, 3}, {-1, -1, 0}} {
+		if got := sooner(test[0], test[1]); got != test[2] {
+			t.Errorf("sooner(%d, %d) is %d, want %d", test[0], test[1], got, test[2])
+		}
+	}
+}
