@@ -282,6 +282,8 @@ const (
 	LabelCorrelationSequence = "firebreak.dev/correlation-sequence"
 	// LabelIncident names the incident an object was made for.
 	LabelIncident = "firebreak.dev/incident"
+	// LabelJournal with the value 'retention' is on Evidence of type RetentionJournal.
+	LabelJournal = "firebreak.dev/journal"
 )
 
 // Names in the cluster.

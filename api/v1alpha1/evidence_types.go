@@ -3,7 +3,7 @@ package v1alpha1
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // EvidenceType is what a piece of evidence is.
-// +kubebuilder:validation:Enum=Manifest;Log;Events;Journal;UndoRecord
+// +kubebuilder:validation:Enum=Manifest;Log;Events;Journal;UndoRecord;RetentionJournal
 type EvidenceType string
 
 // The types of evidence.
@@ -19,6 +19,9 @@ const (
 	// EvidenceUndoRecord is what undoing an effect needs, or sending something again alike,
 	// where it is too large for the incident's status. It was kept before the effect was made.
 	EvidenceUndoRecord EvidenceType = "UndoRecord"
+	// EvidenceRetentionJournal is what was on record about objects whose time was over, by the
+	// plan's `retention`. It was kept before they were deleted, and belongs to no incident.
+	EvidenceRetentionJournal EvidenceType = "RetentionJournal"
 )
 
 // EvidenceTool is what collected it.
@@ -65,9 +68,10 @@ type EvidenceOrigin struct {
 }
 
 // EvidenceSpec is what was preserved, and how. It never changes.
+// +kubebuilder:validation:XValidation:rule="has(self.incidentRef) != (self.type == 'RetentionJournal')",message="`incidentRef` must name the incident; only a 'RetentionJournal' has none"
 type EvidenceSpec struct {
-	// incidentRef is the incident it belongs to.
-	// +required
+	// incidentRef is the incident it belongs to. Only a RetentionJournal belongs to none.
+	// +optional
 	IncidentRef IncidentReference `json:"incidentRef,omitzero"`
 
 	// step is the playbook's step that collected it. Empty when no step did.
@@ -98,8 +102,8 @@ type EvidenceSpec struct {
 	// +required
 	CollectedTime metav1.Time `json:"collectedTime,omitzero"`
 
-	// collectedBy is the identity that read it: the playbook's ServiceAccount. Of a Journal
-	// and an UndoRecord it is the manager.
+	// collectedBy is the identity that read it: the playbook's ServiceAccount. Of a Journal,
+	// a RetentionJournal and an UndoRecord it is the manager.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
@@ -137,7 +141,8 @@ type EvidenceSpec struct {
 	// +optional
 	Origin EvidenceOrigin `json:"origin,omitzero"`
 
-	// journal is the part of the timeline that evidence of type Journal holds.
+	// journal is the part of the timeline that evidence of type Journal holds, or of the one
+	// chain of all RetentionJournals of the namespace.
 	// +optional
 	Journal *JournalRange `json:"journal,omitempty"`
 }

@@ -33,6 +33,18 @@ type PlanObjective struct {
 	AssessWithin *metav1.Duration `json:"assessWithin,omitempty"`
 }
 
+// PlanRetention is what is deleted after which time. Before anything goes, what was on record
+// about it is written into Evidence of type RetentionJournal, which is never deleted.
+type PlanRetention struct {
+	// dismissedEvents is how long an event is kept after it was dismissed, from 24h to
+	// 876000h; it goes within an hour after that, with the Decisions about it. Its assessments
+	// are in a RetentionJournal from then on. An event that has ever belonged to an
+	// incident stays with that. Empty means for ever.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('24h') && duration(self) <= duration('876000h')",message="`dismissedEvents` must be from '24h' to '876000h'"
+	DismissedEvents *metav1.Duration `json:"dismissedEvents,omitempty"`
+}
+
 // ExpectedSource is a product that must not fall silent.
 type ExpectedSource struct {
 	// product is what its events name as `source.product`, such as 'falco'.

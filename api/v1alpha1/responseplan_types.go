@@ -179,6 +179,10 @@ type ResponsePlanSpec struct {
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=32
 	ExpectedSources []ExpectedSource `json:"expectedSources,omitempty"`
+
+	// retention is what is deleted after which time. Empty means that nothing is.
+	// +optional
+	Retention PlanRetention `json:"retention,omitzero"`
 }
 
 // ResponsePlanStatus says whether the domain is guarded, and its sources are heard.

@@ -66,6 +66,7 @@ func setUp(ctx context.Context, mgr ctrl.Manager, o options) error {
 		(&controller.ClassificationPolicyReconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Policies: policies, Clock: now}).SetupWithManager(mgr),
 		(&controller.ResponsePlanReconciler{Client: mgr.GetClient(), Guard: guard, Clock: now}).SetupWithManager(mgr),
 		(&controller.ResponsePlaybookReconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Clock: now}).SetupWithManager(mgr),
+		(&controller.RetentionReconciler{Client: mgr.GetClient(), Journals: recorder, Clock: now}).SetupWithManager(ctx, mgr),
 		(&controller.LessonLearnedReconciler{Client: mgr.GetClient(), Clock: now}).SetupWithManager(mgr),
 	)
 }

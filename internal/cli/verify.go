@@ -16,7 +16,8 @@ import (
 
 const verifyLong = `Check that the record of an incident is whole: that the entries of its timeline form one
 chain of hashes without a gap, that the chain continues from the journals that older
-entries were sealed into, and that it ends where the incident says.
+entries were sealed into, and that it ends where the incident says. With --retention: that
+the journals of what the plan's retention has deleted form one chain.
 
 Exit code: 0 whole, 1 broken (it says where), 2 it could not be checked.`
 
@@ -48,18 +49,25 @@ type problem struct {
 }
 
 func newVerifyCommand(s *session) *cobra.Command {
-	output := ""
+	output, retention := "", false
 	cmd := &cobra.Command{
-		Use:               "verify INCIDENT",
+		Use:               "verify (INCIDENT | --retention)",
 		Short:             "Check that the record of an incident is whole",
 		Long:              verifyLong,
-		Args:              between(1, 1),
+		Args:              between(0, 1),
 		ValidArgsFunction: s.completeIncidents,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if retention == (len(args) == 1) {
+				return failed("it must be either an incident or --retention: "+cmd.UseLine(), "Help: "+cmd.CommandPath()+" --help")
+			}
+			if retention {
+				return s.verifyRetention(cmd.Context(), output)
+			}
 			return s.verify(cmd.Context(), output, args[0])
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "", "json or yaml")
+	cmd.Flags().BoolVar(&retention, "retention", false, "check what was kept of what the plan's retention has deleted")
 	return cmd
 }
 

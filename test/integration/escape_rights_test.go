@@ -23,13 +23,13 @@ import (
 // Whoever adds a right explains it here, and in config/rbac/manager_role.yaml.
 var managerRights = map[string]string{
 	"firebreak.dev classificationpolicies get list watch":          "rules, through the cache",
-	"firebreak.dev decisions create get list watch":                "what people decided; create is for the dry run of a forged one, which proves that admission stands",
-	"firebreak.dev evidence create get":                            "what was collected",
+	"firebreak.dev decisions create delete get list watch":         "what people decided; create is for the dry run of a forged one, which proves that admission stands; delete is for retention",
+	"firebreak.dev evidence create get list":                       "what was collected; list finds the last retention journal",
 	"firebreak.dev incidents create get list watch":                "what it carries on; made from events",
 	"firebreak.dev lessonslearned create get list watch":           "drafts of lessons",
 	"firebreak.dev responseplans get list watch":                   "roles and switches, through the cache",
 	"firebreak.dev responseplaybooks get list watch":               "what to do, through the cache",
-	"firebreak.dev securityevents get list watch":                  "what was reported",
+	"firebreak.dev securityevents delete get list watch":           "what was reported; delete is for retention",
 	"firebreak.dev classificationpolicies/status get patch update": "whether a policy is in force",
 	"firebreak.dev decisions/status get patch update":              "what became of a Decision",
 	"firebreak.dev evidence/status get patch update":               "where the bytes are",
@@ -121,6 +121,9 @@ func (a *asked) note(r *http.Request) harness.Trouble {
 // unusedRights are those that a whole incident does not use, and why the manager has them
 // nevertheless.
 var unusedRights = map[string]string{
+	"firebreak.dev securityevents delete":       "retention, which no incident waits for: TestTheManagerDeletesOnlyWhatIsOver",
+	"firebreak.dev decisions delete":            "retention, as well",
+	"firebreak.dev evidence list":               "retention, as well",
 	"firebreak.dev incidents/finalizers update": "asked for by an admission plugin that tests do not run (OwnerReferencesPermissionEnforcement)",
 	"authentication.k8s.io tokenreviews create": "only when somebody reads the metrics",
 	"apps controllerrevisions get":              "after a restart",

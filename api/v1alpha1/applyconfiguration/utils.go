@@ -174,6 +174,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.PlanLessonsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PlanObjective"):
 		return &apiv1alpha1.PlanObjectiveApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("PlanRetention"):
+		return &apiv1alpha1.PlanRetentionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PlanRole"):
 		return &apiv1alpha1.PlanRoleApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PlaybookChoice"):

@@ -1581,6 +1581,12 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: when
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Expression
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.PlanRetention
+  map:
+    fields:
+    - name: dismissedEvents
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.PlanRole
   map:
     fields:
@@ -1890,6 +1896,9 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.ResponseMode
       default: Enforce
+    - name: retention
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.PlanRetention
     - name: roles
       type:
         list:

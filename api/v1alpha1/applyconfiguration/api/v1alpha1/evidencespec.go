@@ -26,7 +26,7 @@ import (
 //
 // EvidenceSpec is what was preserved, and how. It never changes.
 type EvidenceSpecApplyConfiguration struct {
-	// incidentRef is the incident it belongs to.
+	// incidentRef is the incident it belongs to. Only a RetentionJournal belongs to none.
 	IncidentRef *IncidentReferenceApplyConfiguration `json:"incidentRef,omitempty"`
 	// step is the playbook's step that collected it. Empty when no step did.
 	Step *string `json:"step,omitempty"`
@@ -40,8 +40,8 @@ type EvidenceSpecApplyConfiguration struct {
 	Tool *EvidenceToolApplyConfiguration `json:"tool,omitempty"`
 	// collectedTime is when it was collected.
 	CollectedTime *v1.Time `json:"collectedTime,omitempty"`
-	// collectedBy is the identity that read it: the playbook's ServiceAccount. Of a Journal
-	// and an UndoRecord it is the manager.
+	// collectedBy is the identity that read it: the playbook's ServiceAccount. Of a Journal,
+	// a RetentionJournal and an UndoRecord it is the manager.
 	CollectedBy *string `json:"collectedBy,omitempty"`
 	// digest is the SHA-256 of the bytes, as 'sha256:' and 64 hexadecimal digits.
 	Digest *string `json:"digest,omitempty"`
@@ -54,7 +54,8 @@ type EvidenceSpecApplyConfiguration struct {
 	Redacted []string `json:"redacted,omitempty"`
 	// origin shows that the source was working.
 	Origin *EvidenceOriginApplyConfiguration `json:"origin,omitempty"`
-	// journal is the part of the timeline that evidence of type Journal holds.
+	// journal is the part of the timeline that evidence of type Journal holds, or of the one
+	// chain of all RetentionJournals of the namespace.
 	Journal *JournalRangeApplyConfiguration `json:"journal,omitempty"`
 }
 

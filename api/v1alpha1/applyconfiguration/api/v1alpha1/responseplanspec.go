@@ -47,6 +47,8 @@ type ResponsePlanSpecApplyConfiguration struct {
 	// expectedSources are the products that must not fall silent. The condition SourcesHeard
 	// says whether one has.
 	ExpectedSources []ExpectedSourceApplyConfiguration `json:"expectedSources,omitempty"`
+	// retention is what is deleted after which time. Empty means that nothing is.
+	Retention *PlanRetentionApplyConfiguration `json:"retention,omitempty"`
 }
 
 // ResponsePlanSpecApplyConfiguration constructs a declarative configuration of the ResponsePlanSpec type for use with
@@ -128,5 +130,13 @@ func (b *ResponsePlanSpecApplyConfiguration) WithExpectedSources(values ...*Expe
 		}
 		b.ExpectedSources = append(b.ExpectedSources, *values[i])
 	}
+	return b
+}
+
+// WithRetention sets the Retention field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Retention field is set to the value of the last call.
+func (b *ResponsePlanSpecApplyConfiguration) WithRetention(value *PlanRetentionApplyConfiguration) *ResponsePlanSpecApplyConfiguration {
+	b.Retention = value
 	return b
 }

@@ -1,0 +1,92 @@
+package audit
+
+import (
+	"bytes"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+)
+
+func removedEvent(name string) Removal {
+	at := metav1.NewTime(time.Date(2026, 11, 21, 16, 0, 0, 0, time.UTC))
+	event := &v1alpha1.SecurityEvent{
+		ObjectMeta: metav1.ObjectMeta{Name: name, UID: "uid-" + "1", ResourceVersion: "7", CreationTimestamp: at},
+		Spec: v1alpha1.SecurityEventSpec{
+			Title: "<noise> & \"more\"", Severity: v1alpha1.SeverityLow, SubmittedBy: "falco", ObservedTime: at,
+			RawDataHash: "sha256:" + strings.Repeat("0", 64),
+		},
+		Status: v1alpha1.SecurityEventStatus{
+			Occurrences: math.MaxInt64,
+			Assessment:  v1alpha1.Assessment{Outcome: v1alpha1.OutcomeDismissed, Reason: "RuleMatched", Rule: "noise", By: "manager", Time: at},
+		},
+	}
+	removal := RemovalOfEvent(event)
+	removal.Time, removal.Because = at, "a test"
+	return removal
+}
+
+func TestRemovalsAreOneChain(t *testing.T) {
+	first := []Removal{removedEvent("a"), removedEvent("b")}
+	one, err := ChainRemovals(first, 0, Origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := []Removal{removedEvent("c")}
+	two, err := ChainRemovals(second, 2, first[1].Hash)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, err := ReadRemovals(bytes.NewReader(one), 0, Origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(first, read); diff != "" {
+		t.Errorf("what is read back (-want +got):\n%s", diff)
+	}
+	if read[0].Event.Occurrences != math.MaxInt64 {
+		t.Errorf("occurrences are %d: they must be exact", read[0].Event.Occurrences)
+	}
+	if read, err = ReadRemovals(bytes.NewReader(two), 2, first[1].Hash); err != nil || len(read) != 1 || read[0].Sequence != 3 {
+		t.Errorf("the second journal: %v, %v", read, err)
+	}
+	lines := strings.SplitAfter(string(one), "\n")
+	for name, test := range map[string]struct {
+		text     string
+		sequence int64
+		previous string
+		want     string
+	}{
+		"edited":           {strings.Replace(string(one), "falco", "other", 1), 0, Origin, "removal 1 was changed"},
+		"one taken out":    {lines[1], 0, Origin, "comes removal 2"},
+		"another before":   {string(two), 0, Origin, "comes removal 3"},
+		"another's end":    {string(two), 2, first[0].Hash, "one is missing or was moved"},
+		"reordered":        {lines[1] + lines[0], 0, Origin, "comes removal 2"},
+		"cut":              {string(one[:len(one)-10]), 0, Origin, "after removal 1"},
+		"the assessment":   {strings.Replace(string(one), "Dismissed", "Promoted", 1), 0, Origin, "removal 1 was changed"},
+		"how often seen":   {strings.Replace(string(one), "9223372036854775807", "1", 1), 0, Origin, "removal 1 was changed"},
+		"who submitted it": {strings.Replace(lines[0], `"submittedBy":"falco"`, `"submittedBy":"x"`, 1), 0, Origin, "removal 1 was changed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := ReadRemovals(strings.NewReader(test.text), test.sequence, test.previous); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want an error that says %q", err, test.want)
+			}
+		})
+	}
+}
+
+func TestRemovalOfDecision(t *testing.T) {
+	decision := &v1alpha1.Decision{Spec: v1alpha1.DecisionSpec{Type: v1alpha1.DecisionDismiss, By: "jane", Reason: "a test"}}
+	if removal := RemovalOfDecision(decision); removal.Decision.By != "jane" || removal.Answer != nil {
+		t.Errorf("got %+v", removal)
+	}
+	decision.Status.Conditions = []metav1.Condition{{Type: "Other"}, {Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionTrue}}
+	if removal := RemovalOfDecision(decision); removal.Answer == nil || removal.Answer.Status != metav1.ConditionTrue {
+		t.Errorf("got %+v", removal)
+	}
+}

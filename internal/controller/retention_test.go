@@ -1,0 +1,310 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	clocktesting "k8s.io/utils/clock/testing"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/audit"
+	"github.com/firebreak-dev/firebreak/internal/evidence"
+)
+
+// keeping is a domain that keeps dismissed events for two days, and who deletes them.
+type keeping struct {
+	namespace string
+	clock     *clocktesting.FakePassiveClock
+	recorder  *evidence.Recorder
+	retention *RetentionReconciler
+	stop      func()
+	// dies is how many deletions are made before none is any more.
+	dies atomic.Int64
+}
+
+// mortal makes no deletion once it is dead.
+type mortal struct {
+	client.Client
+	left *atomic.Int64
+}
+
+func (m mortal) Delete(ctx context.Context, object client.Object, options ...client.DeleteOption) error {
+	if m.left.Add(-1) < 0 {
+		return errors.New("the test kills the manager here")
+	}
+	return m.Client.Delete(ctx, object, options...)
+}
+
+func newKeeping(t *testing.T) *keeping {
+	t.Helper()
+	k := &keeping{namespace: newDomain(t), clock: clocktesting.NewFakePassiveClock(time.Now())}
+	k.dies.Store(1 << 40)
+	store, err := evidence.OpenStore(t.Context(), "mem://", t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.recorder = &evidence.Recorder{Client: testClient, Namespaces: testClient, Store: store, Clock: k.clock, Manager: "manager", Version: "test"}
+	k.start(t)
+	return k
+}
+
+// start starts a manager; its reconciler is asked by the test, too.
+func (k *keeping) start(t *testing.T) {
+	t.Helper()
+	mgr := newManager(t, k.namespace)
+	if err := AddIndexes(t.Context(), mgr.GetFieldIndexer()); err != nil {
+		t.Fatal(err)
+	}
+	k.retention = &RetentionReconciler{Client: mortal{mgr.GetClient(), &k.dies}, Journals: k.recorder, Clock: k.clock}
+	if err := k.retention.SetupWithManager(t.Context(), mgr); err != nil {
+		t.Fatal(err)
+	}
+	k.stop = start(t, mgr)
+}
+
+func (k *keeping) plan(t *testing.T) {
+	t.Helper()
+	mustCreate(t, &v1alpha1.ResponsePlan{
+		ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ResponsePlanName, Namespace: k.namespace},
+		Spec:       v1alpha1.ResponsePlanSpec{Retention: v1alpha1.PlanRetention{DismissedEvents: &metav1.Duration{Duration: 48 * time.Hour}}},
+	})
+}
+
+// event creates an event that was assessed some time ago.
+func (k *keeping) event(t *testing.T, name string, ago time.Duration, outcome v1alpha1.AssessmentOutcome, earlier ...v1alpha1.AssessmentOutcome) *v1alpha1.SecurityEvent {
+	t.Helper()
+	event := shellEvent(k.namespace, name, "cart-1")
+	mustCreate(t, event)
+	assessment := func(outcome v1alpha1.AssessmentOutcome) v1alpha1.Assessment {
+		return v1alpha1.Assessment{Outcome: outcome, Reason: v1alpha1.ReasonRuleMatched, Rule: "noise", By: "manager", Time: metav1.NewTime(k.clock.Now().Add(-ago))}
+	}
+	event.Status.Assessment, event.Status.Occurrences = assessment(outcome), 3
+	for _, one := range earlier {
+		event.Status.EarlierAssessments = append(event.Status.EarlierAssessments, assessment(one))
+	}
+	if err := testClient.Status().Update(t.Context(), event); err != nil {
+		t.Fatal(err)
+	}
+	return event
+}
+
+func (k *keeping) decision(t *testing.T, name, event string, answered bool) *v1alpha1.Decision {
+	t.Helper()
+	decision := &v1alpha1.Decision{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: k.namespace},
+		Spec: v1alpha1.DecisionSpec{
+			Subject: v1alpha1.DecisionSubject{Kind: v1alpha1.SubjectSecurityEvent, Name: event}, Type: v1alpha1.DecisionDismiss, By: "jane", Reason: "noise",
+		},
+	}
+	mustCreate(t, decision)
+	if answered {
+		k.answer(t, decision)
+	}
+	return decision
+}
+
+func (k *keeping) answer(t *testing.T, decision *v1alpha1.Decision) {
+	t.Helper()
+	meta.SetStatusCondition(&decision.Status.Conditions, metav1.Condition{Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonAccepted})
+	if err := testClient.Status().Update(t.Context(), decision); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// left are the events and Decisions that are there.
+func (k *keeping) left(ctx context.Context) ([]string, error) {
+	var names []string
+	events, decisions := &v1alpha1.SecurityEventList{}, &v1alpha1.DecisionList{}
+	if err := errors.Join(testClient.List(ctx, events, client.InNamespace(k.namespace)), testClient.List(ctx, decisions, client.InNamespace(k.namespace))); err != nil {
+		return nil, err
+	}
+	for i := range events.Items {
+		names = append(names, events.Items[i].Name)
+	}
+	for i := range decisions.Items {
+		names = append(names, decisions.Items[i].Name)
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+func (k *keeping) await(t *testing.T, want ...string) {
+	t.Helper()
+	eventually(t, func(ctx context.Context) string {
+		left, err := k.left(ctx)
+		if err != nil {
+			return err.Error()
+		}
+		return cmp.Diff(want, left)
+	})
+}
+
+// journaled is what the journals hold, one chain, by the names of the objects.
+func (k *keeping) journaled(t *testing.T) (names []string, removals map[string]audit.Removal) {
+	t.Helper()
+	list := &v1alpha1.EvidenceList{}
+	if err := testClient.List(t.Context(), list, client.InNamespace(k.namespace)); err != nil {
+		t.Fatal(err)
+	}
+	slices.SortFunc(list.Items, func(a, b v1alpha1.Evidence) int {
+		return int(a.Spec.Journal.FirstSequence - b.Spec.Journal.FirstSequence)
+	})
+	removals = map[string]audit.Removal{}
+	sequence, hash := int64(0), audit.Origin
+	for i := range list.Items {
+		journal := &list.Items[i]
+		if journal.Spec.Journal.FirstSequence != sequence+1 || journal.Spec.Journal.Previous != hash {
+			t.Errorf("journal %s does not follow removal %d: %+v", journal.Name, sequence, journal.Spec.Journal)
+		}
+		sequence, hash = journal.Spec.Journal.LastSequence, journal.Spec.Journal.LastHash
+		read, err := k.recorder.ReadRemovals(t.Context(), journal)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, removal := range read {
+			names, removals[removal.Name] = append(names, removal.Name), removal
+		}
+	}
+	return names, removals
+}
+
+func TestDismissedEventsAreJournaledAndGo(t *testing.T) {
+	k := newKeeping(t)
+	old := k.event(t, "old", 50*time.Hour, v1alpha1.OutcomeDismissed, v1alpha1.OutcomeDeferred)
+	k.decision(t, "old-because", "old", true)
+	k.event(t, "young", 47*time.Hour, v1alpha1.OutcomeDismissed)
+	k.event(t, "deferred", 500*time.Hour, v1alpha1.OutcomeDeferred)
+	k.event(t, "joined", 500*time.Hour, v1alpha1.OutcomeJoined)
+	k.event(t, "detached", 500*time.Hour, v1alpha1.OutcomeDismissed, v1alpha1.OutcomePromoted, v1alpha1.OutcomeDeferred)
+	k.event(t, "undecided", 500*time.Hour, v1alpha1.OutcomeDismissed)
+	pending := k.decision(t, "undecided-yet", "undecided", false)
+
+	// Without a plan nothing is deleted.
+	key := ctrl.Request{NamespacedName: client.ObjectKey{Namespace: k.namespace, Name: v1alpha1.ResponsePlanName}}
+	if result, err := k.retention.Reconcile(t.Context(), key); err != nil || result.RequeueAfter != 0 {
+		t.Errorf("without a plan: %+v, %v", result, err)
+	}
+	k.await(t, "deferred", "detached", "joined", "old", "old-because", "undecided", "undecided-yet", "young")
+	k.plan(t)
+	k.answer(t, pending)
+	k.await(t, "deferred", "detached", "joined", "young")
+
+	names, removals := k.journaled(t)
+	slices.Sort(names)
+	if diff := cmp.Diff([]string{"old", "old-because", "undecided", "undecided-yet"}, names); diff != "" {
+		t.Errorf("journaled (-want +got):\n%s", diff)
+	}
+	got := removals["old"]
+	if got.UID != old.UID || got.Kind != "SecurityEvent" || got.Because != "retention.dismissedEvents: 48h0m0s" || got.Event.Occurrences != 3 ||
+		got.Event.SubmittedBy != old.Spec.SubmittedBy || got.Event.Assessment.Rule != "noise" || len(got.Event.EarlierAssessments) != 1 {
+		t.Errorf("got the removal %+v of %+v", got, got.Event)
+	}
+	if got := removals["old-because"]; got.Decision.By != "jane" || got.Answer.Status != metav1.ConditionTrue {
+		t.Errorf("got the removal %+v", got)
+	}
+
+	// The next goes when its hour is over, and its journal follows the one before.
+	k.clock.SetTime(k.clock.Now().Add(3 * time.Hour))
+	eventually(t, func(ctx context.Context) string {
+		if _, err := k.retention.Reconcile(ctx, key); err != nil {
+			return err.Error()
+		}
+		left, err := k.left(ctx)
+		return fmt.Sprint(cmp.Diff([]string{"deferred", "detached", "joined"}, left), errText(err))
+	})
+	if names, _ := k.journaled(t); len(names) != 5 || names[4] != "young" {
+		t.Errorf("journaled %q", names)
+	}
+}
+
+func errText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+func TestRetentionWaitsUntilTheHourIsOver(t *testing.T) {
+	at := time.Date(2026, 11, 21, 16, 20, 0, 0, time.UTC)
+	hour := at.Unix() / 3600
+	if got, want := expiryOf(hour, 48*time.Hour), time.Date(2026, 11, 23, 17, 0, 0, 0, time.UTC); !got.Equal(want) {
+		t.Errorf("got %s, want %s: all that was dismissed in the hour must be over", got, want)
+	}
+	hours := dismissedHours{}
+	if !hours.note("a", 7) || hours.note("a", 7) || !hours.note("a", 5) || !hours.note("b", 1) {
+		t.Error("an hour is new once in each namespace")
+	}
+	if hour, some := hours.earliest("a"); hour != 5 || !some {
+		t.Errorf("got %d, %t", hour, some)
+	}
+	hours.forget("a", 5)
+	hours.forget("a", 7)
+	if _, some := hours.earliest("a"); some {
+		t.Error("there must be none")
+	}
+}
+
+// TestRetentionSurvivesACrash kills the manager between a journal and the last of its
+// deletions: the next one ends what was begun, and nothing is journaled twice.
+func TestRetentionSurvivesACrash(t *testing.T) {
+	k := newKeeping(t)
+	for i := range 5 {
+		k.event(t, fmt.Sprintf("old-%d", i), 50*time.Hour, v1alpha1.OutcomeDismissed)
+	}
+	k.await(t, "old-0", "old-1", "old-2", "old-3", "old-4")
+	// All of them are in the cache before there is a plan, or the journal would have fewer.
+	eventually(t, func(ctx context.Context) string {
+		list := &v1alpha1.SecurityEventList{}
+		if err := k.retention.Client.List(ctx, list, client.InNamespace(k.namespace), client.MatchingFields{indexDismissedHour: fmt.Sprint(k.clock.Now().Add(-50*time.Hour).Unix() / 3600)}); err != nil {
+			return err.Error()
+		}
+		if len(list.Items) != 5 {
+			return fmt.Sprintf("the cache knows %d", len(list.Items))
+		}
+		return ""
+	})
+	k.dies.Store(2)
+	k.plan(t)
+	eventually(t, func(ctx context.Context) string {
+		if left, err := k.left(ctx); err != nil || len(left) != 3 || k.dies.Load() >= 0 {
+			return fmt.Sprintf("left are %q, %v", left, err)
+		}
+		return ""
+	})
+	k.stop()
+	kept := &v1alpha1.SecurityEvent{}
+	left, err := k.left(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// One of them changes before the next manager comes: what is on record of it is not true any more.
+	if err := testClient.Get(t.Context(), client.ObjectKey{Namespace: k.namespace, Name: left[0]}, kept); err != nil {
+		t.Fatal(err)
+	}
+	kept.Status.Occurrences = 9
+	if err := testClient.Status().Update(t.Context(), kept); err != nil {
+		t.Fatal(err)
+	}
+	k.dies.Store(1 << 40)
+	k.start(t)
+	eventually(t, func(ctx context.Context) string {
+		if left, err := k.left(ctx); err != nil || len(left) != 0 {
+			return fmt.Sprintf("left are %q, %v", left, err)
+		}
+		return ""
+	})
+	names, removals := k.journaled(t)
+	if len(names) != 6 || names[5] != kept.Name || removals[kept.Name].Event.Occurrences != 9 {
+		t.Errorf("journaled %q: each must be once, but %s, which has changed, again", names, kept.Name)
+	}
+}

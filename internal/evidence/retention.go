@@ -1,0 +1,129 @@
+package evidence
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/action"
+	"github.com/firebreak-dev/firebreak/internal/audit"
+)
+
+const (
+	// retentionLabel is the value of the label 'firebreak.dev/journal'.
+	retentionLabel = "retention"
+	// listPage is how many journals are listed at a time.
+	listPage = 200
+)
+
+// SealRemovals keeps what was on record about objects that are to be deleted as Evidence of
+// type RetentionJournal, after the journal that was sealed before; nil is none. The same
+// removals, tried again after the bytes were stored and before the Evidence was made, may
+// become another journal: the name of the first is free then.
+func (r *Recorder) SealRemovals(ctx context.Context, namespace string, after *v1alpha1.JournalRange, removals []audit.Removal) (*v1alpha1.Evidence, error) {
+	if len(removals) == 0 {
+		return nil, errors.New("a retention journal must have at least one removal")
+	}
+	part := v1alpha1.JournalRange{Previous: audit.Origin}
+	if after != nil {
+		part.FirstSequence, part.Previous = after.LastSequence, after.LastHash
+	}
+	lines, err := audit.ChainRemovals(removals, part.FirstSequence, part.Previous)
+	if err != nil {
+		return nil, err
+	}
+	part.FirstSequence++
+	part.LastSequence, part.LastHash = removals[len(removals)-1].Sequence, removals[len(removals)-1].Hash
+	number := "retention-" + strconv.FormatInt(part.FirstSequence, 10)
+	names := []string{number, number + "-" + action.ShortHash(10, part.Previous, number)}
+	// What has the name and follows the same journal was sealed by a try that crashed, maybe of
+	// other objects: the caller must go by what is in it.
+	name, found, err := r.find(ctx, namespace, names, func(spec *v1alpha1.EvidenceSpec) bool {
+		return spec.CollectedBy == r.Manager && spec.Type == v1alpha1.EvidenceRetentionJournal && spec.Journal != nil &&
+			spec.Journal.FirstSequence == part.FirstSequence && spec.Journal.Previous == part.Previous
+	})
+	if err != nil {
+		return nil, err
+	}
+	if found != nil {
+		return found, r.markStored(ctx, found)
+	}
+	stored, err := r.put(ctx, namespace, bytes.NewReader(lines))
+	if err != nil {
+		return nil, err
+	}
+	made := &v1alpha1.Evidence{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{v1alpha1.LabelJournal: retentionLabel}},
+		Spec: v1alpha1.EvidenceSpec{
+			Type:          v1alpha1.EvidenceRetentionJournal,
+			Method:        "what was on record about objects, kept before they were deleted by the plan's retention",
+			Tool:          r.tool(),
+			CollectedTime: metav1.NewTime(r.Clock.Now()),
+			CollectedBy:   r.Manager,
+			MediaType:     "application/jsonl",
+			Journal:       &part,
+			Digest:        stored.Digest,
+			SizeBytes:     &stored.SizeBytes,
+		},
+	}
+	if err := r.Client.Create(ctx, made); err != nil {
+		return nil, fmt.Errorf("evidence '%s': %w", name, err)
+	}
+	return made, r.say(ctx, made, stored.Location, nil)
+}
+
+// LastRemovals finds the last RetentionJournal of a domain; nil when there is none. It lists
+// them all, so it is for the start of a process.
+func (r *Recorder) LastRemovals(ctx context.Context, namespace string) (*v1alpha1.Evidence, error) {
+	var last *v1alpha1.Evidence
+	next := ""
+	for {
+		list := &v1alpha1.EvidenceList{}
+		err := r.Client.List(ctx, list, client.InNamespace(namespace), client.MatchingLabels{v1alpha1.LabelJournal: retentionLabel},
+			client.Limit(listPage), client.Continue(next))
+		if err != nil {
+			return nil, fmt.Errorf("listing the retention journals of namespace '%s': %w", namespace, err)
+		}
+		for i := range list.Items {
+			one := &list.Items[i]
+			if one.Spec.Type == v1alpha1.EvidenceRetentionJournal && one.Spec.CollectedBy == r.Manager && one.Spec.Journal != nil &&
+				(last == nil || one.Spec.Journal.LastSequence > last.Spec.Journal.LastSequence) {
+				last = one.DeepCopy()
+			}
+		}
+		if next = list.Continue; next == "" {
+			return last, nil
+		}
+	}
+}
+
+// ReadRemovals reads what a RetentionJournal holds, and checks it: its bytes, their chain, and
+// that this is what the Evidence says.
+func (r *Recorder) ReadRemovals(ctx context.Context, journal *v1alpha1.Evidence) ([]audit.Removal, error) {
+	if err := r.markStored(ctx, journal); err != nil {
+		return nil, err
+	}
+	if err := r.Store.Check(ctx, journal.Status.Location, journal.Spec.Digest); err != nil {
+		return nil, err
+	}
+	reader, err := r.Store.Open(ctx, journal.Status.Location)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = reader.Close() }()
+	part := journal.Spec.Journal
+	removals, err := audit.ReadRemovals(reader, part.FirstSequence-1, part.Previous)
+	if err != nil {
+		return nil, fmt.Errorf("evidence '%s': %w", journal.Name, err)
+	}
+	if count := len(removals); count == 0 || removals[count-1].Sequence != part.LastSequence || removals[count-1].Hash != part.LastHash {
+		return nil, fmt.Errorf("evidence '%s': its journal does not end with removal %d and hash %s, as it says", journal.Name, part.LastSequence, part.LastHash)
+	}
+	return removals, nil
+}

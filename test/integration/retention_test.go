@@ -1,0 +1,71 @@
+package integration
+
+import (
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/test/harness"
+)
+
+// TestTheManagerDeletesOnlyWhatIsOver is the way of retention through admission: it is as
+// narrow as what retention deletes.
+func TestTheManagerDeletesOnlyWhatIsOver(t *testing.T) {
+	d := harness.Get(t).NewDomain(t)
+	manager := d.As(t, harness.Manager)
+	d.Allow(t, d.Namespace, harness.User(jane), harness.Rule("firebreak.dev", []string{"decisions"}, []string{"create", "delete"}),
+		harness.Rule("firebreak.dev", []string{"securityevents"}, []string{"dismiss"}), harness.Rule("firebreak.dev", []string{"incidents"}, []string{"acknowledge"}))
+	event := func(name string, change func(*v1alpha1.SecurityEvent)) client.Object {
+		object := harness.MakeEvent(d.Namespace, name, harness.Receiver)
+		done(t, d.As(t, harness.Receiver).Create(t.Context(), object))
+		done(t, patchStatus(t, manager, object, change))
+		return object
+	}
+	decision := func(name string, kind v1alpha1.SubjectKind, kindOf v1alpha1.DecisionType, answered bool) client.Object {
+		object := &v1alpha1.Decision{
+			ObjectMeta: metav1.ObjectMeta{Namespace: d.Namespace, Name: name},
+			Spec:       v1alpha1.DecisionSpec{Subject: v1alpha1.DecisionSubject{Kind: kind, Name: "subject"}, Type: kindOf, By: jane, Reason: "a test"},
+		}
+		done(t, d.As(t, jane).Create(t.Context(), object))
+		if answered {
+			done(t, patchStatus(t, manager, object, func(one *v1alpha1.Decision) {
+				one.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionAccepted, Status: "True", Reason: "Accepted", LastTransitionTime: metav1.Now()}}
+			}))
+		}
+		return object
+	}
+	evidence := harness.MakeEvidence(d.Namespace, "evidence", jane)
+	d.Allow(t, d.Namespace, harness.User(jane), harness.Rule("firebreak.dev", []string{"evidence"}, []string{"create"}))
+	done(t, d.As(t, jane).Create(t.Context(), evidence))
+	answered := decision("answered", v1alpha1.SubjectSecurityEvent, v1alpha1.DecisionDismiss, true)
+	for name, test := range map[string]struct {
+		object  client.Object
+		refusal string
+	}{
+		"a dismissed event":            {event("dismissed", assessed(v1alpha1.OutcomeDismissed, "")), ""},
+		"a deferred event":             {event("deferred", assessed(v1alpha1.OutcomeDeferred, "")), "must be kept"},
+		"an event of an incident":      {event("joined", assessed(v1alpha1.OutcomeJoined, "open")), "must be kept"},
+		"an event nobody assessed":     {event("new", func(*v1alpha1.SecurityEvent) {}), "must be kept"},
+		"an unanswered Decision":       {decision("waits", v1alpha1.SubjectSecurityEvent, v1alpha1.DecisionDismiss, false), "is a record and must be kept"},
+		"a Decision about an incident": {decision("about-incident", v1alpha1.SubjectIncident, v1alpha1.DecisionAcknowledge, true), "is a record and must be kept"},
+		"evidence":                     {evidence, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := manager.Delete(t.Context(), test.object, client.DryRunAll)
+			switch {
+			case test.object == client.Object(evidence):
+				refused(t, err, "forbidden") // it has no right to
+			case test.refusal != "":
+				refused(t, err, test.refusal)
+			default:
+				done(t, err)
+			}
+		})
+	}
+	t.Run("an answered Decision about an event", func(t *testing.T) {
+		refused(t, d.As(t, jane).Delete(t.Context(), answered), "is a record and must be kept")
+		done(t, manager.Delete(t.Context(), answered))
+	})
+}
