@@ -83,18 +83,18 @@ func (g *gatekeeper) admit(ctx context.Context, c *credential, namespace string)
 			return user, nil
 		}
 	}
-	stranger := !g.knows(key)
-	if stranger {
-		if !g.strangers.enter(c.address) {
+	var unknown *stranger
+	if !g.knows(key) {
+		if unknown = g.strangers.enter(c.address); unknown == nil {
 			return "", tooManyStrangers()
 		}
-		defer g.strangers.leave(c.address)
+		defer unknown.leave()
 	}
 	answer, err, _ := g.flights.Do(key, func() (any, error) {
 		if known, ok := g.remembered.Get(key); ok {
 			return known, nil // the flight before has just landed
 		}
-		if stranger && !g.strangers.take(c.address) {
+		if unknown != nil && !unknown.take() {
 			return nil, tooManyStrangers()
 		}
 		// Others wait for this answer too, so one sender's hanging up does not end it.
@@ -105,8 +105,8 @@ func (g *gatekeeper) admit(ctx context.Context, c *credential, namespace string)
 		if err != nil {
 			return nil, err
 		}
-		if stranger && !v.nobody() {
-			g.strangers.giveBack(c.address)
+		if unknown != nil && !v.nobody() {
+			unknown.giveBack()
 		}
 		g.remember(c, key, v)
 		return v, nil
@@ -134,6 +134,7 @@ func (g *gatekeeper) remember(c *credential, key string, v verdict) {
 	case v.problem == nil:
 		g.remembered.Add(key, v, allowedFor)
 		g.allowed.Add(key, nil, knownFor)
+		g.strangers.befriend(c.address)
 		g.allows.add(key, v.user, c.expires())
 	case v.nobody():
 		g.remembered.Add(key, v, unauthenticatedFor)

@@ -6,8 +6,10 @@ import (
 	"net"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/utils/clock"
 )
 
 // availability is whether the API server answered the last call.
@@ -34,6 +36,42 @@ func unreachable(err error) bool {
 	}
 	code := status.Status().Code
 	return code >= http.StatusInternalServerError || code == http.StatusTooManyRequests || apierrors.IsTimeout(err)
+}
+
+const (
+	// refusedOfLate is how old a refusal may be to say something about now, and writtenOfLate
+	// how old a write that the API server took.
+	refusedOfLate, writtenOfLate = 30 * time.Second, time.Minute
+)
+
+// writes is when the API server last took an event or a count, and when it last refused one for
+// a lasting reason. One namespace's quota is not everybody's: as long as others' are taken, all
+// is well.
+type writes struct {
+	clock          clock.PassiveClock
+	taken, refused atomic.Int64
+}
+
+func (w *writes) note(err error) {
+	switch {
+	case err == nil:
+		w.taken.Store(w.clock.Now().UnixNano())
+	case lasting(err) && !refusesObject(err):
+		w.refused.Store(w.clock.Now().UnixNano())
+	}
+}
+
+// refusesAll says whether the API server has taken nothing of late, and refused something.
+func (w *writes) refusesAll() bool {
+	taken, refused := time.Unix(0, w.taken.Load()), time.Unix(0, w.refused.Load())
+	return refused.After(taken) && w.clock.Since(refused) < refusedOfLate && w.clock.Since(taken) >= writtenOfLate
+}
+
+// lasting says whether an error is an answer of the API server that it does not take something
+// for a reason that only somebody can take away: a right, a quota, an admission policy.
+func lasting(err error) bool {
+	var status apierrors.APIStatus
+	return errors.As(err, &status) && !unreachable(err) && !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) && !apierrors.IsNotFound(err)
 }
 
 func isProblem(err error) bool {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync/atomic"
 	"time"
+
+	"k8s.io/apimachinery/pkg/util/cache"
 )
 
 const (
@@ -25,6 +27,19 @@ type drainer struct {
 	pause    time.Duration
 	drained  atomic.Int64
 	refused  atomic.Int64
+	// blocked is how many alerts wait because the API server answered that it does not take
+	// them, which lasts until somebody does something about it.
+	blocked atomic.Int64
+	// said are the reasons for that of which the log was told of late.
+	said *cache.LRUExpireCache
+}
+
+// blockedEvery is how often the log is told why alerts of a namespace wait, and maxReasons how
+// many reasons are told apart.
+const blockedEvery, maxReasons = time.Minute, 256
+
+func newDrainer(r *recorder) *drainer {
+	return &drainer{recorder: r, said: cache.NewLRUExpireCacheWithClock(maxReasons, r.clock)}
 }
 
 // run drains until the context ends, and returns when it has let go of the spool.
@@ -41,9 +56,10 @@ func (d *drainer) run(ctx context.Context) {
 	}
 }
 
-// rest waits before what failed is tried again: the longer, the longer the API server is away.
+// rest waits before what failed is tried again: the longer, the longer the API server is away
+// or does not take it.
 func (d *drainer) rest(ctx context.Context) {
-	if !d.recorder.availability.away.Load() {
+	if !d.recorder.availability.away.Load() && d.blocked.Load() == 0 {
 		d.pause = 0
 	}
 	d.pause = min(max(firstPause, 2*d.pause), longestPause)
@@ -60,8 +76,9 @@ func (d *drainer) rest(ctx context.Context) {
 // may be due to that one.
 func (d *drainer) pass(ctx context.Context) bool {
 	r := d.recorder
-	left := map[spoolKey]bool{}
+	left, blocked := map[spoolKey]bool{}, map[spoolKey]bool{}
 	defer r.spool.index.rewind()
+	defer func() { d.blocked.Store(r.spool.index.waiting(blocked)) }()
 	for n := 0; n < passPages && ctx.Err() == nil; n++ {
 		most := pageItems
 		if r.availability.away.Load() {
@@ -71,7 +88,7 @@ func (d *drainer) pass(ctx context.Context) bool {
 		if len(page) == 0 {
 			return len(left) == 0
 		}
-		for _, i := range d.write(page, most == 1) { //nolint:contextcheck // what is begun is finished
+		for _, i := range d.write(page, most == 1, blocked) { //nolint:contextcheck // what is begun is finished
 			left[i.key] = true
 		}
 		if r.availability.away.Load() {
@@ -81,8 +98,9 @@ func (d *drainer) pass(ctx context.Context) bool {
 	return false
 }
 
-// write writes a page, forgets what is in the API server, and returns what is left.
-func (d *drainer) write(page []item, probe bool) (left []item) {
+// write writes a page, forgets what is in the API server, and returns what is left. Of that it
+// takes down what the API server does not take.
+func (d *drainer) write(page []item, probe bool, blocked map[spoolKey]bool) (left []item) {
 	r := d.recorder
 	kept, err := r.spool.read(page)
 	if err != nil {
@@ -106,6 +124,10 @@ func (d *drainer) write(page []item, probe bool) (left []item) {
 			gone = append(gone, page[i])
 		case passing(o.err, delivery.alert):
 			left = append(left, page[i])
+			if lasting(o.err) {
+				blocked[page[i].key] = true
+				d.tell(kept[i].Namespace, o.err)
+			}
 		default:
 			gone = append(gone, page[i])
 			reasons[page[i].sequence] = clean(o.err.Error(), maxDetail)
@@ -124,4 +146,14 @@ func (d *drainer) write(page []item, probe bool) (left []item) {
 	d.drained.Add(int64(len(gone) - len(reasons)))
 	d.refused.Add(int64(len(reasons)))
 	return left
+}
+
+// tell tells the log, now and then, why alerts of a namespace stay in the spool.
+func (d *drainer) tell(namespace string, err error) {
+	key := namespace + " " + clean(err.Error(), maxDetail)
+	if _, said := d.said.Get(key); said {
+		return
+	}
+	d.said.Add(key, nil, blockedEvery)
+	d.recorder.log.Error(err, "alerts stay in the spool, because the API server does not take them: they are tried again until it does", "namespace", namespace)
 }

@@ -78,6 +78,9 @@ type alert struct {
 	delivery string
 	// single says that what has its fingerprint is the same delivered again, never a repeat.
 	single bool
+	// window is for how long an equal fingerprint is the same event; 0 is the usual time, and
+	// noWindow for ever.
+	window time.Duration
 }
 
 // pointerOf is where an alert of a list stands in the body.

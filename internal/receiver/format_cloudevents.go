@@ -153,7 +153,7 @@ func (r report) cloudEvent(e *event.Event, raw []byte, pointer string) (alert, e
 	inner.body = e.Data()
 	var data object
 	if kindOf(inner.body) == "object" {
-		if problem := checkDepth(inner.body); problem != nil {
+		if problem := checkShape(inner.body); problem != nil {
 			return alert{}, problem
 		}
 		var err error

@@ -25,6 +25,9 @@ type FormatsFile struct {
 	Audit AuditConfig `json:"audit"`
 	// Mappings make events of JSON of any shape, at the path 'json/NAME'. At most 64.
 	Mappings []Mapping `json:"mappings"`
+	// Reports says whose policy reports, where such are installed, become alerts of which
+	// domain. Without any, none is read. At most 64.
+	Reports []ReportSource `json:"reports"`
 }
 
 // AuditConfig says which requests to the API server are alerts.
@@ -77,7 +80,8 @@ type AuditRule struct {
 
 // Formats are the wire formats a receiver understands.
 type Formats struct {
-	byName map[string]format
+	byName  map[string]format
+	reports []ReportSource
 }
 
 // LoadFormats reads the file of --formats-file. Without a name it is the formats that
@@ -117,6 +121,10 @@ func parseFormats(text []byte) (*Formats, error) {
 		return nil, err
 	}
 	all.byName["audit"] = auditFormat{rules: file.Audit.Rules}
+	if err := validateReports(file.Reports); err != nil {
+		return nil, err
+	}
+	all.reports = file.Reports
 	if len(file.Mappings) > maxMappings {
 		return nil, fmt.Errorf("mappings must be at most %d, are %d", maxMappings, len(file.Mappings))
 	}

@@ -148,7 +148,7 @@ func readOCSF(o object, key string) (*ocsfFinding, error) {
 // is random, and its output fields say more.
 func (f *ocsfFinding) falco(r report) (alert, bool) {
 	raw := []byte(f.event.flat("raw_data"))
-	if f.vendor != ocsfFalcoVendor || kindOf(raw) != "object" || checkDepth(raw) != nil {
+	if f.vendor != ocsfFalcoVendor || kindOf(raw) != "object" || checkShape(raw) != nil {
 		return alert{}, false
 	}
 	r.body = raw

@@ -84,7 +84,7 @@ func TestGolden(t *testing.T) {
 	for name, wire := range testFormats(t) {
 		for file, body := range bodiesOf(t, strings.ReplaceAll(name, "/", "-")) {
 			t.Run(file, func(t *testing.T) {
-				if problem := checkDepth(body.body); problem != nil {
+				if problem := checkShape(body.body); problem != nil {
 					t.Fatal(problem)
 				}
 				what, err := wire.parse(body)
@@ -399,8 +399,8 @@ func TestCheckDepth(t *testing.T) {
 		`"\\"` + strings.Repeat("[", maxDepth+1): false,
 		`"` + strings.Repeat("[", 5) + `\`:       true,
 	} {
-		if got := checkDepth([]byte(body)) == nil; got != want {
-			t.Errorf("checkDepth(%.40q) passes: %t, want %t", body, got, want)
+		if got := checkShape([]byte(body)) == nil; got != want {
+			t.Errorf("checkShape(%.40q) passes: %t, want %t", body, got, want)
 		}
 	}
 }

@@ -45,9 +45,12 @@ type Handler struct {
 	metrics  *metrics
 
 	availability *availability
+	writes       *writes
 	spool        *spool // nil is none
 	drainer      *drainer
 	listener     *listener
+	reports      *reports // nil is none
+	sheds        *sheds
 
 	bodies    *budget
 	parsers   *fair
@@ -78,7 +81,7 @@ type Result struct {
 
 // NewHandler makes a Handler that asks and records with a client, which must not
 // read from a cache. Run must run beside it, and Close follow.
-func NewHandler(c client.Client, o Options) (*Handler, error) {
+func NewHandler(c client.WithWatch, o Options) (*Handler, error) {
 	o.setDefaults()
 	h := &Handler{
 		options:      o,
@@ -94,11 +97,17 @@ func NewHandler(c client.Client, o Options) (*Handler, error) {
 	}
 	h.gate = newGatekeeper(c, o.AllowUnscopedToken, o.Clock, h.availability, cap(h.arrivals)/4)
 	h.listener = newListener(c, &h.options, h.availability)
-	h.recorder = newRecorder(newClusterStore(c, o.Name, h.availability), o.Name, o.Clock, o.Log)
+	store := newClusterStore(c, &o, h.availability)
+	h.writes = store.writes
+	h.recorder = newRecorder(store, o.Name, o.Clock, o.Log)
 	if err := h.open(); err != nil {
 		return nil, err
 	}
 	h.metrics = newMetrics(h)
+	h.sheds = newSheds(&o, h.recorder.record)
+	if len(o.Formats.reports) > 0 {
+		h.reports = newReports(c, store, h)
+	}
 	h.mux.HandleFunc(alertsPath, h.serveAlerts)
 	h.mux.HandleFunc(alertsPath+"/{mapping}", h.serveAlerts)
 	h.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -134,19 +143,23 @@ func (h *Handler) open() error {
 	}
 	h.spool, h.gate.allows = spool, allows
 	h.recorder.spool, h.recorder.availability, h.recorder.patience = spool, h.availability, o.directPatience
-	h.drainer = &drainer{recorder: h.recorder}
+	h.drainer = newDrainer(h.recorder)
 	return nil
 }
 
-// Run takes alerts from the spool to the API server, and writes down which sources were
-// heard, until the context ends.
+// Run takes alerts from the spool to the API server, reads policy reports, and writes down
+// which sources were heard and what was not taken, until the context ends.
 func (h *Handler) Run(ctx context.Context) {
-	var both sync.WaitGroup
-	both.Go(func() { h.listener.run(ctx) })
+	var running sync.WaitGroup
+	running.Go(func() { h.listener.run(ctx) })
+	running.Go(func() { h.sheds.run(ctx) })
 	if h.drainer != nil {
-		h.drainer.run(ctx)
+		running.Go(func() { h.drainer.run(ctx) })
 	}
-	both.Wait()
+	if h.reports != nil {
+		running.Go(func() { h.reports.run(ctx) })
+	}
+	running.Wait()
 }
 
 // Drained says whether the spool holds nothing, or the API server is away.
@@ -186,13 +199,13 @@ func (h *Handler) serveAlerts(w http.ResponseWriter, r *http.Request) {
 	case h.arrivals <- struct{}{}:
 		defer func() { <-h.arrivals }()
 	default:
-		h.shed(r, overloaded())
+		h.shed(r, "", overloaded())
 		h.refuse(w, r, "", overloaded())
 		return
 	}
 	sender, done, err := h.receive(w, r)
 	if err != nil {
-		h.shed(r, asProblem(err))
+		h.shed(r, sender, asProblem(err))
 		h.refuse(w, r, sender, asProblem(err))
 		return
 	}
@@ -203,13 +216,15 @@ func (h *Handler) serveAlerts(w http.ResponseWriter, r *http.Request) {
 	h.metrics.answered(done.write(w))
 }
 
-// shed counts what is to be sent again later, unless it is by nobody.
-func (h *Handler) shed(r *http.Request, p *Problem) {
-	if p.retryAfter == 0 || p.Type == problemTypeBase+slugStrangers {
+// shed counts what is to be sent again later, and has its domain told.
+func (h *Handler) shed(r *http.Request, sender string, p *Problem) {
+	if p.retryAfter == 0 {
 		return
 	}
-	if _, err := h.options.Formats.route(r, r.PathValue("namespace")); err == nil {
-		h.metrics.shed(r.PathValue("format"), max(1, p.alerts))
+	namespace, format := r.PathValue("namespace"), r.PathValue("format")
+	if _, err := h.options.Formats.route(r, namespace); err == nil {
+		h.metrics.shed(format, p)
+		h.sheds.add(shedKey{namespace, sender}, format, p.slug(), max(1, p.alerts))
 	}
 }
 
@@ -227,6 +242,7 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request) (sender string
 	if sender, err = h.gate.admit(r.Context(), shown, namespace); err != nil {
 		return sender, nil, err
 	}
+	h.sheds.admitted(namespace)
 	if wait := h.senders.charge(sender, 1); wait > 0 {
 		return sender, nil, tooFast(wait, 1, &h.options)
 	}
@@ -252,6 +268,11 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request) (sender string
 	h.listener.heard(namespace, sender, &what)
 	for i := range done.outcomes {
 		h.metrics.recorded(r.PathValue("format"), &done.outcomes[i], &what.alerts[i])
+		if err := done.outcomes[i].err; err != nil {
+			if p := refusal(err, &what.alerts[i]); p.retryAfter > 0 {
+				h.sheds.add(shedKey{namespace, sender}, r.PathValue("format"), p.slug(), 1)
+			}
+		}
 	}
 	return sender, done, nil
 }
@@ -314,7 +335,7 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, sender string) (b
 // parse understands the body. A parser needs many times the body's memory for a
 // moment, so there are few of them.
 func (h *Handler) parse(ctx context.Context, wire format, what report) (parsed, error) {
-	if problem := checkDepth(what.body); problem != nil {
+	if problem := checkShape(what.body); problem != nil {
 		return parsed{}, problem
 	}
 	if h.parsers.enter(ctx, what.sender, turnTimeout) != nil {
@@ -379,7 +400,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, sender string, 
 	p.write(w)
 	h.metrics.answered(p.Status)
 	if h.refusals.Allow() {
-		h.options.Log.Info("refused a request", "status", p.Status, "problem", strings.TrimPrefix(p.Type, problemTypeBase), "detail", p.Detail,
+		h.options.Log.Info("refused a request", "status", p.Status, "problem", p.slug(), "detail", p.Detail,
 			"method", r.Method, "path", clean(r.URL.Path, 256), "sender", clean(sender, maxName), "from", r.RemoteAddr)
 	}
 }

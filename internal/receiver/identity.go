@@ -39,7 +39,7 @@ type identity struct {
 func identify(namespace string, a *alert) identity {
 	spec := &a.spec
 	id := identity{namespace: namespace, prefix: productSlug(spec.Source.Product)}
-	start := windowOf(spec.ObservedTime)
+	start := a.windowOf(spec.ObservedTime)
 	if spec.Fingerprint != "" {
 		id.hash = digest("fingerprint", spec.SubmittedBy, spec.Source.Product, spec.Source.Rule, spec.Fingerprint, modeLive, start)
 		return id
@@ -74,11 +74,19 @@ func (a *alert) sameAs(event *v1alpha1.SecurityEvent) bool {
 		return equality.Semantic.DeepEqual(a.content(&a.spec), a.content(&event.Spec))
 	}
 	return a.spec.Source.Product == event.Spec.Source.Product && a.spec.Source.Rule == event.Spec.Source.Rule &&
-		windowOf(a.spec.ObservedTime) == windowOf(event.Spec.ObservedTime)
+		a.windowOf(a.spec.ObservedTime) == a.windowOf(event.Spec.ObservedTime)
 }
 
-func windowOf(observed metav1.Time) string {
-	return observed.UTC().Truncate(window).Format(time.RFC3339)
+// windowOf is the window of an alert's kind in which a time is.
+func (a *alert) windowOf(observed metav1.Time) string {
+	length := window
+	switch {
+	case a.window < 0:
+		return ""
+	case a.window > 0:
+		length = a.window
+	}
+	return observed.UTC().Truncate(length).Format(time.RFC3339)
 }
 
 // name is the n-th name to try, each longer than the one before while that is possible.
@@ -95,6 +103,13 @@ func (id identity) names() int {
 // name: nobody can know it before that event exists.
 func (id identity) beside(foreign types.UID) identity {
 	id.hash = digest("beside", id.hash, string(foreign))
+	return id
+}
+
+// apart is the identity to go on with when others have made events of all names that can be
+// known beforehand.
+func (id identity) apart(by ...string) identity {
+	id.hash = digest(append([]string{"apart", id.hash}, by...)...)
 	return id
 }
 

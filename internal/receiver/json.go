@@ -9,12 +9,14 @@ import (
 	sigsjson "sigs.k8s.io/json"
 )
 
-// maxDepth is how deep the lists and objects of a body may be nested.
-const maxDepth = 32
+// maxDepth is how deep the lists and objects of a body may be nested, and maxValues how many
+// values, roughly, there may be in it: each takes memory of its own, however short it is. A body
+// of 4 MiB that means something has less than half as many.
+const maxDepth, maxValues = 32, 1 << 18
 
-// checkDepth refuses bodies that would exhaust a parser's stack, before one runs.
-func checkDepth(body []byte) *Problem {
-	depth, inString := 0, false
+// checkShape refuses bodies that would exhaust a parser's stack or memory, before one runs.
+func checkShape(body []byte) *Problem {
+	depth, values, inString := 0, 0, false
 	for i := 0; i < len(body); i++ {
 		switch c := body[i]; {
 		case inString && c == '\\':
@@ -23,11 +25,17 @@ func checkDepth(body []byte) *Problem {
 			inString = !inString
 		case inString:
 		case c == '[' || c == '{':
+			values++
 			if depth++; depth > maxDepth {
 				return fieldProblem("", "is nested too deeply at byte %d: lists and objects must be nested at most %d levels deep", i, maxDepth)
 			}
+		case c == ',':
+			values++
 		case c == ']' || c == '}':
 			depth--
+		}
+		if values > maxValues {
+			return fieldProblem("", "has too many values at byte %d: they must be at most %d", i, maxValues)
 		}
 	}
 	return nil

@@ -32,7 +32,8 @@ func newMetrics(h *Handler) *metrics {
 		alerts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: metricsPrefix + "alerts_total",
 			Help: "Alerts by what became of them: created (a new event), repeated (counted), redelivered (the same delivery again, not counted), spooled (on disk, not yet in the API server), " +
-				"refused (answered with an error), shed (to be sent again later; a request whose body was not read counts as one).",
+				"refused (answered with an error), shed (to be sent again later; a request whose body was not read counts as one), " +
+				"shed_unauthenticated (the same, before anybody knew who it was: too many came with credentials that were not known).",
 		}, []string{"format", "outcome"}),
 	}
 	m.registry.MustRegister(m.requests, m.alerts, collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
@@ -43,6 +44,17 @@ func newMetrics(h *Handler) *metrics {
 		}
 		return 0
 	})
+	for _, state := range []string{watchOpen, watchAbsent, watchForbidden, watchFailing} {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: metricsPrefix + "report_watches", ConstLabels: prometheus.Labels{"state": state},
+			Help: "Watches of policy reports by how it stands with them: open, absent (their kind is not installed), forbidden, failing.",
+		}, func() float64 {
+			if h.reports == nil {
+				return 0
+			}
+			return float64(h.reports.in(state))
+		}))
+	}
 	if h.spool == nil {
 		return m
 	}
@@ -60,6 +72,8 @@ func newMetrics(h *Handler) *metrics {
 		func() float64 { return float64(state().buried) })
 	m.gauge("spool_set_aside_files", "Spools that were damaged at a start, and lie beside the spool until somebody looks at them; alerts in them are not recorded.",
 		func() float64 { return float64(setAside(h.options.SpoolFolder)) })
+	m.gauge("spool_blocked_items", "Alerts in the spool that the API server answered it does not take (a right, a quota, an admission policy), at the last try; the log says why.",
+		func() float64 { return float64(h.drainer.blocked.Load()) })
 	m.counter("spool_drained_total", "Alerts that went from the spool into the API server.", func() float64 { return float64(h.drainer.drained.Load()) })
 	return m
 }
@@ -96,8 +110,12 @@ func (m *metrics) recorded(format string, o *outcome, a *alert) {
 }
 
 // shed takes down alerts that there was no room or time for.
-func (m *metrics) shed(format string, alerts int) {
-	m.alerts.WithLabelValues(format, "shed").Add(float64(alerts))
+func (m *metrics) shed(format string, p *Problem) {
+	word := "shed"
+	if p.slug() == slugStrangers {
+		word = "shed_unauthenticated"
+	}
+	m.alerts.WithLabelValues(format, word).Add(float64(max(1, p.alerts)))
 }
 
 // Metrics serves what a receiver tells Prometheus.

@@ -105,6 +105,8 @@ func (o *Options) Validate() error {
 	switch {
 	case !validName.MatchString(o.Name):
 		return fmt.Errorf("--name must be at most 63 letters, digits, '-', '_' and '.', starting and ending with a letter or digit, is %q", o.Name)
+	case o.Name == reportsCounter:
+		return fmt.Errorf("--name must not be %q: under it all receivers count what they read in policy reports", o.Name)
 	case o.SpoolMaxBytes != 0 && o.SpoolMaxBytes < minSpoolBytes:
 		return fmt.Errorf("--spool-max-bytes must be at least %d, is %d", minSpoolBytes, o.SpoolMaxBytes)
 	case o.StaleAuth < 0:

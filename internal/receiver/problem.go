@@ -61,6 +61,11 @@ type FieldProblem struct {
 	Detail string `json:"detail"`
 }
 
+// slug is the kind of problem in one word.
+func (p *Problem) slug() string {
+	return strings.TrimPrefix(p.Type, problemTypeBase)
+}
+
 // Error makes a Problem an error.
 func (p *Problem) Error() string {
 	return p.Detail

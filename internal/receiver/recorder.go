@@ -111,6 +111,19 @@ func (r *recorder) record(namespace string, a *alert) outcome {
 	return <-d.done
 }
 
+// recordNumbered records an alert that has the same number for every receiver, and that others
+// may have recorded. It must not be used beside record.
+func (r *recorder) recordNumbered(namespace string, a *alert, number int64) outcome {
+	d := &delivery{alert: a, done: make(chan outcome, 1), sequence: number, spooled: true, doubt: true}
+	// It is numbered, so there is no error.
+	_, _ = r.enqueue(identify(namespace, a), d)
+	o := <-d.done
+	if o.err == nil && o.occurrences == 0 {
+		o.created, o.again = false, true // by an earlier try, or another receiver
+	}
+	return o
+}
+
 // enqueue numbers a delivery and gives it to its thread; false means that it must be kept
 // in the spool, where it is marked already.
 func (r *recorder) enqueue(id identity, d *delivery) (direct bool, err error) {

@@ -2,6 +2,7 @@ package receiver
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
@@ -59,13 +60,28 @@ func (r *recorder) find(ctx context.Context, t *thread, batch []*delivery) []*de
 	return nil
 }
 
+// maxBeside is how many times all names of an identity may be foreign events' before a name
+// is taken that nobody can have known. Until then repeats find their event by its name, also
+// those of other receivers; after that each receiver makes an event of its own.
+const maxBeside = 2
+
 func (r *recorder) createOrGet(ctx context.Context, id identity, d *delivery) (*v1alpha1.SecurityEvent, bool, error) {
+	names, taken := id, 0
 	for range maxAttempts {
-		event, created, err := r.tryNames(ctx, id, d)
+		event, created, err := r.tryNames(ctx, names, d)
 		var foreign *foreignError
 		switch {
 		case errors.As(err, &foreign):
-			id = id.beside(foreign.uid)
+			switch taken++; {
+			case taken < maxBeside:
+				names = names.beside(foreign.uid)
+			case taken == maxBeside:
+				// The number of the delivery is the receiver's own. A later try, also after a
+				// crash, finds the event by it.
+				names = id.apart(r.deliveryID(d))
+			default:
+				names = id.apart(r.deliveryID(d), rand.Text())
+			}
 		case errors.Is(err, errVanished):
 		default:
 			return event, created, err
@@ -176,14 +192,15 @@ func countMinute(recent []v1alpha1.EventMinute, observed metav1.Time) []v1alpha1
 // uncounted answers the deliveries that an earlier try has recorded, and returns the others.
 func (r *recorder) uncounted(event *v1alpha1.SecurityEvent, counter v1alpha1.EventCounter, batch []*delivery) []*delivery {
 	left := make([]*delivery, 0, len(batch))
+	numbers := map[int64]bool{}
 	for _, d := range batch {
 		switch {
 		case r.mine(event, d):
 			d.done <- outcome{name: event.Name, created: true}
-		case d.doubt && d.sequence <= counter.Sequence:
+		case d.doubt && (d.sequence <= counter.Sequence || numbers[d.sequence]):
 			d.done <- outcome{name: event.Name}
 		default:
-			left = append(left, d)
+			left, numbers[d.sequence] = append(left, d), true
 		}
 	}
 	return left

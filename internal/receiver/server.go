@@ -85,7 +85,7 @@ func (o *ServerOptions) Validate() error {
 
 // NewClient makes a client for a Handler: without a cache, and without discovery,
 // so that a receiver starts while the API server is away.
-func NewClient(config *rest.Config) (client.Client, error) {
+func NewClient(config *rest.Config) (client.WithWatch, error) {
 	scheme := apiruntime.NewScheme()
 	utilruntime.Must(v1alpha1.AddToScheme(scheme))
 	utilruntime.Must(authenticationv1.AddToScheme(scheme))
@@ -95,9 +95,12 @@ func NewClient(config *rest.Config) (client.Client, error) {
 	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("ResponsePlan"), meta.RESTScopeNamespace)
 	mapper.Add(authenticationv1.SchemeGroupVersion.WithKind("TokenReview"), meta.RESTScopeRoot)
 	mapper.Add(authorizationv1.SchemeGroupVersion.WithKind("SubjectAccessReview"), meta.RESTScopeRoot)
+	for _, kind := range reportKinds {
+		mapper.Add(kind.GroupVersionKind, kind.scope)
+	}
 	config = rest.CopyConfig(config)
 	config.QPS = -1 // the API server's priority and fairness limits, not this client
-	return client.New(config, client.Options{Scheme: scheme, Mapper: mapper})
+	return client.NewWithWatch(config, client.Options{Scheme: scheme, Mapper: mapper})
 }
 
 // Serve takes alerts until the context ends, and then finishes those it has begun.
@@ -243,16 +246,31 @@ func (o *ServerOptions) health(ending <-chan struct{}, h *Handler, p *probe) htt
 			return
 		default:
 		}
-		switch {
-		case h.takes(), p.answers(r.Context()):
-			fmt.Fprintln(w, "ok")
-		case h.spool != nil:
-			http.Error(w, "the Kubernetes API server does not answer, and the spool is full", http.StatusServiceUnavailable)
-		default:
-			http.Error(w, "the Kubernetes API server does not answer", http.StatusServiceUnavailable)
+		if trouble := h.trouble(r.Context(), p); trouble != "" {
+			http.Error(w, trouble, http.StatusServiceUnavailable)
+			return
 		}
+		fmt.Fprintln(w, "ok")
 	})
 	return mux
+}
+
+// trouble is why the receiver can take no alerts now; empty when it can.
+func (h *Handler) trouble(ctx context.Context, p *probe) (trouble string) {
+	switch {
+	case h.takes():
+		return ""
+	case !p.answers(ctx):
+		trouble = "the Kubernetes API server does not answer"
+	case h.writes.refusesAll():
+		trouble = "the Kubernetes API server refuses all alerts; the receiver's log says why"
+	default:
+		return ""
+	}
+	if h.spool != nil {
+		trouble += ", and the spool is full"
+	}
+	return trouble
 }
 
 func (o *ServerOptions) plainServer(address string, handler http.Handler) *http.Server {

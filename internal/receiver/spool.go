@@ -95,6 +95,7 @@ type spooledAlert struct {
 	Undated      bool                       `json:"undated,omitempty"`
 	Unhashed     bool                       `json:"unhashed,omitempty"`
 	Single       bool                       `json:"single,omitempty"`
+	Window       time.Duration              `json:"window,omitempty"`
 	ReceivedTime time.Time                  `json:"receivedTime"`
 }
 
@@ -106,7 +107,7 @@ type refusedAlert struct {
 }
 
 func (s spooledAlert) alert() *alert {
-	return &alert{spec: s.Spec, native: s.Native, pointer: s.Pointer, undated: s.Undated, unhashed: s.Unhashed, single: s.Single}
+	return &alert{spec: s.Spec, native: s.Native, pointer: s.Pointer, undated: s.Undated, unhashed: s.Unhashed, single: s.Single, window: s.Window}
 }
 
 // errDamaged says that a file is no spool, or none any more.
@@ -247,7 +248,7 @@ func (s *spool) put(id identity, batch []*delivery) []error {
 		a := d.alert
 		values[i], errs[i] = json.Marshal(spooledAlert{
 			Namespace: id.namespace, Spec: a.spec, Native: a.native, Pointer: a.pointer,
-			Undated: a.undated, Unhashed: a.unhashed, Single: a.single, ReceivedTime: now,
+			Undated: a.undated, Unhashed: a.unhashed, Single: a.single, Window: a.window, ReceivedTime: now,
 		})
 		items[i] = item{sequence: d.sequence, key: id.key(), at: now.Unix(), bytes: int64(len(values[i]) + entryOverhead), sender: a.spec.SubmittedBy}
 		if a.native && errs[i] == nil {

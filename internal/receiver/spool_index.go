@@ -249,6 +249,16 @@ func (x *spoolIndex) page(most int, skip map[spoolKey]bool) []item {
 	return page
 }
 
+// waiting is how many alerts of some identities there are.
+func (x *spoolIndex) waiting(keys map[spoolKey]bool) (alerts int64) {
+	x.mutex.Lock()
+	defer x.mutex.Unlock()
+	for key := range keys {
+		alerts += int64(len(x.marked[key]))
+	}
+	return alerts
+}
+
 // rewind begins the next pass at the front.
 func (x *spoolIndex) rewind() {
 	x.mutex.Lock()

@@ -69,7 +69,7 @@ func newLife(t *testing.T, folder string, limit int64, store *memoryStore, clock
 	l := &life{t: t, drained: make(chan struct{})}
 	l.recorder = newRecorder(mortalStore{store, l}, "r0", clock, logr.Discard())
 	l.recorder.spool = spool
-	l.drainer = &drainer{recorder: l.recorder}
+	l.drainer = newDrainer(l.recorder)
 	return l
 }
 
@@ -387,7 +387,7 @@ func TestSpoolTakesTurns(t *testing.T) {
 // TestSpoolKeepsAllOfAnAlert holds the spool to the fields there are.
 func TestSpoolKeepsAllOfAnAlert(t *testing.T) {
 	// Not kept: what has a problem never goes there, and a delivery is remembered in front of it.
-	if got, want := fieldsOf(alert{}), []string{"spec", "native", "pointer", "problem", "undated", "unhashed", "delivery", "single"}; fmt.Sprint(got) != fmt.Sprint(want) {
+	if got, want := fieldsOf(alert{}), []string{"spec", "native", "pointer", "problem", "undated", "unhashed", "delivery", "single", "window"}; fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("an alert has the fields %v, the spool keeps %v: extend spooledAlert", got, want)
 	}
 }

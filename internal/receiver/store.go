@@ -47,12 +47,13 @@ type clusterStore struct {
 	name         string
 	turns        *fair
 	availability *availability
+	writes       *writes
 }
 
 var _ store = (*clusterStore)(nil)
 
-func newClusterStore(c client.Client, name string, a *availability) *clusterStore {
-	return &clusterStore{client: c, name: name, turns: newFair(maxCalls, callsPerSender, 0, 0), availability: a}
+func newClusterStore(c client.Client, o *Options, a *availability) *clusterStore {
+	return &clusterStore{client: c, name: o.Name, turns: newFair(maxCalls, callsPerSender, 0, 0), availability: a, writes: &writes{clock: o.Clock}}
 }
 
 func (s *clusterStore) call(ctx context.Context, sender string, do func(ctx context.Context) error) error {
@@ -76,7 +77,9 @@ func (s *clusterStore) call(ctx context.Context, sender string, do func(ctx cont
 
 func (s *clusterStore) create(ctx context.Context, event *v1alpha1.SecurityEvent) error {
 	return s.call(ctx, event.Spec.SubmittedBy, func(ctx context.Context) error {
-		return s.client.Create(ctx, event, client.FieldOwner(fieldManagerPrefix+s.name))
+		err := s.client.Create(ctx, event, client.FieldOwner(fieldManagerPrefix+s.name))
+		s.writes.note(err)
+		return err
 	})
 }
 
@@ -99,7 +102,9 @@ func (s *clusterStore) raise(ctx context.Context, event *v1alpha1.SecurityEvent,
 	ours := apply.SecurityEvent(event.Name, event.Namespace).WithResourceVersion(event.ResourceVersion).
 		WithStatus(apply.SecurityEventStatus().WithCounters(counter))
 	err := s.call(ctx, event.Spec.SubmittedBy, func(ctx context.Context) error {
-		return s.client.Status().Apply(ctx, ours, client.FieldOwner(fieldManagerPrefix+s.name), client.ForceOwnership)
+		err := s.client.Status().Apply(ctx, ours, client.FieldOwner(fieldManagerPrefix+s.name), client.ForceOwnership)
+		s.writes.note(err)
+		return err
 	})
 	if err != nil {
 		return 0, err

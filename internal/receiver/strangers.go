@@ -21,71 +21,103 @@ const (
 
 // strangers bounds what credentials cost that were never allowed: how often the API server
 // is asked about them, and how many requests wait for its answer. Who turns out to be
-// somebody has used nothing up.
+// somebody has used nothing up. Where somebody has come from of late, as a sender does whose
+// token was just renewed, requests wait apart: however many come from elsewhere, they do not
+// stand in front of it.
 type strangers struct {
 	clock clock.Clock
-	// most is how many requests may wait, and mostOfOne those from one address.
+	// most is how many requests may wait in one crowd, and mostOfOne those from one address.
 	most, mostOfOne int
 
 	mutex     sync.Mutex
-	waiting   int
 	waitingAt map[string]int
-	all       *bucket
-	addresses *cache.LRUExpireCache // of *bucket
+	// anywhere is the crowd of all addresses but those of friends.
+	anywhere, ofFriends *crowd
+	addresses           *cache.LRUExpireCache // of *bucket
+	friends             *cache.LRUExpireCache // addresses
+}
+
+// crowd are strangers that share what they may use up.
+type crowd struct {
+	waiting int
+	bucket
+}
+
+// stranger is one request by a credential that was never allowed.
+type stranger struct {
+	of      *strangers
+	crowd   *crowd
+	address string
 }
 
 func newStrangers(c clock.Clock, most int) *strangers {
+	newCrowd := func() *crowd {
+		return &crowd{bucket: bucket{rate: allStrangersRate, burst: allStrangersBurst, tokens: allStrangersBurst, at: c.Now()}}
+	}
 	return &strangers{
 		clock: c, most: max(1, most), mostOfOne: max(1, most/4*3), waitingAt: map[string]int{},
-		all:       &bucket{rate: allStrangersRate, burst: allStrangersBurst, tokens: allStrangersBurst, at: c.Now()},
-		addresses: cache.NewLRUExpireCacheWithClock(maxAddresses, c),
+		anywhere: newCrowd(), ofFriends: newCrowd(),
+		addresses: cache.NewLRUExpireCacheWithClock(maxAddresses, c), friends: cache.NewLRUExpireCacheWithClock(maxAddresses, c),
 	}
 }
 
-// enter says whether a request from an address may wait for an answer; leave must follow then.
-func (s *strangers) enter(address string) bool {
+// befriend says that somebody has come from an address.
+func (s *strangers) befriend(address string) {
+	s.friends.Add(address, nil, knownFor)
+}
+
+// enter gives the place of a request from an address that may wait for an answer, or nil; leave
+// must follow.
+func (s *strangers) enter(address string) *stranger {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	if s.waiting >= s.most || s.waitingAt[address] >= s.mostOfOne {
-		return false
+	one := &stranger{of: s, crowd: s.anywhere, address: address}
+	if _, is := s.friends.Get(address); is {
+		one.crowd = s.ofFriends
 	}
-	s.waiting++
+	if one.crowd.waiting >= s.most || s.waitingAt[address] >= s.mostOfOne {
+		return nil
+	}
+	one.crowd.waiting++
 	s.waitingAt[address]++
-	return true
+	return one
 }
 
-func (s *strangers) leave(address string) {
+func (o *stranger) leave() {
+	s := o.of
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	s.waiting--
-	if s.waitingAt[address]--; s.waitingAt[address] == 0 {
-		delete(s.waitingAt, address)
+	o.crowd.waiting--
+	if s.waitingAt[o.address]--; s.waitingAt[o.address] == 0 {
+		delete(s.waitingAt, o.address)
 	}
 }
 
-// take says whether the API server may be asked about a credential from an address. It is
-// taken before the answer is known, or any number could ask at the same time.
-func (s *strangers) take(address string) bool {
+// take says whether the API server may be asked about the credential. It is taken before the
+// answer is known, or any number could ask at the same time.
+func (o *stranger) take() bool {
+	s := o.of
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	now, of := s.clock.Now(), s.of(address)
-	if of.has(now) < 1 || s.all.has(now) < 1 {
+	now, own := s.clock.Now(), s.bucketOf(o.address)
+	if own.has(now) < 1 || o.crowd.has(now) < 1 {
 		return false
 	}
-	of.tokens--
-	s.all.tokens--
+	own.tokens--
+	o.crowd.tokens--
 	return true
 }
 
 // giveBack undoes take, for somebody.
-func (s *strangers) giveBack(address string) {
+func (o *stranger) giveBack() {
+	s := o.of
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	s.of(address).tokens++
-	s.all.tokens++
+	s.bucketOf(o.address).tokens++
+	o.crowd.tokens++
 }
 
-func (s *strangers) of(address string) *bucket {
+func (s *strangers) bucketOf(address string) *bucket {
 	if known, ok := s.addresses.Get(address); ok {
 		return known.(*bucket)
 	}

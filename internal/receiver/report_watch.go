@@ -1,0 +1,376 @@
+package receiver
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/cache"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+const (
+	// reportsCounter is the name under which all receivers count results together. No
+	// receiver may have it.
+	reportsCounter = "policy-reports"
+
+	// reportRate and reportBurst bound how many results a second become alerts of one domain.
+	reportRate, reportBurst = 50, 500
+	// reportWorkers is how many results of one report are recorded at a time.
+	reportWorkers = 8
+	// reportPage is how many reports are read at a time: each may be as large as an object can be.
+	reportPage = 10
+	// maxReported is how many results are remembered, so that a new look costs nothing. What is
+	// forgotten costs two calls, and is not counted again.
+	maxReported = 65536
+
+	// reportPause and longestReportPause are between looks at what could not be read.
+	reportPause, longestReportPause = time.Second, 30 * time.Second
+	// watchSeconds is how long one watch lasts, so that a right that was taken away does not outlive it.
+	watchSeconds = 290
+)
+
+// reportKinds are the kinds of reports; whether they are installed shows when they are read.
+var reportKinds = []struct {
+	schema.GroupVersionKind
+	scope meta.RESTScope
+}{
+	{schema.GroupVersionKind{Group: "wgpolicyk8s.io", Version: "v1alpha2", Kind: "PolicyReport"}, meta.RESTScopeNamespace},
+	{schema.GroupVersionKind{Group: "wgpolicyk8s.io", Version: "v1alpha2", Kind: "ClusterPolicyReport"}, meta.RESTScopeRoot},
+	{schema.GroupVersionKind{Group: "openreports.io", Version: "v1alpha1", Kind: "Report"}, meta.RESTScopeNamespace},
+	{schema.GroupVersionKind{Group: "openreports.io", Version: "v1alpha1", Kind: "ClusterReport"}, meta.RESTScopeRoot},
+}
+
+// reports reads policy reports and records their failures as alerts. Every receiver reads all
+// of them, and whoever is first records: a result has a number that is the same for all of
+// them, and the counter that they share holds the highest.
+type reports struct {
+	client   client.WithWatch
+	recorder *recorder
+	clock    clock.Clock
+	log      logr.Logger
+	metrics  *metrics
+	pace     *senders
+	// pages has room for one page of reports.
+	pages chan struct{}
+	// recorded has the highest number recorded of an identity.
+	recorded *cache.LRUExpireCache
+	targets  []*reportTarget
+	// longest is the longest pause between looks at what could not be read.
+	longest time.Duration
+}
+
+// reportTarget is one kind of reports in one namespace, or in all.
+type reportTarget struct {
+	source    *ReportSource
+	kind      schema.GroupVersionKind
+	namespace string // empty is all, or none
+	state     atomic.Pointer[string]
+}
+
+// The states of a target.
+const (
+	watchOpen      = "open"
+	watchAbsent    = "absent" // its kind is not installed
+	watchForbidden = "forbidden"
+	watchFailing   = "failing"
+)
+
+func newReports(c client.WithWatch, store *clusterStore, h *Handler) *reports {
+	shared := *store
+	shared.name = reportsCounter
+	o := &h.options
+	r := &reports{
+		client: c, recorder: newRecorder(&shared, reportsCounter, o.Clock, o.Log), clock: o.Clock, log: o.Log, metrics: h.metrics,
+		pace:    newSenders(&Options{SenderRate: reportRate, SenderBurst: reportBurst, Clock: o.Clock}),
+		longest: longestReportPause, pages: make(chan struct{}, 1), recorded: cache.NewLRUExpireCacheWithClock(maxReported, o.Clock),
+	}
+	for i := range o.Formats.reports {
+		source := &o.Formats.reports[i]
+		for _, kind := range reportKinds {
+			switch {
+			case kind.scope.Name() == meta.RESTScopeNameNamespace:
+				for _, namespace := range source.Namespaces {
+					if namespace == allNamespaces {
+						namespace = ""
+					}
+					r.targets = append(r.targets, &reportTarget{source: source, kind: kind.GroupVersionKind, namespace: namespace})
+				}
+			case source.ClusterReports == clusterReportsWatch:
+				r.targets = append(r.targets, &reportTarget{source: source, kind: kind.GroupVersionKind})
+			}
+		}
+	}
+	return r
+}
+
+// run follows all targets until the context ends.
+func (r *reports) run(ctx context.Context) {
+	var following sync.WaitGroup
+	for _, target := range r.targets {
+		following.Go(func() { r.follow(ctx, target) })
+	}
+	following.Wait()
+}
+
+// in is how many targets are in a state.
+func (r *reports) in(state string) (count int) {
+	for _, target := range r.targets {
+		if is := target.state.Load(); is != nil && *is == state {
+			count++
+		}
+	}
+	return count
+}
+
+// follow reads the reports of a target, and what becomes of them, for as long as it is asked
+// to. A kind that is not installed, and a right that is not given, may come.
+func (r *reports) follow(ctx context.Context, t *reportTarget) {
+	pause := reportPause
+	for ctx.Err() == nil {
+		began := r.clock.Now()
+		err := r.read(ctx, t)
+		if ctx.Err() != nil {
+			return
+		}
+		r.note(t, err)
+		if pause = min(2*pause, r.longest); r.clock.Since(began) > longestReportPause {
+			pause = min(reportPause, r.longest)
+		}
+		r.wait(ctx, pause)
+	}
+}
+
+func (r *reports) wait(ctx context.Context, pause time.Duration) {
+	select {
+	case <-r.clock.After(pause):
+	case <-ctx.Done():
+	}
+}
+
+// note takes down how it stands with a target, and tells the log when that has changed.
+func (r *reports) note(t *reportTarget, err error) {
+	state := watchFailing
+	switch {
+	case err == nil:
+		state = watchOpen
+	case apierrors.IsNotFound(err), meta.IsNoMatchError(err):
+		state = watchAbsent
+	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
+		state = watchForbidden
+	case apierrors.IsResourceExpired(err), apierrors.IsGone(err):
+		return // it is read anew
+	}
+	if before := t.state.Swap(&state); before != nil && *before == state {
+		return
+	}
+	log := r.log.WithValues("kind", t.kind.GroupKind().String(), "namespace", t.namespace, "domain", t.source.Domain)
+	switch state {
+	case watchOpen:
+		log.Info("reading policy reports")
+	case watchAbsent:
+		log.Info("policy reports of this kind are not installed; they are read when they are")
+	case watchForbidden:
+		log.Error(err, "policy reports cannot be read: config/samples/senders/reports.yaml has the rights that the receiver needs")
+	default:
+		log.Error(err, "policy reports cannot be read now")
+	}
+}
+
+// read lists the reports of a target and then watches them, until that fails.
+func (r *reports) read(ctx context.Context, t *reportTarget) error {
+	version, err := r.list(ctx, t)
+	if err != nil {
+		return err
+	}
+	r.note(t, nil)
+	for ctx.Err() == nil {
+		began := r.clock.Now()
+		if version, err = r.watch(ctx, t, version); err != nil {
+			return err
+		}
+		if r.clock.Since(began) < reportPause { // a server that hangs up at once is not asked at once
+			r.wait(ctx, reportPause)
+		}
+	}
+	return ctx.Err()
+}
+
+func (t *reportTarget) options() *client.ListOptions {
+	selector, _ := labels.Parse(t.source.Selector) // it was checked
+	return &client.ListOptions{Namespace: t.namespace, LabelSelector: selector}
+}
+
+func (t *reportTarget) listOf() *unstructured.UnstructuredList {
+	list := &unstructured.UnstructuredList{}
+	list.SetGroupVersionKind(t.kind.GroupVersion().WithKind(t.kind.Kind + "List"))
+	return list
+}
+
+// list records what fails in the reports there are.
+func (r *reports) list(ctx context.Context, t *reportTarget) (version string, err error) {
+	options := t.options()
+	options.Limit = reportPage
+	for {
+		alerts, list, err := r.page(ctx, t, options)
+		if err != nil {
+			return "", err
+		}
+		for _, one := range alerts {
+			if err := r.record(ctx, t, one); err != nil {
+				return "", err
+			}
+		}
+		if options.Continue = list.Continue; options.Continue == "" {
+			return list.ResourceVersion, nil
+		}
+	}
+}
+
+// page gives the alerts of the next reports. The reports themselves are let go.
+func (r *reports) page(ctx context.Context, t *reportTarget, options *client.ListOptions) (alerts [][]numbered, rest metav1.ListMeta, err error) {
+	select {
+	case r.pages <- struct{}{}:
+		defer func() { <-r.pages }()
+	case <-ctx.Done():
+		return nil, rest, ctx.Err()
+	}
+	ctx, cancel := context.WithTimeout(ctx, onlyPatience)
+	defer cancel()
+	list := t.listOf()
+	if err := r.client.List(ctx, list, options); err != nil {
+		return nil, rest, err
+	}
+	for i := range list.Items {
+		alerts = append(alerts, r.alerts(t, &list.Items[i]))
+	}
+	return alerts, metav1.ListMeta{ResourceVersion: list.GetResourceVersion(), Continue: list.GetContinue()}, nil
+}
+
+// watch records what fails in the reports that change, until the watch ends.
+func (r *reports) watch(ctx context.Context, t *reportTarget, version string) (last string, err error) {
+	options := t.options()
+	seconds := int64(watchSeconds)
+	options.Raw = &metav1.ListOptions{ResourceVersion: version, AllowWatchBookmarks: true, TimeoutSeconds: &seconds}
+	watching, err := r.client.Watch(ctx, t.listOf(), options)
+	if err != nil {
+		return "", err
+	}
+	defer watching.Stop()
+	for {
+		var change watch.Event
+		var open bool
+		select {
+		case change, open = <-watching.ResultChan():
+		case <-ctx.Done():
+			return version, ctx.Err()
+		}
+		if !open {
+			return version, nil
+		}
+		if change.Type == watch.Error {
+			return "", apierrors.FromObject(change.Object)
+		}
+		changed, is := change.Object.(*unstructured.Unstructured)
+		if !is {
+			return "", fmt.Errorf("the watch brought a %T", change.Object)
+		}
+		if change.Type == watch.Added || change.Type == watch.Modified {
+			if err := r.record(ctx, t, r.alerts(t, changed)); err != nil {
+				return "", err
+			}
+		}
+		version = changed.GetResourceVersion()
+	}
+}
+
+// alerts are those of a report. One that is not valid is its maker's to mend.
+func (r *reports) alerts(t *reportTarget, content *unstructured.Unstructured) []numbered {
+	body, err := json.Marshal(content.Object)
+	if err == nil {
+		var alerts []numbered
+		alerts, _, err = parseReport(report{body: body, namespace: t.source.Domain, sender: ownUserName, receivedTime: r.clock.Now()}, t.source)
+		if err == nil {
+			return alerts
+		}
+	}
+	r.log.Error(err, "a policy report cannot be understood", "kind", t.kind.Kind, "namespace", content.GetNamespace(), "name", content.GetName())
+	return nil
+}
+
+// record records the alerts of one report, as fast as a domain may have them. An error means
+// that some are not recorded and the report must be read again.
+func (r *reports) record(ctx context.Context, t *reportTarget, alerts []numbered) error {
+	// Of one thing the earlier result comes first: its number must not be below the counter's.
+	slices.SortStableFunc(alerts, func(a, b numbered) int { return cmp.Compare(a.number, b.number) })
+	var recording sync.WaitGroup
+	var mutex sync.Mutex
+	var failed error
+	slots, begun := make(chan struct{}, reportWorkers), map[spoolKey]bool{}
+	for i := range alerts {
+		one := &alerts[i]
+		key := identify(t.source.Domain, &one.alert).key()
+		if begun[key] {
+			recording.Wait()
+			clear(begun)
+		}
+		if known, ok := r.recorded.Get(key); ok && known.(int64) >= one.number {
+			continue
+		}
+		begun[key] = true
+		if err := r.turn(ctx, t.source.Domain); err != nil {
+			return err
+		}
+		slots <- struct{}{}
+		recording.Go(func() {
+			defer func() { <-slots }()
+			if err := r.recordOne(t, one, key); err != nil {
+				mutex.Lock()
+				failed = errors.Join(failed, err)
+				mutex.Unlock()
+			}
+		})
+	}
+	recording.Wait()
+	return failed
+}
+
+func (r *reports) turn(ctx context.Context, domain string) error {
+	for wait := r.pace.charge(domain, 1); wait > 0; wait = r.pace.charge(domain, 1) {
+		r.wait(ctx, wait)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return ctx.Err()
+}
+
+func (r *reports) recordOne(t *reportTarget, one *numbered, key spoolKey) error {
+	o := r.recorder.recordNumbered(t.source.Domain, &one.alert, one.number)
+	r.metrics.recorded(formatReports, &o, &one.alert)
+	if o.err != nil {
+		if passing(o.err, &one.alert) {
+			return o.err
+		}
+		// It is tried again when its report is read again, but nothing waits for that.
+		r.log.Error(o.err, "a result of a policy report cannot be recorded", "domain", t.source.Domain, "rule", one.spec.Source.Rule)
+		return nil
+	}
+	r.recorded.Add(key, one.number, t.source.MaxAge.Duration+reportWindow)
+	return nil
+}
