@@ -335,7 +335,7 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, sender string) (b
 // parse understands the body. A parser needs many times the body's memory for a
 // moment, so there are few of them.
 func (h *Handler) parse(ctx context.Context, wire format, what report) (parsed, error) {
-	if problem := checkShape(what.body); problem != nil {
+	if problem := checkShapeFor(wire, what.body); problem != nil {
 		return parsed{}, problem
 	}
 	if h.parsers.enter(ctx, what.sender, turnTimeout) != nil {

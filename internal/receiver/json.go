@@ -10,12 +10,25 @@ import (
 )
 
 // maxDepth is how deep the lists and objects of a body may be nested, and maxValues how many
-// values, roughly, there may be in it: each takes memory of its own, however short it is. A body
-// of 4 MiB that means something has less than half as many.
-const maxDepth, maxValues = 32, 1 << 18
+// values, roughly, there may be in it: each takes memory of its own, however short it is. Audit
+// events with the managed fields of objects may have twice as many, of which few are looked at;
+// other bodies of 4 MiB that mean something have half as many.
+const maxDepth, maxValues, maxAuditValues = 32, 1 << 18, 1 << 19
 
 // checkShape refuses bodies that would exhaust a parser's stack or memory, before one runs.
 func checkShape(body []byte) *Problem {
+	return checkValues(body, maxValues)
+}
+
+// checkShapeFor is checkShape for a format.
+func checkShapeFor(wire format, body []byte) *Problem {
+	if _, is := wire.(auditFormat); is {
+		return checkValues(body, maxAuditValues)
+	}
+	return checkShape(body)
+}
+
+func checkValues(body []byte, most int) *Problem {
 	depth, values, inString := 0, 0, false
 	for i := 0; i < len(body); i++ {
 		switch c := body[i]; {
@@ -34,8 +47,8 @@ func checkShape(body []byte) *Problem {
 		case c == ']' || c == '}':
 			depth--
 		}
-		if values > maxValues {
-			return fieldProblem("", "has too many values at byte %d: they must be at most %d", i, maxValues)
+		if values > most {
+			return fieldProblem("", "has too many values at byte %d: they must be at most %d", i, most)
 		}
 	}
 	return nil

@@ -8,9 +8,9 @@ import (
 )
 
 // mostPerBody is how many bytes may be allocated to parse one body, all together and whether
-// they are let go or not: 16 for each byte of the largest. mostAtOnce is what all bodies that
+// they are let go or not: 20 for each byte of the largest. mostAtOnce is what all bodies that
 // are worked on may take, the GOMEMLIMIT of config/receiver.
-const mostPerBody, mostAtOnce = 16 * DefaultMaxBodyBytes, 400 << 20
+const mostPerBody, mostAtOnce = 20 * DefaultMaxBodyBytes, 400 << 20
 
 // fill repeats a part, with a separator, until a body of the largest size is full.
 func fill(before, part, separator, after string) string {
@@ -66,6 +66,7 @@ func heavyBodies() map[string]string {
 	bodies["native"] = number("[", `{"title":"t%d","severity":"Low"}`, ",", "]")
 	for what, part := range map[string]string{"numbers": "1,", "objects": "{},", "texts": `"",`} {
 		bodies["just so many "+what] = "[" + strings.Repeat(part, maxValues/(1+strings.Count(part, "{"))-8) + "1]"
+		bodies["twice as many "+what] = "[" + strings.Repeat(part, maxAuditValues/(1+strings.Count(part, "{"))-8) + "1]"
 	}
 	return bodies
 }
@@ -94,7 +95,7 @@ func TestMemoryOfBodies(t *testing.T) {
 		}
 		for name, wire := range formats {
 			used := allocated(func() {
-				if problem := checkShape(body); problem == nil {
+				if problem := checkShapeFor(wire, body); problem == nil {
 					_, _ = wire.parse(testReport(body))
 				}
 			})

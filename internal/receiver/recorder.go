@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"golang.org/x/time/rate"
 	"k8s.io/utils/clock"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
@@ -43,6 +44,8 @@ type recorder struct {
 	availability *availability
 	// patience is how long somebody waits who has a spool.
 	patience time.Duration
+	// foreign bounds how often the log is told of names that others have taken.
+	foreign *rate.Limiter
 
 	mutex   sync.Mutex
 	numbers int64 // the last one given, where there is no spool
@@ -92,6 +95,7 @@ type outcome struct {
 func newRecorder(s store, name string, c clock.Clock, log logr.Logger) *recorder {
 	return &recorder{
 		store: s, name: name, clock: c, log: log, availability: &availability{}, patience: defaultDirectPatience,
+		foreign: rate.NewLimiter(1, 20),
 		numbers: c.Now().UnixMicro(), threads: map[identity]*thread{}, idle: list.New(),
 	}
 }

@@ -118,8 +118,10 @@ func (r *recorder) tryNames(ctx context.Context, id identity, d *delivery) (*v1a
 		case d.alert.sameAs(event):
 			return event, false, nil
 		}
-		r.log.Info("a foreign event has the name of an alert's event", "namespace", key.Namespace, "name", key.Name,
-			"submittedBy", clean(event.Spec.SubmittedBy, maxName))
+		if r.foreign.Allow() {
+			r.log.Info("a foreign event has the name of an alert's event", "namespace", key.Namespace, "name", key.Name,
+				"submittedBy", clean(event.Spec.SubmittedBy, maxName))
+		}
 		foreign = event.UID
 	}
 	return nil, false, &foreignError{uid: foreign}
