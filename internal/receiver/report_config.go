@@ -82,16 +82,8 @@ func (s *ReportSource) complete() error {
 	case s.ClusterReports != clusterReportsIgnore && s.ClusterReports != clusterReportsWatch:
 		return fmt.Errorf("clusterReports must be 'Watch' or 'Ignore', is %q", s.ClusterReports)
 	}
-	if len(s.Namespaces) == 0 && s.ClusterReports == clusterReportsIgnore {
-		return errors.New("namespaces must name at least one, or '*', unless clusterReports is 'Watch'")
-	}
-	for i, namespace := range s.Namespaces {
-		if namespace == allNamespaces && len(s.Namespaces) > 1 {
-			return errors.New("namespaces must be '*' alone, or names")
-		}
-		if namespace != allNamespaces && !isNamespace(namespace) || slices.Contains(s.Namespaces[:i], namespace) {
-			return fmt.Errorf("namespaces must be names of namespaces, each once, hold %q", namespace)
-		}
+	if err := s.checkNamespaces(); err != nil {
+		return err
 	}
 	if _, err := labels.Parse(s.Selector); err != nil {
 		return fmt.Errorf("selector must be a label selector such as 'app.kubernetes.io/managed-by=kyverno': %w", err)
@@ -112,6 +104,21 @@ func (s *ReportSource) complete() error {
 	}
 	if s.MaxAge.Duration < time.Hour {
 		return fmt.Errorf("maxAge must be a duration of at least 1h, is %s", s.MaxAge.Duration)
+	}
+	return nil
+}
+
+func (s *ReportSource) checkNamespaces() error {
+	if len(s.Namespaces) == 0 && s.ClusterReports == clusterReportsIgnore {
+		return errors.New("namespaces must name at least one, or '*', unless clusterReports is 'Watch'")
+	}
+	for i, namespace := range s.Namespaces {
+		if namespace == allNamespaces && len(s.Namespaces) > 1 {
+			return errors.New("namespaces must be '*' alone, or names")
+		}
+		if namespace != allNamespaces && !isNamespace(namespace) || slices.Contains(s.Namespaces[:i], namespace) {
+			return fmt.Errorf("namespaces must be names of namespaces, each once, hold %q", namespace)
+		}
 	}
 	return nil
 }

@@ -40,9 +40,9 @@ var (
 // policyReport is what the results of one report have in common.
 type policyReport struct {
 	report
-	from                                       *ReportSource
-	kind, name, space, uid, source, apiVersion string
-	scope                                      v1alpha1.ResourceReference
+	from                           *ReportSource
+	kind, name, space, uid, source string
+	scope                          v1alpha1.ResourceReference
 }
 
 // numbered is an alert with the number that its result has for every receiver: its time.
@@ -86,7 +86,7 @@ func (p *policyReport) read(o object) error {
 		key  string
 		into *string
 	}{
-		{o, "apiVersion", &p.apiVersion}, {o, "kind", &p.kind}, {o, "source", &p.source},
+		{o, "kind", &p.kind}, {o, "source", &p.source},
 		{metadata, "name", &p.name}, {metadata, "namespace", &p.space}, {metadata, "uid", &p.uid},
 	} {
 		if *field.into, err = field.in.text(field.key); err != nil {
