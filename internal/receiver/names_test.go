@@ -88,3 +88,37 @@ func TestTakenNamesAfterACrash(t *testing.T) {
 		t.Errorf("one delivery is recorded as %s and as %s", names[0], names[1])
 	}
 }
+
+// guessingStore has somebody take every name that can be worked out beforehand: those of an
+// identity, those that follow from the event that has the last of them, and so on.
+type guessingStore struct {
+	*memoryStore
+	guess identity
+	taken int
+}
+
+func (s *guessingStore) create(ctx context.Context, event *v1alpha1.SecurityEvent) error {
+	for n := range s.guess.names() {
+		if s.guess.name(n) != event.Name {
+			continue
+		}
+		foreign := event.DeepCopy()
+		s.taken++
+		foreign.Spec.SubmittedBy, foreign.UID = "mallory", types.UID("foreign-"+itoa(s.taken))
+		s.events[types.NamespacedName{Namespace: event.Namespace, Name: event.Name}] = foreign
+		if n == s.guess.names()-1 {
+			s.guess = s.guess.beside(foreign.UID)
+		}
+		return apierrors.NewAlreadyExists(events, event.Name)
+	}
+	return s.memoryStore.create(ctx, event)
+}
+
+// TestNamesCannotAllBeGuessed has somebody take names for ever.
+func TestNamesCannotAllBeGuessed(t *testing.T) {
+	store := &guessingStore{memoryStore: newMemoryStore("r0"), guess: identify("security", shellAlert(testTime))}
+	r := newRecorder(store, "r0", clocktesting.NewFakeClock(testTime), logr.Discard())
+	if o := r.record("security", shellAlert(testTime)); o.err != nil || !o.created {
+		t.Errorf("after %d names were taken: %+v, want it recorded", store.taken, o)
+	}
+}
