@@ -55,12 +55,17 @@ const (
 )
 
 // Proof says how sure it is that a containment works.
-// +kubebuilder:validation:Enum=Computed
+// +kubebuilder:validation:Enum=Computed;Enforced
 type Proof string
 
-// ProofComputed means that it follows from the objects of the API: whether the network
-// plugin enforces them is not tried.
-const ProofComputed Proof = "Computed"
+// The proofs.
+const (
+	// ProofComputed means that it follows from the objects of the API: whether the network
+	// plugin enforces them is not tried.
+	ProofComputed Proof = "Computed"
+	// ProofEnforced means that a probe could not connect to it, and could elsewhere.
+	ProofEnforced Proof = "Enforced"
+)
 
 // StepTarget is one object a step acts on, pinned by its UID.
 type StepTarget struct {

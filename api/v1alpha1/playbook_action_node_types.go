@@ -25,8 +25,8 @@ type DrainAction struct {
 	// +kubebuilder:validation:Maximum=86400
 	GracePeriodSeconds *int64 `json:"gracePeriodSeconds,omitempty"`
 
-	// unmanagedPods says what becomes of pods that nothing would start anew, and of pods
-	// with data in an emptyDir. Empty means 'Keep'.
+	// unmanagedPods is about pods that nothing starts anew or with data in an emptyDir. Empty
+	// means 'Keep'.
 	// +optional
 	// +kubebuilder:default=Keep
 	UnmanagedPods UnmanagedPods `json:"unmanagedPods,omitempty"`
@@ -54,8 +54,7 @@ type TaintAction struct {
 	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$`
 	Value string `json:"value,omitempty"`
 
-	// effect on pods that do not tolerate it. 'NoExecute' evicts those that run. Empty
-	// means 'NoSchedule'.
+	// effect on pods that do not tolerate it; 'NoExecute' evicts them. Empty means 'NoSchedule'.
 	// +optional
 	// +kubebuilder:default=NoSchedule
 	Effect TaintEffect `json:"effect,omitempty"`

@@ -4,9 +4,9 @@ import "k8s.io/apimachinery/pkg/runtime"
 
 // RevokeAccessAction takes a subject out of role bindings.
 type RevokeAccessAction struct {
-	// subject is a CEL expression over `incident`, `resources`, `variables` and `steps` that yields whom
-	// to take out: an object with `kind` ('User', 'Group' or 'ServiceAccount'), `name` and,
-	// for ServiceAccounts, `namespace`. Empty means the target ServiceAccounts.
+	// subject is a CEL expression over `incident`, `resources`, `variables` and `steps` that yields
+	// an object with `kind` ('User', 'Group' or 'ServiceAccount'), `name` and, for ServiceAccounts,
+	// `namespace`. Empty means the target ServiceAccounts.
 	// +optional
 	Subject Expression `json:"subject,omitempty"`
 }
@@ -28,9 +28,8 @@ const (
 // BlockImageAction has the API server refuse pods that run an image.
 type BlockImageAction struct {
 	// match says what of the image is refused. 'Reference' refuses the names by which the
-	// incident's pods call the image, and the digest that runs; 'Repository' every tag and
-	// digest of the repository. Which digest a tag stands for the API server does not know:
-	// 'Digest' refuses only pods that name the digest. Empty means 'Reference'.
+	// incident's pods call it, and the digest that runs; 'Repository' every tag and digest of the
+	// repository; 'Digest' only pods that name the digest. Empty means 'Reference'.
 	// +optional
 	// +kubebuilder:default=Reference
 	Match ImageMatch `json:"match,omitempty"`
@@ -39,16 +38,15 @@ type BlockImageAction struct {
 // PatchAction changes fields of the targets.
 // +kubebuilder:validation:ExactlyOneOf=fields;expression
 type PatchAction struct {
-	// fields are the fields to set, as the object has them from its root, such as
-	// {"spec": {"paused": true}}; of the metadata only labels and annotations, and not
-	// apiVersion, kind and status. Null is refused.
+	// fields are the fields to set, from the object's root, such as {"spec": {"paused": true}}; of
+	// the metadata only labels and annotations; no apiVersion, kind, status or null.
 	// +optional
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +kubebuilder:validation:Type=object
 	Fields *runtime.RawExtension `json:"fields,omitempty"`
 
-	// expression is a CEL expression over `incident`, `resources`, `object` (the target as
-	// it is now), `variables` and `steps` that yields these fields. It is evaluated once.
+	// expression is a CEL expression over `incident`, `resources`, `object` (the target now),
+	// `variables` and `steps` that yields these fields. It is evaluated once.
 	// +optional
 	Expression Expression `json:"expression,omitempty"`
 }
@@ -56,15 +54,15 @@ type PatchAction struct {
 // ApplyAction makes an object or sets fields of one.
 // +kubebuilder:validation:ExactlyOneOf=object;expression
 type ApplyAction struct {
-	// object is the object to apply, with apiVersion, kind, metadata.name and, for kinds
-	// in namespaces, metadata.namespace; of the other metadata only labels and annotations.
+	// object has apiVersion, kind, metadata.name and, for kinds in namespaces,
+	// metadata.namespace; of the other metadata only labels and annotations.
 	// +optional
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +kubebuilder:validation:Type=object
 	Object *runtime.RawExtension `json:"object,omitempty"`
 
-	// expression is a CEL expression over `incident`, `resources`, `variables` and `steps`
-	// that yields the object. It is evaluated once, before the first write.
+	// expression is a CEL expression over `incident`, `resources`, `variables` and `steps` that
+	// yields the object. It is evaluated once, before the first write.
 	// +optional
 	Expression Expression `json:"expression,omitempty"`
 }

@@ -11,7 +11,7 @@ type NamedExpression struct {
 	// +kubebuilder:validation:Pattern=`^[A-Za-z_][A-Za-z0-9_]*$`
 	Name string `json:"name,omitempty"`
 
-	// expression is the CEL expression that yields it.
+	// expression yields it.
 	// +required
 	Expression Expression `json:"expression,omitempty"`
 }
@@ -34,20 +34,18 @@ type SecretKeyReference struct {
 
 // JobAction runs a Job once.
 type JobAction struct {
-	// template is the Job: a batch/v1 JobSpec. Its pods run as the playbook's
-	// ServiceAccount or, with `automountServiceAccountToken: false`, without a token; any
-	// other is refused, and so are Secrets, ConfigMaps and PersistentVolumeClaims that it
-	// may not get. Empty `backoffLimit` means 0; `activeDeadlineSeconds` is at most the
-	// step's timeout; `ttlSecondsAfterFinished` is refused: the Job stays as proof.
+	// template is the Job: a batch/v1 JobSpec. Its pods run as the playbook's ServiceAccount or,
+	// with `automountServiceAccountToken: false`, without a token; any other is refused, and so are
+	// Secrets, ConfigMaps and PersistentVolumeClaims that it may not get. Empty `backoffLimit` means
+	// 0; `activeDeadlineSeconds` is at most the step's timeout; `ttlSecondsAfterFinished` is refused.
 	// +required
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +kubebuilder:validation:Type=object
 	Template *runtime.RawExtension `json:"template,omitempty"`
 
-	// environment is added to every container: CEL expressions over `incident`,
-	// `resources`, `object` (the target, if any), `variables` and `steps` that yield
-	// strings. Only this way an alert's text reaches a program: `$(NAME)` of it in the
-	// template is refused.
+	// environment is added to every container: CEL expressions over `incident`, `resources`,
+	// `object` (the target, if any), `variables` and `steps` that yield strings. An alert's text
+	// reaches a program only this way: `$(NAME)` of it in the template is refused.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
@@ -72,7 +70,7 @@ type HTTPHeader struct {
 	// +kubebuilder:validation:MaxLength=1024
 	Value string `json:"value,omitempty"`
 
-	// valueFrom is where the value is, when it is a secret.
+	// valueFrom is where a secret is.
 	// +optional
 	ValueFrom *SecretKeyReference `json:"valueFrom,omitempty"`
 }
@@ -89,15 +87,14 @@ type HTTPAction struct {
 	// +kubebuilder:default=POST
 	Method HTTPMethod `json:"method,omitempty"`
 
-	// url is where to. Only HTTPS, and only to hosts that the manager's `--egress-allow`
-	// names. No part of it comes from an alert.
+	// url is where to: only hosts that the manager's `--egress-allow` names.
 	// +optional
 	// +kubebuilder:validation:MinLength=9
 	// +kubebuilder:validation:MaxLength=2048
 	// +kubebuilder:validation:Pattern=`^https://[^/?#@]+(/.*)?$`
 	URL string `json:"url,omitempty"`
 
-	// urlFrom is where the URL is, when it holds a secret.
+	// urlFrom is where a secret URL is.
 	// +optional
 	URLFrom *SecretKeyReference `json:"urlFrom,omitempty"`
 
@@ -110,14 +107,13 @@ type HTTPAction struct {
 	Headers []HTTPHeader `json:"headers,omitempty"`
 
 	// body is a CEL expression over `incident`, `resources`, `object` (the target, if any),
-	// `variables` and `steps`; it is sent as JSON. Empty means the incident's name,
-	// namespace, title, severity and category, and the step; for 'GET' and 'DELETE' none.
+	// `variables` and `steps`; it is sent as JSON. Empty means a summary of the incident; for 'GET'
+	// and 'DELETE' none.
 	// +optional
 	Body Expression `json:"body,omitempty"`
 
-	// signatureFrom is the key of the HMAC-SHA256 in the header 'Firebreak-Signature', over
-	// the header 'Firebreak-Timestamp' (seconds since 1970), a full stop and the body, in
-	// hexadecimal digits. Empty means no signature.
+	// signatureFrom is the key of the HMAC-SHA256 in the header 'Firebreak-Signature'. Empty means
+	// no signature.
 	// +optional
 	SignatureFrom *SecretKeyReference `json:"signatureFrom,omitempty"`
 
@@ -152,8 +148,8 @@ type NotifyAction struct {
 	// +optional
 	Title Expression `json:"title,omitempty"`
 
-	// message is a CEL expression over `incident`, `resources`, `variables` and `steps` that
-	// yields text. Empty means a summary of the incident.
+	// message is a CEL expression over `incident`, `resources`, `variables` and `steps` that yields
+	// text. Empty means a summary of the incident.
 	// +optional
 	Message Expression `json:"message,omitempty"`
 }

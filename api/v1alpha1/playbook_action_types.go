@@ -36,15 +36,14 @@ const (
 
 // CollectLogs says which container logs are kept.
 type CollectLogs struct {
-	// tailLines is how many lines of each container are kept, from the end. Empty means 5000.
+	// tailLines is how many of the last lines of each container are kept. Empty means 5000.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000000
 	// +kubebuilder:default=5000
 	TailLines int64 `json:"tailLines,omitempty"`
 
-	// previous says whether the logs of the containers before their last restart are
-	// kept too. Empty means 'Include'.
+	// previous is about the logs from before the containers' last restart. Empty means 'Include'.
 	// +optional
 	// +kubebuilder:default=Include
 	Previous Inclusion `json:"previous,omitempty"`
@@ -61,7 +60,7 @@ type CollectAction struct {
 	// +optional
 	Logs *CollectLogs `json:"logs,omitempty"`
 
-	// events says whether the Kubernetes Events about the target are kept. Empty means 'Include'.
+	// events are the Kubernetes Events about the target. Empty means 'Include'.
 	// +optional
 	// +kubebuilder:default=Include
 	Events Inclusion `json:"events,omitempty"`
@@ -90,22 +89,22 @@ const (
 
 // ApproveAction waits until people have approved what comes next.
 type ApproveAction struct {
-	// role is the role of the plan that those who approve must hold. Empty means that
-	// the RBAC verb 'approve' is enough.
+	// role of the plan that they must hold. Empty means that the RBAC verb 'approve'
+	// is enough.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	Role string `json:"role,omitempty"`
 
-	// count is how many different people must approve. Empty means 1. Who promoted
-	// the event or retried the step does not count when it is more than 1.
+	// count is how many different people must approve; above 1, who promoted the event or retried
+	// the step does not count. Empty means 1.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=8
 	// +kubebuilder:default=1
 	Count int32 `json:"count,omitempty"`
 
-	// message tells them what to look at before they approve.
+	// message says what to look at before.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
@@ -117,21 +116,21 @@ type ApproveAction struct {
 	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s')",message="`within` must be a positive duration such as '30m'"
 	Within *metav1.Duration `json:"within,omitempty"`
 
-	// otherwise is what follows when nobody has by then. Empty means 'Escalate'.
+	// otherwise is what follows. Empty means 'Escalate'.
 	// +optional
 	// +kubebuilder:default=Escalate
 	Otherwise DeadlinePolicy `json:"otherwise,omitempty"`
 }
 
-// ChecklistItem is one thing to do in a task.
+// ChecklistItem is one thing to do.
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=256
 type ChecklistItem string
 
 // TaskAction asks a person to do something by hand.
 type TaskAction struct {
-	// role is the role of the plan that whoever completes it must hold. Empty means
-	// that the RBAC verb 'complete-task' is enough.
+	// role of the plan that who completes it must hold. Empty means that the RBAC verb
+	// 'complete-task' is enough.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
@@ -156,7 +155,7 @@ type TaskAction struct {
 	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s')",message="`within` must be a positive duration such as '24h'"
 	Within *metav1.Duration `json:"within,omitempty"`
 
-	// otherwise is what follows when it is not done by then. Empty means 'Escalate'.
+	// otherwise is what follows. Empty means 'Escalate'.
 	// +optional
 	// +kubebuilder:default=Escalate
 	Otherwise DeadlinePolicy `json:"otherwise,omitempty"`
@@ -166,22 +165,22 @@ type TaskAction struct {
 // +kubebuilder:validation:ExactlyOneOf=expression;noEventsFor
 // +kubebuilder:validation:XValidation:rule="!has(self.for) || has(self.expression)",message="`for` must not be set without `expression`"
 type VerifyAction struct {
-	// expression is a CEL expression over `objects`, the step's targets as they are now
-	// (a list; what is gone is left out), that yields true when all is well.
+	// expression is a CEL expression over `objects`, the list of the targets as they are now
+	// without those gone, that yields true when all is well.
 	// +optional
 	Expression Expression `json:"expression,omitempty"`
 
-	// for is how long the expression must hold without a break. Empty means that once is enough.
+	// for is how long the expression must hold without a break. Empty means once.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s')",message="`for` must be a duration such as '1m'"
 	For *metav1.Duration `json:"for,omitempty"`
 
-	// noEventsFor is how long no event of this incident must have been seen.
+	// noEventsFor is how long the incident must have had no event.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s')",message="`noEventsFor` must be a positive duration such as '15m'"
 	NoEventsFor *metav1.Duration `json:"noEventsFor,omitempty"`
 
-	// within is how long to wait for it. Empty means 10m.
+	// within is how long to wait. Empty means 10m.
 	// +optional
 	// +kubebuilder:default="10m"
 	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s')",message="`within` must be a positive duration such as '10m'"
@@ -196,15 +195,14 @@ type WaitAction struct {
 	Duration *metav1.Duration `json:"duration,omitempty"`
 }
 
-// StepName is the name of a step of the same playbook.
+// StepName names a step of the same playbook.
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=63
 type StepName string
 
 // RevertAction undoes the effects of earlier steps.
 type RevertAction struct {
-	// steps are the steps to undo, in this order. Empty means all that can be undone,
-	// the last first.
+	// steps to undo, in this order. Empty means all that can be undone, the last first.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1

@@ -3,8 +3,8 @@ package v1alpha1
 // QuarantineAction takes a pod out of its workload and its Services. A pod of a StatefulSet
 // is refused: no clean one can start while it is there under its name.
 type QuarantineAction struct {
-	// readopt says whether undoing gives back the labels the workload selects by: with
-	// 'Allow' it takes the pod back, and deletes a clean replica. Empty means 'Deny'.
+	// readopt says whether undoing gives back the labels the workload selects by: with 'Allow' it
+	// takes the pod back, and deletes a clean one. Empty means 'Deny'.
 	// +optional
 	// +kubebuilder:default=Deny
 	Readopt TrafficVerdict `json:"readopt,omitempty"`
@@ -12,8 +12,8 @@ type QuarantineAction struct {
 
 // ScaleAction sets the replicas of a workload.
 type ScaleAction struct {
-	// replicas is how many it is to have. 0 stops it, and with it a HorizontalPodAutoscaler;
-	// any other number is refused where there is one, which would undo it.
+	// replicas is how many it is to have. 0 stops it, and a HorizontalPodAutoscaler with it; any
+	// other number is refused where there is one.
 	// +required
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=10000
@@ -40,8 +40,8 @@ type RestartAction struct{}
 
 // RollbackAction takes a Deployment, StatefulSet or DaemonSet back to an earlier revision.
 type RollbackAction struct {
-	// toRevision is the revision's number, as `kubectl rollout history` shows it. Empty
-	// means the one before, unless another incident has taken the workload back already.
+	// toRevision is the number that `kubectl rollout history` shows. Empty means the one before,
+	// unless another incident has taken the workload back already.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	ToRevision int64 `json:"toRevision,omitempty"`

@@ -4,9 +4,8 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // PlaybookPhase holds the steps of one phase.
 type PlaybookPhase struct {
-	// within is how long the phase may take, from when it is entered. Passing it is said
-	// on the timeline and in the incident's 'Stalled' condition; nothing is stopped by it.
-	// Empty means as long as its steps do.
+	// within is how long the phase may take; passing it is said on the timeline and in the
+	// condition 'Stalled', and stops nothing. Empty means as long as its steps do.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('8760h')",message="`within` must be from '1s' to '8760h', such as '30m'"
 	Within *metav1.Duration `json:"within,omitempty"`
@@ -118,8 +117,9 @@ type ResponsePlaybookSpec struct {
 	RunbookURL string `json:"runbookURL,omitempty"`
 
 	// serviceAccountName is the ServiceAccount of this namespace under which every
-	// action runs: the playbook can do what that account can, and nothing else. Who
-	// sets it must hold the verb 'impersonate' on it.
+	// action runs: the playbook can do what that account can, and nothing else; `kubectl
+	// firebreak rbac` prints which rights its steps need. Who sets it must hold the verb
+	// 'impersonate' on it.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253

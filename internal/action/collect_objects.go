@@ -48,7 +48,7 @@ func (c *collection) manifests(ctx context.Context) error {
 // policies gives the NetworkPolicies of the target's namespace. In a flood there is one
 // for each pod that is isolated, and none of those is about this one.
 func (c *collection) policies(ctx context.Context) ([]unstructured.Unstructured, error) {
-	all, err := c.request.networkPolicies(ctx)
+	all, err := c.request.networkPolicies(ctx, c.request.Target.Namespace)
 	var kept []unstructured.Unstructured
 	for i := range all {
 		if c.isolatesAnother(&all[i]) {

@@ -126,7 +126,7 @@ func (r *Request) planPod(ctx context.Context, record *isolateRecord, cut isolat
 	if err != nil {
 		return r.failure(err, r.accessTo("get", owner.kind, pod.Namespace, owner.Name))
 	}
-	policies, err := r.networkPolicies(ctx)
+	policies, err := r.networkPolicies(ctx, r.Target.Namespace)
 	if err != nil {
 		return r.failure(err, r.policyAccess("list", ""))
 	}
@@ -147,7 +147,7 @@ func (r *Request) planPod(ctx context.Context, record *isolateRecord, cut isolat
 	if err := record.carryOver(r.Target.Undo); err != nil {
 		return refused("%v", err)
 	}
-	result := r.planned(record, record.describe("will be", cut))
+	result := r.planned(record, record.describe("will be", cut)+r.probePlan())
 	result.Warning = fights(r.targetName(), pod)
 	return result
 }
@@ -228,7 +228,7 @@ func (isolate) Apply(ctx context.Context, r *Request) lifecycle.Result {
 		return refused("%v", err)
 	}
 	if record.Selector != nil {
-		return r.applyGroup(ctx, record, cut)
+		return r.startProbe(ctx, nil, r.applyGroup(ctx, record, cut))
 	}
 	pod, problem, err := r.cutOff(ctx, record, &cut)
 	if problem != nil {
@@ -240,7 +240,7 @@ func (isolate) Apply(ctx context.Context, r *Request) lifecycle.Result {
 	case r.DryRun:
 		return done("%s", record.describe("would be", cut))
 	default:
-		return r.endConnections(ctx, r.judge(ctx, pod, record, cut))
+		return r.startProbe(ctx, pod, r.endConnections(ctx, r.judge(ctx, pod, record, cut)))
 	}
 }
 
@@ -314,7 +314,7 @@ func (r *Request) deletePolicies(ctx context.Context, record *isolateRecord) *li
 // NetworkPolicies of the namespace.
 func (r *Request) standing(ctx context.Context, record *isolateRecord, cut *isolation.Cut) ([]networkingv1.NetworkPolicy, *lifecycle.Result) {
 	var problem lifecycle.Result
-	policies, err := r.networkPolicies(ctx)
+	policies, err := r.networkPolicies(ctx, r.Target.Namespace)
 	if err != nil {
 		problem = r.failure(err, r.policyAccess("list", ""))
 		return nil, &problem
@@ -366,7 +366,8 @@ func (record *isolateRecord) hasRemoved(label isolation.Label) bool {
 
 // Observe looks whether the isolation stands.
 func (isolate) Observe(ctx context.Context, r *Request) lifecycle.Result {
-	if r.DryRun {
+	isProbed := r.Target.State == v1alpha1.TargetApplied
+	if r.DryRun && !isProbed {
 		return done("%s was not isolated: it was a dry run", r.targetName())
 	}
 	cut, err := cutOf(r.Step)
@@ -385,12 +386,17 @@ func (isolate) Observe(ctx context.Context, r *Request) lifecycle.Result {
 	case problem != nil && problem.State == v1alpha1.TargetGone:
 		problem.State = v1alpha1.TargetSucceeded
 		return *problem
+	case problem != nil && isProbed:
+		return r.observeProbed(ctx, nil, *problem)
 	case problem != nil:
 		return *problem
 	}
 	result := r.judge(ctx, pod, record, cut)
+	if isProbed {
+		return r.observeProbed(ctx, pod, result)
+	}
 	if result.State == v1alpha1.TargetPending {
 		result.State = v1alpha1.TargetFailed
 	}
-	return result
+	return r.heldProof(result)
 }

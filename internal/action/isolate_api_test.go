@@ -21,6 +21,12 @@ func TestIsolateFieldsAreChecked(t *testing.T) {
 		"a range that is none":  {step: "target: Pods\nisolate: {allow: {egress: [{cidrs: [192.0.2.7/32], ports: [{port: 22, endPort: 21}]}]}}", says: "`endPort` must not be less than `port`"},
 		"no pods of a workload": {step: "target: Workloads\nisolate: {survivingConnections: Delete}", says: "`target` must be 'Pods' for 'isolate' with `survivingConnections: Delete`"},
 		"a workload":            {step: "target: Workloads\nisolate: {clusterNetworkPolicy: Use, survivingConnections: Report}"},
+		"a probe":               {step: "target: Pods\nisolate: {probe: {image: 'registry.example/busybox:1.37', command: [nc, -z], ports: [80], reference: '[2001:db8::1]:443'}}"},
+		"a probe of a workload": {step: "target: Workloads\nisolate: {probe: {image: busybox}}", says: "`target` must be 'Pods' for 'isolate' with `survivingConnections: Delete` or `probe`"},
+		"a probe of open doors": {step: "target: Pods\nisolate: {ingress: Allow, probe: {image: busybox}}", says: "`probe` must not be set but with `ingress: Deny`"},
+		"a probe of no pod":     {step: "target: Pods\nisolate: {survivingConnections: Delete, probe: {image: busybox}}", says: "`probe` must not be set but with"},
+		"a probe of nothing":    {step: "target: Pods\nisolate: {probe: {command: [nc]}}", says: "probe.image: Required value"},
+		"a wild reference":      {step: "target: Pods\nisolate: {probe: {image: busybox, reference: 'https://example.com'}}", says: "isolate.probe.reference"},
 		"nodes":                 {step: "target: Nodes\nisolate: {}", says: "'Pods' or 'Workloads' for 'isolate'"},
 	}
 	for name, test := range tests {

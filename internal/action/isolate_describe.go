@@ -20,7 +20,9 @@ func (isolate) Describe() Description {
 		Kinds: append([]schema.GroupVersionKind{podKind}, groupKinds...),
 		Undo:  "Takes its label and policies away and gives back the labels it took, but for those that somebody has set since and those that the workload selects by: the workload would take the compromised pod back and delete the clean one. `readopt: Allow` gives them back too. As long as a quarantine or another isolation holds the pod no label comes back: the last to let go gives back what all have taken (annotation `labels.firebreak.dev/…`).",
 		Limits: []string{
-			"It needs a network plugin that enforces NetworkPolicies, and ClusterNetworkPolicies where they are used. The proof is `Computed`: from the objects, not from packets.",
+			"It needs a network plugin that enforces NetworkPolicies, and ClusterNetworkPolicies where they are used. The proof is `Computed`, from the objects and not from packets, or `Enforced`, where a `probe` has tried it.",
+			"A probe is a pod in the domain's namespace that tries to connect to the isolated pod, and to `reference` for control. Where it reaches the pod three times, the step fails, and the isolation stays. Where it does not reach the control either, cannot be started, gives no verdict in 90 seconds or before the step's deadline, or is refused a connection, it proves nothing: the proof stays `Computed`, the message says why, and no isolation fails for it. Where NetworkPolicies say what pods of the domain's namespace may connect to, a `reference` must be named: one that they reach just as they would reach the pod.",
+			"A probe tries ingress to the pod's first address, by TCP and from one node. A port on which nothing listens and nothing answers looks like one that is cut: name `ports` on which the pod listens. It has no token and meets the restricted Pod Security Standard, and stays for people to look at until the isolation is undone or the incident is deleted. An isolation that was taken away and made again is not probed again.",
 			"Pods with `hostNetwork: true` are refused: neither kind of policy applies to them.",
 			"A policy that selects every pod of the namespace and allows something cannot be escaped by labels: the step fails and names it.",
 			"Where labels must go by which the workload selects, a Deployment or DaemonSet starts a clean pod at once; a StatefulSet cannot until the isolated one is deleted.",
@@ -39,6 +41,7 @@ isolate:
   allow:
     ingress: [{cidrs: [192.0.2.7/32], ports: [{port: 22}]}]   # the forensic workstation
   clusterNetworkPolicy: Use
+  probe: {image: registry.example/busybox:1.37, reference: "cart.shop.svc:8080"}
 timeout: 2m
 retry: {attempts: 5, backoff: 2s}
 onFailure: Escalate
@@ -63,6 +66,12 @@ func (isolate) Rights(step *v1alpha1.PlaybookStep, kinds []schema.GroupVersionKi
 	if len(workloads) > 0 {
 		rights = append(rights, rightOn(podKind, "list"))
 		rights = append(rights, rightsOn(workloads, "", "get")...)
+	}
+	if probe := step.Isolate.Probe; probe != nil {
+		rights = append(rights, Right{Resource: "pods", Verbs: []string{"get", "create", "delete"}, Place: InDomain, Need: Useful})
+		if probe.Reference == "" {
+			rights = append(rights, Right{Group: networkingv1.GroupName, Resource: "networkpolicies", Verbs: []string{"list"}, Place: InDomain, Need: Useful})
+		}
 	}
 	if step.Isolate.ClusterNetworkPolicy == v1alpha1.ClusterPolicyUsed {
 		rights = append(rights, rightOn(clusterPolicyKind, "get", "list", "create", "patch", "delete"))

@@ -46,7 +46,7 @@ func (r *Request) planGroup(ctx context.Context, record *isolateRecord, cut isol
 	if problem := r.members(ctx, found); problem != nil {
 		return *problem
 	}
-	policies, err := r.networkPolicies(ctx)
+	policies, err := r.networkPolicies(ctx, r.Target.Namespace)
 	if err != nil {
 		return r.failure(err, r.policyAccess("list", ""))
 	}

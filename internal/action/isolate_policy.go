@@ -22,12 +22,12 @@ func (r *Request) policyAccess(verb, name string) access {
 	return access{verb: verb, group: networkingv1.GroupName, resource: "networkpolicies", namespace: r.Target.Namespace, name: name}
 }
 
-// networkPolicies lists the NetworkPolicies of the target's namespace.
-func (r *Request) networkPolicies(ctx context.Context) ([]networkingv1.NetworkPolicy, error) {
+// networkPolicies lists the NetworkPolicies of a namespace.
+func (r *Request) networkPolicies(ctx context.Context, namespace string) ([]networkingv1.NetworkPolicy, error) {
 	var all []networkingv1.NetworkPolicy
 	list := &networkingv1.NetworkPolicyList{}
 	for {
-		err := r.Client.List(ctx, list, client.InNamespace(r.Target.Namespace), client.Limit(policyPage), client.Continue(list.Continue))
+		err := r.Client.List(ctx, list, client.InNamespace(namespace), client.Limit(policyPage), client.Continue(list.Continue))
 		if err != nil {
 			return nil, err
 		}

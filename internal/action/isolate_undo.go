@@ -33,6 +33,9 @@ func (isolate) Undo(ctx context.Context, r *Request) lifecycle.Result {
 		}
 	}
 	left, problem := r.removePolicies(ctx, record)
+	if problem == nil {
+		message += r.deleteProbes(ctx)
+	}
 	switch {
 	case problem != nil:
 		return *problem

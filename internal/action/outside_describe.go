@@ -82,7 +82,7 @@ func withoutImages(kinds []schema.GroupVersionKind) []schema.GroupVersionKind {
 // Describe documents the action.
 func (httpRequest) Describe() Description {
 	return Description{
-		Does: "Sends one HTTPS request, and makes outputs of its answer. `Idempotency-Key` is the same for every try of one step, attempt and target, also after a crash: the server can tell a repetition. With `signatureFrom` the header `Firebreak-Signature` holds the HMAC-SHA256, in hexadecimal digits, over the header `Firebreak-Timestamp` (seconds since 1970), a full stop and the body.",
+		Does: "Sends one HTTPS request, and makes outputs of its answer. `Idempotency-Key` is the same for every try of one step, attempt and target, also after a crash: the server can tell a repetition. With `signatureFrom` the header `Firebreak-Signature` holds the HMAC-SHA256, in hexadecimal digits, over the header `Firebreak-Timestamp` (seconds since 1970), a full stop and the body. Without `body` it sends the incident's name, namespace, title, severity and category, and the step; with `GET` and `DELETE` nothing.",
 		Limits: []string{
 			"Only HTTPS, and only to hosts that the manager's `--egress-allow` names. Addresses of the node, of link-local networks, of the cloud's metadata and of `--egress-deny` are refused after the name was looked up, unless the entry is that address.",
 			"Answers that lead to another host, or on as a GET, are not followed.",

@@ -25,7 +25,7 @@ func (r *Request) staysIsolated(ctx context.Context, pod *corev1.Pod, removed []
 	if len(removed) == 0 {
 		return "", nil
 	}
-	policies, err := r.networkPolicies(ctx)
+	policies, err := r.networkPolicies(ctx, r.Target.Namespace)
 	if apierrors.IsForbidden(err) {
 		return "; whether its workload is isolated could not be seen: " + r.ActingAs + " may not list networkpolicies", nil
 	}

@@ -106,6 +106,9 @@ func (m *machine) runAction(decision *v1alpha1.Decision) answer {
 	if !slices.Contains(m.Playbook.AdHoc, v1alpha1.ActionName(action)) {
 		return refuse(v1alpha1.ReasonNotAllowed, "`adHoc` of playbook %s does not allow '%s': it allows %s", m.status.Playbook.Name, action, m.allowedAdHoc())
 	}
+	if isolate := given.Step.Isolate; isolate != nil && isolate.Probe != nil && !slices.Contains(m.Playbook.AdHoc, "job") {
+		return refuse(v1alpha1.ReasonNotAllowed, "`isolate.probe` runs an image that you choose: `adHoc` of playbook %s must allow 'job' too, but it allows %s; leave the probe out", m.status.Playbook.Name, m.allowedAdHoc())
+	}
 	count := 0
 	for i := range m.status.Steps {
 		if m.status.Steps[i].Definition != "" {

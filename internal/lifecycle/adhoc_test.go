@@ -62,6 +62,8 @@ func TestRunAction(t *testing.T) {
 func TestRunActionRefused(t *testing.T) {
 	long := collectStep("")
 	long.Instructions = strings.Repeat("x", 5000)
+	probe := isolateStep("")
+	probe.Isolate.Probe = &v1alpha1.IsolationProbe{Image: "registry.example/mine:1"}
 	for _, test := range []struct {
 		name     string
 		playbook *v1alpha1.ResponsePlaybookSpec
@@ -72,6 +74,7 @@ func TestRunActionRefused(t *testing.T) {
 		{"not allowed", waiting("collect", "isolate"), runAction("jane", deleteStep("")), v1alpha1.ReasonNotAllowed, "does not allow 'delete': it allows collect, isolate"},
 		{"nothing allowed", waiting(), runAction("jane", collectStep("")), v1alpha1.ReasonNotAllowed, "it allows nothing"},
 		{"an approval", waiting("collect"), runAction("jane", approveStep("")), v1alpha1.ReasonNotAllowed, "does not allow 'approve'"},
+		{"an image of one's own", waiting("isolate"), runAction("jane", probe), v1alpha1.ReasonNotAllowed, "must allow 'job' too, but it allows isolate"},
 		{"no playbook", nil, runAction("jane", collectStep("")), v1alpha1.ReasonNotAwaited, "no playbook is pinned"},
 		{"too long", waiting("collect"), runAction("jane", long), v1alpha1.ReasonInvalid, "it must have at most 4096"},
 		{"unreadable", waiting("collect"), v1alpha1.DecisionSpec{Type: v1alpha1.DecisionRunAction, By: "jane", Action: &runtime.RawExtension{Raw: []byte(`"x"`)}}, v1alpha1.ReasonInvalid, "cannot unmarshal"},
@@ -86,6 +89,16 @@ func TestRunActionRefused(t *testing.T) {
 			s.wantNotDone("Apply adhoc-1 a")
 		})
 	}
+}
+
+// TestRunActionProbe allows an image of one's own to whom a Job of one's own is allowed.
+func TestRunActionProbe(t *testing.T) {
+	s := newSim(t, waiting("isolate", "job"), "a")
+	s.run()
+	probe := isolateStep("")
+	probe.Isolate.Probe = &v1alpha1.IsolationProbe{Image: "registry.example/mine:1"}
+	s.must(runAction("jane", probe))
+	s.wantDone("Apply adhoc-1 a")
 }
 
 // TestRunActionLimits holds an action of a person as it holds a step.

@@ -259,6 +259,41 @@ func TestLookInVain(t *testing.T) {
 	}
 }
 
+// TestLostWhileObserved plans an effect anew that was taken away before it was seen to stand,
+// as often as the step tries.
+func TestLostWhileObserved(t *testing.T) {
+	for _, test := range []struct {
+		losses int
+		phase  v1alpha1.Phase
+		want   string
+		plans  int
+	}{{1, v1alpha1.PhaseEradication, "isolate=Succeeded", 2}, {2, v1alpha1.PhaseEradication, "isolate=Succeeded", 3}, {9, v1alpha1.PhaseContainment, "isolate=AwaitingTask", 3}} {
+		t.Run(fmt.Sprint(test.losses), func(t *testing.T) {
+			s := newSim(t, heldPlaybook(), "a")
+			lost := 0
+			s.script = func(work Work, _ *v1alpha1.IncidentStep, target *v1alpha1.StepTarget) Result {
+				switch {
+				case work.Verb == VerbApply:
+					return Result{State: v1alpha1.TargetApplied, After: time.Second}
+				case work.Verb == VerbObserve && target.State == v1alpha1.TargetApplied && lost < test.losses:
+					lost++
+					return Result{State: v1alpha1.TargetPending, Message: "it was taken away"}
+				}
+				return Result{}
+			}
+			s.run()
+			s.pass(time.Minute)
+			s.want(test.phase, test.want)
+			if got := s.count("Plan isolate a"); got != test.plans {
+				t.Errorf("planned %d times, want %d\n%s", got, test.plans, s)
+			}
+			if s.target("isolate").Undo == "" {
+				t.Error("the undo record is lost")
+			}
+		})
+	}
+}
+
 // TestNotRestored takes an effect away that cannot be made again: a person is called.
 func TestNotRestored(t *testing.T) {
 	for _, verb := range []Verb{VerbPlan, VerbApply} {

@@ -88,7 +88,7 @@ func genResult(t *rapid.T, verb Verb) Result {
 		VerbResolve: {"", "", "", v1alpha1.TargetFailed, v1alpha1.TargetGone},
 		VerbPlan:    {"", "", "", v1alpha1.TargetHeld, v1alpha1.TargetFailed, v1alpha1.TargetGone, v1alpha1.TargetSucceeded},
 		VerbApply:   {"", "", "", v1alpha1.TargetApplied, v1alpha1.TargetFailed, v1alpha1.TargetGone, v1alpha1.TargetPending, v1alpha1.TargetReverted},
-		VerbObserve: {"", "", v1alpha1.TargetApplied, v1alpha1.TargetFailed, v1alpha1.TargetGone},
+		VerbObserve: {"", "", v1alpha1.TargetApplied, v1alpha1.TargetFailed, v1alpha1.TargetGone, v1alpha1.TargetPending},
 		VerbVerify:  {"", v1alpha1.TargetApplied, v1alpha1.TargetFailed},
 		VerbUndo:    {"", "", v1alpha1.TargetFailed},
 	}

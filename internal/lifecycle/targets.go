@@ -225,7 +225,7 @@ var outcomes = map[Verb]struct {
 }{
 	VerbPlan:    {v1alpha1.TargetPending, []v1alpha1.TargetState{v1alpha1.TargetActing, v1alpha1.TargetHeld, v1alpha1.TargetGone, v1alpha1.TargetFailed, v1alpha1.TargetSucceeded}},
 	VerbApply:   {v1alpha1.TargetActing, []v1alpha1.TargetState{v1alpha1.TargetSucceeded, v1alpha1.TargetApplied, v1alpha1.TargetGone, v1alpha1.TargetFailed, v1alpha1.TargetPending}},
-	VerbObserve: {v1alpha1.TargetApplied, []v1alpha1.TargetState{v1alpha1.TargetSucceeded, v1alpha1.TargetApplied, v1alpha1.TargetFailed}},
+	VerbObserve: {v1alpha1.TargetApplied, []v1alpha1.TargetState{v1alpha1.TargetSucceeded, v1alpha1.TargetApplied, v1alpha1.TargetFailed, v1alpha1.TargetPending}},
 	VerbUndo:    {v1alpha1.TargetReverting, []v1alpha1.TargetState{v1alpha1.TargetReverted, v1alpha1.TargetFailed}},
 }
 

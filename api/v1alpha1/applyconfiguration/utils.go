@@ -146,6 +146,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.IsolateActionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("IsolateAllow"):
 		return &apiv1alpha1.IsolateAllowApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("IsolationProbe"):
+		return &apiv1alpha1.IsolationProbeApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("JobAction"):
 		return &apiv1alpha1.JobActionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("JournalRange"):

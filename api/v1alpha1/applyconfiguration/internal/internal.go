@@ -1321,6 +1321,9 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.TrafficVerdict
       default: Deny
+    - name: probe
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.IsolationProbe
     - name: readopt
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.TrafficVerdict
@@ -1344,6 +1347,27 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.AllowedTraffic
           elementRelationship: atomic
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.IsolationProbe
+  map:
+    fields:
+    - name: command
+      type:
+        list:
+          elementType:
+            namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.ProbeArgument
+          elementRelationship: atomic
+    - name: image
+      type:
+        scalar: string
+    - name: ports
+      type:
+        list:
+          elementType:
+            scalar: numeric
+          elementRelationship: associative
+    - name: reference
+      type:
+        scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.JobAction
   map:
     fields:
@@ -1790,6 +1814,8 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.Priority
+  scalar: string
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.ProbeArgument
   scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.Proof
   scalar: string

@@ -23,11 +23,11 @@ import (
 // AllowedPortApplyConfiguration represents a declarative configuration of the AllowedPort type for use
 // with apply.
 //
-// AllowedPort is a port, or a range of them.
+// AllowedPort is one, or a range.
 type AllowedPortApplyConfiguration struct {
 	// port is the port, or the first of a range.
 	Port *int32 `json:"port,omitempty"`
-	// endPort is the last of a range. Empty means that it is one port.
+	// endPort is the last of a range. Empty means one port.
 	EndPort *int32 `json:"endPort,omitempty"`
 	// protocol of the ports. Empty means 'TCP'.
 	Protocol *apiv1alpha1.AllowedProtocol `json:"protocol,omitempty"`

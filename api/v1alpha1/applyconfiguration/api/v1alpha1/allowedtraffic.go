@@ -23,12 +23,11 @@ import (
 // AllowedTrafficApplyConfiguration represents a declarative configuration of the AllowedTraffic type for use
 // with apply.
 //
-// AllowedTraffic is traffic with some addresses, by some ports.
+// AllowedTraffic stays open.
 type AllowedTrafficApplyConfiguration struct {
-	// cidrs are the addresses, such as '192.0.2.7/32'. All addresses together are refused:
-	// that would not be isolation.
+	// cidrs are the addresses, such as '192.0.2.7/32', but not all.
 	CIDRs []apiv1alpha1.CIDR `json:"cidrs,omitempty"`
-	// ports are those of the pod for ingress, of the others for egress. Empty means all.
+	// ports that are connected to. Empty means all.
 	Ports []AllowedPortApplyConfiguration `json:"ports,omitempty"`
 }
 

@@ -26,11 +26,11 @@ import (
 //
 // ApplyAction makes an object or sets fields of one.
 type ApplyActionApplyConfiguration struct {
-	// object is the object to apply, with apiVersion, kind, metadata.name and, for kinds
-	// in namespaces, metadata.namespace; of the other metadata only labels and annotations.
+	// object has apiVersion, kind, metadata.name and, for kinds in namespaces,
+	// metadata.namespace; of the other metadata only labels and annotations.
 	Object *runtime.RawExtension `json:"object,omitempty"`
-	// expression is a CEL expression over `incident`, `resources`, `variables` and `steps`
-	// that yields the object. It is evaluated once, before the first write.
+	// expression is a CEL expression over `incident`, `resources`, `variables` and `steps` that
+	// yields the object. It is evaluated once, before the first write.
 	Expression *apiv1alpha1.Expression `json:"expression,omitempty"`
 }
 

@@ -26,17 +26,17 @@ import (
 //
 // ApproveAction waits until people have approved what comes next.
 type ApproveActionApplyConfiguration struct {
-	// role is the role of the plan that those who approve must hold. Empty means that
-	// the RBAC verb 'approve' is enough.
+	// role of the plan that they must hold. Empty means that the RBAC verb 'approve'
+	// is enough.
 	Role *string `json:"role,omitempty"`
-	// count is how many different people must approve. Empty means 1. Who promoted
-	// the event or retried the step does not count when it is more than 1.
+	// count is how many different people must approve; above 1, who promoted the event or retried
+	// the step does not count. Empty means 1.
 	Count *int32 `json:"count,omitempty"`
-	// message tells them what to look at before they approve.
+	// message says what to look at before.
 	Message *string `json:"message,omitempty"`
 	// within is how long to wait. Empty means 1h.
 	Within *v1.Duration `json:"within,omitempty"`
-	// otherwise is what follows when nobody has by then. Empty means 'Escalate'.
+	// otherwise is what follows. Empty means 'Escalate'.
 	Otherwise *apiv1alpha1.DeadlinePolicy `json:"otherwise,omitempty"`
 }
 

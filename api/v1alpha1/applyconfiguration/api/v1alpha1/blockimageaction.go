@@ -26,9 +26,8 @@ import (
 // BlockImageAction has the API server refuse pods that run an image.
 type BlockImageActionApplyConfiguration struct {
 	// match says what of the image is refused. 'Reference' refuses the names by which the
-	// incident's pods call the image, and the digest that runs; 'Repository' every tag and
-	// digest of the repository. Which digest a tag stands for the API server does not know:
-	// 'Digest' refuses only pods that name the digest. Empty means 'Reference'.
+	// incident's pods call it, and the digest that runs; 'Repository' every tag and digest of the
+	// repository; 'Digest' only pods that name the digest. Empty means 'Reference'.
 	Match *apiv1alpha1.ImageMatch `json:"match,omitempty"`
 }
 

@@ -29,7 +29,7 @@ type CollectActionApplyConfiguration struct {
 	Objects *apiv1alpha1.ObjectDetail `json:"objects,omitempty"`
 	// logs says which container logs are kept. Empty means none.
 	Logs *CollectLogsApplyConfiguration `json:"logs,omitempty"`
-	// events says whether the Kubernetes Events about the target are kept. Empty means 'Include'.
+	// events are the Kubernetes Events about the target. Empty means 'Include'.
 	Events *apiv1alpha1.Inclusion `json:"events,omitempty"`
 }
 

@@ -25,10 +25,9 @@ import (
 //
 // CollectLogs says which container logs are kept.
 type CollectLogsApplyConfiguration struct {
-	// tailLines is how many lines of each container are kept, from the end. Empty means 5000.
+	// tailLines is how many of the last lines of each container are kept. Empty means 5000.
 	TailLines *int64 `json:"tailLines,omitempty"`
-	// previous says whether the logs of the containers before their last restart are
-	// kept too. Empty means 'Include'.
+	// previous is about the logs from before the containers' last restart. Empty means 'Include'.
 	Previous *apiv1alpha1.Inclusion `json:"previous,omitempty"`
 }
 

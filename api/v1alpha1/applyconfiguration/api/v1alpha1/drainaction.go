@@ -29,8 +29,8 @@ import (
 type DrainActionApplyConfiguration struct {
 	// gracePeriodSeconds is how long each pod may take to end. Empty means the pod's own.
 	GracePeriodSeconds *int64 `json:"gracePeriodSeconds,omitempty"`
-	// unmanagedPods says what becomes of pods that nothing would start anew, and of pods
-	// with data in an emptyDir. Empty means 'Keep'.
+	// unmanagedPods is about pods that nothing starts anew or with data in an emptyDir. Empty
+	// means 'Keep'.
 	UnmanagedPods *apiv1alpha1.UnmanagedPods `json:"unmanagedPods,omitempty"`
 }
 

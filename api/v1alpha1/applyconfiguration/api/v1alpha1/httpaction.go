@@ -27,20 +27,18 @@ import (
 type HTTPActionApplyConfiguration struct {
 	// method of the request. Empty means 'POST'.
 	Method *apiv1alpha1.HTTPMethod `json:"method,omitempty"`
-	// url is where to. Only HTTPS, and only to hosts that the manager's `--egress-allow`
-	// names. No part of it comes from an alert.
+	// url is where to: only hosts that the manager's `--egress-allow` names.
 	URL *string `json:"url,omitempty"`
-	// urlFrom is where the URL is, when it holds a secret.
+	// urlFrom is where a secret URL is.
 	URLFrom *SecretKeyReferenceApplyConfiguration `json:"urlFrom,omitempty"`
 	// headers are added to the request.
 	Headers []HTTPHeaderApplyConfiguration `json:"headers,omitempty"`
 	// body is a CEL expression over `incident`, `resources`, `object` (the target, if any),
-	// `variables` and `steps`; it is sent as JSON. Empty means the incident's name,
-	// namespace, title, severity and category, and the step; for 'GET' and 'DELETE' none.
+	// `variables` and `steps`; it is sent as JSON. Empty means a summary of the incident; for 'GET'
+	// and 'DELETE' none.
 	Body *apiv1alpha1.Expression `json:"body,omitempty"`
-	// signatureFrom is the key of the HMAC-SHA256 in the header 'Firebreak-Signature', over
-	// the header 'Firebreak-Timestamp' (seconds since 1970), a full stop and the body, in
-	// hexadecimal digits. Empty means no signature.
+	// signatureFrom is the key of the HMAC-SHA256 in the header 'Firebreak-Signature'. Empty means
+	// no signature.
 	SignatureFrom *SecretKeyReferenceApplyConfiguration `json:"signatureFrom,omitempty"`
 	// outputs are values for later steps: CEL expressions over `response` with `status`,
 	// `headers` (their names in small letters) and `body` (parsed, when it is JSON).

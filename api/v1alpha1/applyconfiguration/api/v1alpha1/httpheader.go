@@ -25,7 +25,7 @@ type HTTPHeaderApplyConfiguration struct {
 	Name *string `json:"name,omitempty"`
 	// value of the header.
 	Value *string `json:"value,omitempty"`
-	// valueFrom is where the value is, when it is a secret.
+	// valueFrom is where a secret is.
 	ValueFrom *SecretKeyReferenceApplyConfiguration `json:"valueFrom,omitempty"`
 }
 

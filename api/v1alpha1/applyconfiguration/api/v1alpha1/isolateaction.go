@@ -29,22 +29,22 @@ type IsolateActionApplyConfiguration struct {
 	Ingress *apiv1alpha1.TrafficVerdict `json:"ingress,omitempty"`
 	// egress says whether connections from the pod are cut. Empty means 'Deny'.
 	Egress *apiv1alpha1.TrafficVerdict `json:"egress,omitempty"`
-	// dns says whether name resolution is cut too: DNS is a way out. Empty means 'Deny'.
+	// dns says whether name resolution is cut too. Empty means 'Deny'.
 	DNS *apiv1alpha1.TrafficVerdict `json:"dns,omitempty"`
-	// allow keeps traffic open that would be cut, such as that of a forensic workstation.
-	// Empty means none.
+	// allow keeps traffic open, such as a forensic workstation's. Empty means none.
 	Allow *IsolateAllowApplyConfiguration `json:"allow,omitempty"`
-	// clusterNetworkPolicy says whether a ClusterNetworkPolicy (policy.networking.k8s.io)
-	// of the Admin tier denies the traffic too, where the cluster has that API. Fewer labels
-	// need to be taken away then. It cannot deny ingress but from pods. Empty means 'Ignore'.
+	// clusterNetworkPolicy says whether a ClusterNetworkPolicy of the Admin tier denies the
+	// traffic too, where the cluster has that API; of ingress only that from pods. Empty means 'Ignore'.
 	ClusterNetworkPolicy *apiv1alpha1.ClusterPolicyUse `json:"clusterNetworkPolicy,omitempty"`
-	// survivingConnections says what is done about connections that are open when the pod
-	// is cut: some network plugins let them go on. 'Report' says so; 'Delete', for pods
-	// only, deletes the isolated pod with what was not collected. Empty means 'Report'.
+	// survivingConnections is about those that are open, which some network plugins let go on:
+	// 'Report' says so; 'Delete', only for pods, deletes the isolated pod. Empty means 'Report'.
 	SurvivingConnections *apiv1alpha1.SurvivingConnections `json:"survivingConnections,omitempty"`
-	// readopt says whether undoing gives back the labels the workload selects by: with
-	// 'Allow' it takes the pod back, and deletes a clean replica. Empty means 'Deny'.
+	// readopt says whether undoing gives back the labels the workload selects by: with 'Allow' it
+	// takes the pod back, and deletes a clean one. Empty means 'Deny'.
 	Readopt *apiv1alpha1.TrafficVerdict `json:"readopt,omitempty"`
+	// probe has a pod in the domain's namespace try whether the isolated pod can be reached. Only
+	// for pods. Empty means that the proof stays 'Computed'.
+	Probe *IsolationProbeApplyConfiguration `json:"probe,omitempty"`
 }
 
 // IsolateActionApplyConfiguration constructs a declarative configuration of the IsolateAction type for use with
@@ -106,5 +106,13 @@ func (b *IsolateActionApplyConfiguration) WithSurvivingConnections(value apiv1al
 // If called multiple times, the Readopt field is set to the value of the last call.
 func (b *IsolateActionApplyConfiguration) WithReadopt(value apiv1alpha1.TrafficVerdict) *IsolateActionApplyConfiguration {
 	b.Readopt = &value
+	return b
+}
+
+// WithProbe sets the Probe field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Probe field is set to the value of the last call.
+func (b *IsolateActionApplyConfiguration) WithProbe(value *IsolationProbeApplyConfiguration) *IsolateActionApplyConfiguration {
+	b.Probe = value
 	return b
 }

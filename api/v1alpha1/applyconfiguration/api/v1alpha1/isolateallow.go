@@ -21,9 +21,9 @@ package v1alpha1
 //
 // IsolateAllow says what stays open.
 type IsolateAllowApplyConfiguration struct {
-	// ingress is what may still connect to the pod.
+	// ingress is who may still connect to it.
 	Ingress []AllowedTrafficApplyConfiguration `json:"ingress,omitempty"`
-	// egress is what the pod may still connect to.
+	// egress is what it may connect to.
 	Egress []AllowedTrafficApplyConfiguration `json:"egress,omitempty"`
 }
 

@@ -25,16 +25,14 @@ import (
 //
 // JobAction runs a Job once.
 type JobActionApplyConfiguration struct {
-	// template is the Job: a batch/v1 JobSpec. Its pods run as the playbook's
-	// ServiceAccount or, with `automountServiceAccountToken: false`, without a token; any
-	// other is refused, and so are Secrets, ConfigMaps and PersistentVolumeClaims that it
-	// may not get. Empty `backoffLimit` means 0; `activeDeadlineSeconds` is at most the
-	// step's timeout; `ttlSecondsAfterFinished` is refused: the Job stays as proof.
+	// template is the Job: a batch/v1 JobSpec. Its pods run as the playbook's ServiceAccount or,
+	// with `automountServiceAccountToken: false`, without a token; any other is refused, and so are
+	// Secrets, ConfigMaps and PersistentVolumeClaims that it may not get. Empty `backoffLimit` means
+	// 0; `activeDeadlineSeconds` is at most the step's timeout; `ttlSecondsAfterFinished` is refused.
 	Template *runtime.RawExtension `json:"template,omitempty"`
-	// environment is added to every container: CEL expressions over `incident`,
-	// `resources`, `object` (the target, if any), `variables` and `steps` that yield
-	// strings. Only this way an alert's text reaches a program: `$(NAME)` of it in the
-	// template is refused.
+	// environment is added to every container: CEL expressions over `incident`, `resources`,
+	// `object` (the target, if any), `variables` and `steps` that yield strings. An alert's text
+	// reaches a program only this way: `$(NAME)` of it in the template is refused.
 	Environment []NamedExpressionApplyConfiguration `json:"environment,omitempty"`
 }
 

@@ -27,7 +27,7 @@ import (
 type NamedExpressionApplyConfiguration struct {
 	// name of the value.
 	Name *string `json:"name,omitempty"`
-	// expression is the CEL expression that yields it.
+	// expression yields it.
 	Expression *apiv1alpha1.Expression `json:"expression,omitempty"`
 }
 

@@ -31,8 +31,8 @@ type NotifyActionApplyConfiguration struct {
 	Roles []apiv1alpha1.RoleName `json:"roles,omitempty"`
 	// title is a CEL expression as `message` is. Empty means the incident's severity and title.
 	Title *apiv1alpha1.Expression `json:"title,omitempty"`
-	// message is a CEL expression over `incident`, `resources`, `variables` and `steps` that
-	// yields text. Empty means a summary of the incident.
+	// message is a CEL expression over `incident`, `resources`, `variables` and `steps` that yields
+	// text. Empty means a summary of the incident.
 	Message *apiv1alpha1.Expression `json:"message,omitempty"`
 }
 

@@ -26,12 +26,11 @@ import (
 //
 // PatchAction changes fields of the targets.
 type PatchActionApplyConfiguration struct {
-	// fields are the fields to set, as the object has them from its root, such as
-	// {"spec": {"paused": true}}; of the metadata only labels and annotations, and not
-	// apiVersion, kind and status. Null is refused.
+	// fields are the fields to set, from the object's root, such as {"spec": {"paused": true}}; of
+	// the metadata only labels and annotations; no apiVersion, kind, status or null.
 	Fields *runtime.RawExtension `json:"fields,omitempty"`
-	// expression is a CEL expression over `incident`, `resources`, `object` (the target as
-	// it is now), `variables` and `steps` that yields these fields. It is evaluated once.
+	// expression is a CEL expression over `incident`, `resources`, `object` (the target now),
+	// `variables` and `steps` that yields these fields. It is evaluated once.
 	Expression *apiv1alpha1.Expression `json:"expression,omitempty"`
 }
 

@@ -25,9 +25,8 @@ import (
 //
 // PlaybookPhase holds the steps of one phase.
 type PlaybookPhaseApplyConfiguration struct {
-	// within is how long the phase may take, from when it is entered. Passing it is said
-	// on the timeline and in the incident's 'Stalled' condition; nothing is stopped by it.
-	// Empty means as long as its steps do.
+	// within is how long the phase may take; passing it is said on the timeline and in the
+	// condition 'Stalled', and stops nothing. Empty means as long as its steps do.
 	Within *v1.Duration `json:"within,omitempty"`
 	// steps are done in order; neighbours of one parallel group at the same time.
 	Steps []PlaybookStepApplyConfiguration `json:"steps,omitempty"`

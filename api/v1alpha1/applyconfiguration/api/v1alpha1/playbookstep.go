@@ -24,104 +24,87 @@ import (
 // PlaybookStepApplyConfiguration represents a declarative configuration of the PlaybookStep type for use
 // with apply.
 //
-// PlaybookStep is one step of a playbook: exactly one action.
+// PlaybookStep is exactly one action.
 type PlaybookStepApplyConfiguration struct {
 	// name of the step, unique in the playbook.
 	Name *string `json:"name,omitempty"`
-	// when is a CEL expression over `incident` (its effective severity, priority,
-	// category, title and eventCount); the step is skipped when it is false. Empty
-	// means always.
+	// when is a CEL expression over `incident` (its effective severity, priority, category, title
+	// and eventCount); the step is skipped when it is false. Empty means always.
 	When *apiv1alpha1.Expression `json:"when,omitempty"`
-	// target says which objects of the incident the step acts on.
+	// target is which of the incident's objects it acts on.
 	Target *apiv1alpha1.TargetKind `json:"target,omitempty"`
 	// targets is a CEL expression over `incident`, `resources`, `variables` and `steps` that
-	// yields what the step acts on instead: a list of objects with `apiVersion`, `kind`,
-	// `name` and, but for cluster-scoped kinds, `namespace`. Each is read as the playbook's
-	// ServiceAccount and pinned by its UID.
+	// yields what the step acts on instead: a list of objects with `apiVersion`, `kind`, `name`
+	// and, but for cluster-scoped kinds, `namespace`. Each is pinned by its UID.
 	Targets *apiv1alpha1.Expression `json:"targets,omitempty"`
-	// onNoTargets says what follows when there are none. Empty means 'Fail': a step
-	// that did nothing must not look like one that did.
+	// onNoTargets says what follows when there are none. Empty means 'Fail'.
 	OnNoTargets *apiv1alpha1.NoTargetsPolicy `json:"onNoTargets,omitempty"`
-	// parallel names a group: neighbouring steps of one group run at the same time.
-	// Empty means alone.
+	// parallel names a group: neighbours of one group run at the same time. Empty means alone.
 	Parallel *string `json:"parallel,omitempty"`
-	// timeout is how long the step may take, but for approve, task, verify and wait,
-	// which have their own. Empty means 5m.
+	// timeout is how long the step may take; approve, task, verify and wait have their own.
+	// Empty means 5m.
 	Timeout *v1.Duration `json:"timeout,omitempty"`
 	// retry says how often and how fast a failed effect is tried again.
 	Retry *RetryApplyConfiguration `json:"retry,omitempty"`
 	// onFailure says what follows when the step fails. Empty means 'Escalate'.
 	OnFailure *apiv1alpha1.FailurePolicy `json:"onFailure,omitempty"`
-	// instructions tell a person what to do when the step fails.
+	// instructions tell a person what to do if it fails.
 	Instructions *string `json:"instructions,omitempty"`
-	// collect preserves evidence of the targets. Rights: get on pods, their owners and
-	// pods/log; list on events and networkpolicies.
+	// collect preserves evidence of the targets.
 	Collect *CollectActionApplyConfiguration `json:"collect,omitempty"`
 	// isolate cuts the network of the target pods, or of all pods of the target workloads.
-	// It can be undone. Rights: get and patch pods; get, list, create, patch and delete
-	// networkpolicies; get the pods' owners; for workloads list pods.
+	// It can be undone.
 	Isolate *IsolateActionApplyConfiguration `json:"isolate,omitempty"`
 	// quarantine takes the target pods out of their workloads and Services: a clean replica
-	// starts, and this one stays for forensics. It can be undone, but for the labels of the
-	// workload. Rights: get and patch pods; list services; get the pods' owners.
+	// starts, and this one stays for forensics. It can be undone, but for the workload's labels.
 	Quarantine *QuarantineActionApplyConfiguration `json:"quarantine,omitempty"`
-	// scale sets the replicas of the target workloads. It can be undone. Rights: get the
-	// workloads, get and patch their `scale`; for more than 0 replicas list
-	// horizontalpodautoscalers.
+	// scale sets the replicas of the target workloads. It can be undone.
 	Scale *ScaleActionApplyConfiguration `json:"scale,omitempty"`
 	// suspend stops a CronJob, a Job, a Flux Kustomization or HelmRelease, or an Argo CD
-	// Application from acting. It can be undone. Rights: get and patch on them.
+	// Application. It can be undone.
 	Suspend *apiv1alpha1.SuspendAction `json:"suspend,omitempty"`
-	// cordon keeps new pods off the target nodes. It can be undone. Rights: get and patch nodes.
+	// cordon keeps new pods off the target nodes. It can be undone.
 	Cordon *apiv1alpha1.CordonAction `json:"cordon,omitempty"`
-	// drain cordons the target nodes and evicts their pods. The cordon can be undone, the
-	// evictions cannot. Rights: get and patch nodes; list pods, create pods/eviction and
-	// get daemonsets in the whole cluster.
+	// drain cordons the target nodes and evicts their pods. Only the cordon can be undone.
 	Drain *DrainActionApplyConfiguration `json:"drain,omitempty"`
-	// taint puts a taint on the target nodes. It can be undone. Rights: get and patch nodes.
+	// taint taints the target nodes. It can be undone.
 	Taint *TaintActionApplyConfiguration `json:"taint,omitempty"`
 	// revokeAccess takes a subject out of the RoleBindings and ClusterRoleBindings that name
-	// it. It can be undone. Rights: get, list and update on both in the whole cluster, and
-	// `bind` on the roles: let a ServiceAccount of its own hold them.
+	// it. It can be undone.
 	RevokeAccess *RevokeAccessActionApplyConfiguration `json:"revokeAccess,omitempty"`
 	// blockImage has the API server refuse pods that run the target images, by a
-	// ValidatingAdmissionPolicy. It can be undone. Rights: get, create, patch and delete on
-	// validatingadmissionpolicies and their bindings.
+	// ValidatingAdmissionPolicy. It can be undone.
 	BlockImage *BlockImageActionApplyConfiguration `json:"blockImage,omitempty"`
-	// patch changes fields of the targets by server-side apply. It can be undone. Rights: get
-	// and patch on them.
+	// patch changes fields of the targets by server-side apply. It can be undone.
 	Patch *PatchActionApplyConfiguration `json:"patch,omitempty"`
 	// apply makes an object, or sets fields of one, by server-side apply. It can be undone.
-	// Rights: get, create, patch and delete on it.
 	Apply *ApplyActionApplyConfiguration `json:"apply,omitempty"`
-	// delete deletes the targets. It cannot be undone. Rights: get and delete on them.
+	// delete deletes the targets. It cannot be undone.
 	Delete *DeleteActionApplyConfiguration `json:"delete,omitempty"`
 	// evict deletes the target pods as far as their PodDisruptionBudgets allow. It cannot be
-	// undone. Rights: get pods, create pods/eviction.
+	// undone.
 	Evict *EvictActionApplyConfiguration `json:"evict,omitempty"`
 	// restart replaces all pods of the target workloads, as `kubectl rollout restart` does.
-	// It cannot be undone. Rights: get and patch on them.
+	// It cannot be undone.
 	Restart *apiv1alpha1.RestartAction `json:"restart,omitempty"`
 	// rollback takes the target workloads back to an earlier revision, as `kubectl rollout
-	// undo` does. It can be undone. Rights: get and patch on them; list replicasets or
-	// controllerrevisions.
+	// undo` does. It can be undone.
 	Rollback *RollbackActionApplyConfiguration `json:"rollback,omitempty"`
-	// job runs a Job in the domain's namespace once, and keeps its output. Rights, all there:
-	// get and create jobs; list pods; get pods/log; get on what its pods refer to.
+	// job runs a Job in the domain's namespace once, and keeps its output.
 	Job *JobActionApplyConfiguration `json:"job,omitempty"`
-	// http sends one signed HTTPS request. Rights: get on the Secrets it names.
+	// http sends one signed HTTPS request.
 	HTTP *HTTPActionApplyConfiguration `json:"http,omitempty"`
 	// notify tells channels of the plan. The plan's ServiceAccount reads their Secrets.
 	Notify *NotifyActionApplyConfiguration `json:"notify,omitempty"`
-	// approve waits until people have approved what comes next.
+	// approve waits until people have approved.
 	Approve *ApproveActionApplyConfiguration `json:"approve,omitempty"`
 	// task asks a person to do something by hand.
 	Task *TaskActionApplyConfiguration `json:"task,omitempty"`
-	// verify waits until a condition holds. Rights: get on the targets, best with watch.
+	// verify waits until a condition holds.
 	Verify *VerifyActionApplyConfiguration `json:"verify,omitempty"`
 	// wait lets time pass.
 	Wait *WaitActionApplyConfiguration `json:"wait,omitempty"`
-	// revert undoes the effects of earlier steps, with the rights of their actions.
+	// revert undoes the effects of earlier steps.
 	Revert *RevertActionApplyConfiguration `json:"revert,omitempty"`
 }
 

@@ -26,8 +26,8 @@ import (
 // QuarantineAction takes a pod out of its workload and its Services. A pod of a StatefulSet
 // is refused: no clean one can start while it is there under its name.
 type QuarantineActionApplyConfiguration struct {
-	// readopt says whether undoing gives back the labels the workload selects by: with
-	// 'Allow' it takes the pod back, and deletes a clean replica. Empty means 'Deny'.
+	// readopt says whether undoing gives back the labels the workload selects by: with 'Allow' it
+	// takes the pod back, and deletes a clean one. Empty means 'Deny'.
 	Readopt *apiv1alpha1.TrafficVerdict `json:"readopt,omitempty"`
 }
 

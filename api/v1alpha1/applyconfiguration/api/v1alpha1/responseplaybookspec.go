@@ -31,8 +31,9 @@ type ResponsePlaybookSpecApplyConfiguration struct {
 	// runbookURL is where people read more.
 	RunbookURL *string `json:"runbookURL,omitempty"`
 	// serviceAccountName is the ServiceAccount of this namespace under which every
-	// action runs: the playbook can do what that account can, and nothing else. Who
-	// sets it must hold the verb 'impersonate' on it.
+	// action runs: the playbook can do what that account can, and nothing else; `kubectl
+	// firebreak rbac` prints which rights its steps need. Who sets it must hold the verb
+	// 'impersonate' on it.
 	ServiceAccountName *string `json:"serviceAccountName,omitempty"`
 	// variables are values for the expressions of all steps, as `variables.<name>`: CEL
 	// expressions over `incident`, `resources` and the variables before them. They are

@@ -27,8 +27,7 @@ import (
 type RetryApplyConfiguration struct {
 	// attempts is how often the effect is tried in all. Empty means 3.
 	Attempts *int32 `json:"attempts,omitempty"`
-	// backoff is the wait before the second attempt; it doubles with each further one,
-	// up to 5 minutes. Empty means 2s.
+	// backoff is the wait before the second attempt; it doubles with each, up to 5m. Empty means 2s.
 	Backoff *v1.Duration `json:"backoff,omitempty"`
 }
 

@@ -25,8 +25,7 @@ import (
 //
 // RevertAction undoes the effects of earlier steps.
 type RevertActionApplyConfiguration struct {
-	// steps are the steps to undo, in this order. Empty means all that can be undone,
-	// the last first.
+	// steps to undo, in this order. Empty means all that can be undone, the last first.
 	Steps []apiv1alpha1.StepName `json:"steps,omitempty"`
 }
 

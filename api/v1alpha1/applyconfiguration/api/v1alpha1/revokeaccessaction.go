@@ -25,9 +25,9 @@ import (
 //
 // RevokeAccessAction takes a subject out of role bindings.
 type RevokeAccessActionApplyConfiguration struct {
-	// subject is a CEL expression over `incident`, `resources`, `variables` and `steps` that yields whom
-	// to take out: an object with `kind` ('User', 'Group' or 'ServiceAccount'), `name` and,
-	// for ServiceAccounts, `namespace`. Empty means the target ServiceAccounts.
+	// subject is a CEL expression over `incident`, `resources`, `variables` and `steps` that yields
+	// an object with `kind` ('User', 'Group' or 'ServiceAccount'), `name` and, for ServiceAccounts,
+	// `namespace`. Empty means the target ServiceAccounts.
 	Subject *apiv1alpha1.Expression `json:"subject,omitempty"`
 }
 

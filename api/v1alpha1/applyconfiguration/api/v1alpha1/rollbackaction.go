@@ -21,8 +21,8 @@ package v1alpha1
 //
 // RollbackAction takes a Deployment, StatefulSet or DaemonSet back to an earlier revision.
 type RollbackActionApplyConfiguration struct {
-	// toRevision is the revision's number, as `kubectl rollout history` shows it. Empty
-	// means the one before, unless another incident has taken the workload back already.
+	// toRevision is the number that `kubectl rollout history` shows. Empty means the one before,
+	// unless another incident has taken the workload back already.
 	ToRevision *int64 `json:"toRevision,omitempty"`
 }
 

@@ -21,8 +21,8 @@ package v1alpha1
 //
 // ScaleAction sets the replicas of a workload.
 type ScaleActionApplyConfiguration struct {
-	// replicas is how many it is to have. 0 stops it, and with it a HorizontalPodAutoscaler;
-	// any other number is refused where there is one, which would undo it.
+	// replicas is how many it is to have. 0 stops it, and a HorizontalPodAutoscaler with it; any
+	// other number is refused where there is one.
 	Replicas *int32 `json:"replicas,omitempty"`
 }
 

@@ -30,8 +30,7 @@ type TaintActionApplyConfiguration struct {
 	Key *string `json:"key,omitempty"`
 	// value of the taint. Empty means none.
 	Value *string `json:"value,omitempty"`
-	// effect on pods that do not tolerate it. 'NoExecute' evicts those that run. Empty
-	// means 'NoSchedule'.
+	// effect on pods that do not tolerate it; 'NoExecute' evicts them. Empty means 'NoSchedule'.
 	Effect *apiv1alpha1.TaintEffect `json:"effect,omitempty"`
 }
 

@@ -26,8 +26,8 @@ import (
 //
 // TaskAction asks a person to do something by hand.
 type TaskActionApplyConfiguration struct {
-	// role is the role of the plan that whoever completes it must hold. Empty means
-	// that the RBAC verb 'complete-task' is enough.
+	// role of the plan that who completes it must hold. Empty means that the RBAC verb
+	// 'complete-task' is enough.
 	Role *string `json:"role,omitempty"`
 	// message says what to do.
 	Message *string `json:"message,omitempty"`
@@ -35,7 +35,7 @@ type TaskActionApplyConfiguration struct {
 	Checklist []apiv1alpha1.ChecklistItem `json:"checklist,omitempty"`
 	// within is how long it may take. Empty means 24h.
 	Within *v1.Duration `json:"within,omitempty"`
-	// otherwise is what follows when it is not done by then. Empty means 'Escalate'.
+	// otherwise is what follows. Empty means 'Escalate'.
 	Otherwise *apiv1alpha1.DeadlinePolicy `json:"otherwise,omitempty"`
 }
 

@@ -26,14 +26,14 @@ import (
 //
 // VerifyAction waits until a condition holds.
 type VerifyActionApplyConfiguration struct {
-	// expression is a CEL expression over `objects`, the step's targets as they are now
-	// (a list; what is gone is left out), that yields true when all is well.
+	// expression is a CEL expression over `objects`, the list of the targets as they are now
+	// without those gone, that yields true when all is well.
 	Expression *apiv1alpha1.Expression `json:"expression,omitempty"`
-	// for is how long the expression must hold without a break. Empty means that once is enough.
+	// for is how long the expression must hold without a break. Empty means once.
 	For *v1.Duration `json:"for,omitempty"`
-	// noEventsFor is how long no event of this incident must have been seen.
+	// noEventsFor is how long the incident must have had no event.
 	NoEventsFor *v1.Duration `json:"noEventsFor,omitempty"`
-	// within is how long to wait for it. Empty means 10m.
+	// within is how long to wait. Empty means 10m.
 	Within *v1.Duration `json:"within,omitempty"`
 }
 
