@@ -109,8 +109,8 @@ fuzz: ## Fuzz each parser of what comes from outside for FUZZTIME (30s).
 	@hack/fuzz.sh
 
 .PHONY: bench
-bench: controlplane ## Measure against the budgets of the design, beside this machine's raw write speed.
-	@FIREBREAK_BENCH=1 RACE=0 hack/test.sh -timeout 60m -count=1 -v ./test/bench/...
+bench: controlplane ## Measure against the budgets of the design, beside this machine's raw write speed (BENCH=TestActions: only that).
+	@FIREBREAK_BENCH=1 RACE=0 hack/test.sh -timeout 60m -count=1 -v -run '$(BENCH)' ./test/bench/...
 
 ##@ Build
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -23,8 +22,6 @@ import (
 const (
 	alertsInTurn, inTurnKey = 100, "FIREBREAK_BENCH_IN_TURN"
 	alertsAtOnce, atOnceKey = 500, "FIREBREAK_BENCH_AT_ONCE"
-	// actionsKey asks for each action and for playbooks of ten steps as well.
-	actionsKey = "FIREBREAK_BENCH_ACTIONS"
 )
 
 // TestBudgets measures all of it in one run and prints it beside the budgets. A budget
@@ -33,7 +30,6 @@ func TestBudgets(t *testing.T) {
 	if os.Getenv(enabled) != "1" {
 		t.Skip(disabled)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(filepath.Dir(auditLog)) })
 	cluster := harness.Get(t)
 	cluster.StartManager(t, "--leader-elect=true", "--metrics-bind-address="+harness.FreeAddress(t))
 	receiver := cluster.StartReceiver(t)
@@ -49,21 +45,12 @@ func TestBudgets(t *testing.T) {
 	profiled := profile(t, cluster, "burst", 15*time.Second)
 	rate := s.measureRate(t, atOnce)
 	profiled()
-	var ten, actions []course
-	if os.Getenv(actionsKey) == "1" {
-		s.prepareActions(t)
-		ten, actions = s.measureTen(t, 1, 10, 32), s.measureActions(t)
-	}
 	after := measureRaw(t, cluster)
 
 	report := &report{base: before, after: after}
 	report.latency(latencies)
 	report.burst(rate)
 	report.long(long)
-	if len(actions) > 0 {
-		report.courses("one action", actions)
-		report.courses("ten steps", ten)
-	}
 	t.Logf("%d CPUs (%s/%s, %s), etcd with fsync; load before: %s, after: %s\n\n%s\n%s", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(),
 		loadBefore, load(), report.text(), trace(latencies))
 }

@@ -36,16 +36,13 @@ func TestMain(m *testing.M) {
 	if os.Getenv(enabled) != "1" {
 		os.Exit(m.Run())
 	}
-	dir, err := os.MkdirTemp("", "firebreak-bench-")
-	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, "policy.yaml"), []byte(auditPolicy), 0o600)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
-	}
-	auditLog = filepath.Join(dir, "audit.log")
 	harness.Main(m, func(environment *envtest.Environment) {
+		// Beside its certificates, and deleted with them.
+		dir := filepath.Dir(environment.ControlPlane.GetAPIServer().CertDir)
+		auditLog = filepath.Join(dir, "audit.log")
+		if err := os.WriteFile(filepath.Join(dir, "policy.yaml"), []byte(auditPolicy), 0o600); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err) // the API server does not start without it
+		}
 		// What is measured is what the development cluster has: an etcd that syncs.
 		environment.ControlPlane.Etcd.Configure().Disable("unsafe-no-fsync")
 		environment.ControlPlane.GetAPIServer().Configure().

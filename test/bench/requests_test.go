@@ -18,8 +18,10 @@ import (
 // request is what one of Firebreak's processes has asked the API server for.
 type request struct {
 	who, verb, what string
-	start, end      time.Time
-	code            int32
+	// namespace is that of the object; empty where it has none.
+	namespace  string
+	start, end time.Time
+	code       int32
 }
 
 func (r *request) String() string {
@@ -41,7 +43,26 @@ func (r *request) alongside() bool {
 // requests reads the audit log, in the order in which the requests began.
 func requests(t *testing.T) []request {
 	t.Helper()
+	return requestsSince(t, 0)
+}
+
+// logged is how long the audit log is by now.
+func logged(t *testing.T) int64 {
+	t.Helper()
+	info, err := os.Stat(auditLog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size()
+}
+
+// requestsSince reads the audit log from where it ended at some time.
+func requestsSince(t *testing.T, at int64) []request {
+	t.Helper()
 	file, err := os.Open(auditLog)
+	if err == nil {
+		_, err = file.Seek(at, io.SeekStart)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +100,7 @@ func requestOf(event *auditv1.Event) request {
 		r.code = event.ResponseStatus.Code
 	}
 	if object := event.ObjectRef; object != nil {
-		r.what = object.Resource
+		r.what, r.namespace = object.Resource, object.Namespace
 		if object.Subresource != "" {
 			r.what += "/" + object.Subresource
 		}
