@@ -94,6 +94,9 @@ func (r *SecurityEventReconciler) confirmJoin(ctx context.Context, event *v1alph
 	if assessed == nil || event.Status.Assessment.Outcome != v1alpha1.OutcomeJoined {
 		return nil
 	}
+	if taken, err := r.takenUp(ctx, event); err != nil || taken {
+		return err
+	}
 	record, name, err := r.promote(ctx, event, *assessed, nil)
 	if err != nil || name == event.Status.IncidentRef.Name {
 		return err
@@ -103,8 +106,21 @@ func (r *SecurityEventReconciler) confirmJoin(ctx context.Context, event *v1alph
 	return r.write(ctx, before, event)
 }
 
-// promote opens or joins the incident of an assessment; current is promotion's. An incident that the API
-// server will never take defers the event to a person.
+// takenUp says whether the incident of an event has come to its review since, but knows
+// what the event is about.
+func (r *SecurityEventReconciler) takenUp(ctx context.Context, event *v1alpha1.SecurityEvent) (bool, error) {
+	key, incident := client.ObjectKey{Namespace: event.Namespace, Name: event.Status.IncidentRef.Name}, &v1alpha1.Incident{}
+	if err := r.Client.Get(ctx, key, incident); err != nil || !reviewed(incident) || len(event.Spec.Resources) == 0 {
+		return false, client.IgnoreNotFound(err)
+	}
+	if err := r.APIReader.Get(ctx, key, incident); err != nil {
+		return false, client.IgnoreNotFound(err)
+	}
+	return reviewed(incident) && !leftOut(incident, event), nil
+}
+
+// promote opens or joins the incident of an assessment; current is promotion's. An incident
+// that the API server will never take defers the event to a person.
 func (r *SecurityEventReconciler) promote(ctx context.Context, event *v1alpha1.SecurityEvent, result classify.Assessment, current func() error) (v1alpha1.Assessment, string, error) {
 	record := result.Record
 	name, joined, err := r.promoter.openOrJoin(ctx, promotion{event, result.Incident, result.Correlation, current})
