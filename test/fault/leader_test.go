@@ -26,6 +26,15 @@ const (
 type candidate struct {
 	*harness.Process
 	proxy *harness.Proxy
+	// launched is when it was started again.
+	launched time.Time
+}
+
+// Launch starts it again.
+func (c *candidate) Launch(t *testing.T) {
+	t.Helper()
+	c.Process.Launch(t)
+	c.launched = time.Now()
 }
 
 // candidates starts two managers, of which one leads, and keeps them running.
@@ -54,11 +63,12 @@ func relaunch(t *testing.T, all []*candidate) {
 	}
 }
 
-// heldSince says when the candidate has last taken or renewed the Lease.
+// heldSince says when the candidate has last taken or renewed the Lease: what it did before
+// it was killed does not make it lead.
 func (c *candidate) heldSince() time.Time {
 	var last time.Time
 	for _, write := range c.proxy.Writes() {
-		if strings.Contains(write.Path, "/leases") {
+		if strings.Contains(write.Path, "/leases") && write.Time.After(c.launched) {
 			last = write.Time
 		}
 	}
