@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
@@ -70,6 +71,15 @@ func (p *person) decide(t *testing.T, decision *v1alpha1.Decision) {
 	harness.Eventually(t, harness.Patience, "the Decision "+string(decision.Spec.Type), func(ctx context.Context) error {
 		return client.IgnoreAlreadyExists(p.jane.Create(ctx, decision.DeepCopy()))
 	})
+}
+
+// endPod does what a kubelet does: it ends a pod that is to end. Without one, a manager
+// that is killed while the API server deletes a pod for it would leave it ending for ever.
+func (w *world) endPod(ctx context.Context, change watch.Event, pod *corev1.Pod) error {
+	if change.Type == watch.Deleted || pod.DeletionTimestamp == nil {
+		return nil
+	}
+	return ignoreRace(w.Client.Delete(ctx, pod, client.GracePeriodSeconds(0), client.Preconditions{UID: &pod.UID}))
 }
 
 // replicaSet does what Kubernetes' controller does: it keeps three pods that its

@@ -287,6 +287,9 @@ func (r *running) see(ctx context.Context, t *testing.T, change watch.Event) {
 		}
 		r.answered[object.Name] = accepted != nil
 	case *corev1.Pod:
+		if err := r.world.endPod(ctx, change, object); err != nil {
+			t.Fatalf("playing the kubelet: %v", err)
+		}
 		if err := r.set.sync(ctx); err != nil {
 			t.Fatalf("playing the ReplicaSet's controller: %v", err)
 		}
