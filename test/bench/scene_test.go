@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -65,7 +66,9 @@ func (s *scene) workloads(t *testing.T, prefix string, count int) []string {
 	for i := range count {
 		app := fmt.Sprintf("%s-%03d", prefix, i)
 		_, set := s.FakeWorkload(t, client.ObjectKey{Namespace: s.Target, Name: app}, 1)
-		pod := s.FakePod(t, client.ObjectKey{Namespace: s.Target, Name: set.Name + "-a"}, harness.PodLabels(app), set)
+		labels := harness.PodLabels(app)
+		labels[appsv1.DefaultDeploymentUniqueLabelKey] = strings.TrimPrefix(set.Name, app+"-")
+		pod := s.FakePod(t, client.ObjectKey{Namespace: s.Target, Name: set.Name + "-a"}, labels, set)
 		names = append(names, pod.Name)
 	}
 	return names
