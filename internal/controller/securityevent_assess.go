@@ -33,29 +33,11 @@ func (r *SecurityEventReconciler) assess(ctx context.Context, event *v1alpha1.Se
 			return nil, err
 		}
 	}
-	policies, err := r.policiesOf(ctx, event.Namespace)
+	question, current, err := r.ask(ctx, event)
 	if err != nil {
 		return nil, err
 	}
-	var current func() error
-	if last.Workload == "" && len(event.Spec.Resources) > 0 {
-		current = r.promoter.ask(ctx, event)
-	}
-	name, err := r.workloadOf(ctx, event)
-	if err != nil {
-		return nil, err
-	}
-	full, err := r.whole(ctx, event)
-	if err != nil {
-		return nil, err
-	}
-	result, err := r.classify(ctx, classify.Input{
-		Event:    full,
-		Workload: name,
-		Policies: policies,
-		By:       r.ManagerUser,
-		Now:      r.Clock.Now(),
-	})
+	result, err := r.classify(ctx, question)
 	if err != nil || wasRefused(last, &result) || stillTooFew(last, &result) {
 		return nil, err
 	}
@@ -86,6 +68,24 @@ func (r *SecurityEventReconciler) assess(ctx context.Context, event *v1alpha1.Se
 	}
 	r.apply(event, record, incident)
 	return &result, nil
+}
+
+// ask gives what an event is assessed by, and whether it is as it was read, when that is
+// asked beside.
+func (r *SecurityEventReconciler) ask(ctx context.Context, event *v1alpha1.SecurityEvent) (question classify.Input, current func() error, err error) {
+	policies, err := r.policiesOf(ctx, event.Namespace)
+	if err != nil {
+		return question, nil, err
+	}
+	if event.Status.Assessment.Workload == "" && len(event.Spec.Resources) > 0 {
+		current = r.promoter.ask(ctx, event)
+	}
+	name, err := r.workloadOf(ctx, event)
+	if err != nil {
+		return question, nil, err
+	}
+	full, err := r.whole(ctx, event)
+	return classify.Input{Event: full, Workload: name, Policies: policies, By: r.ManagerUser, Now: r.Clock.Now()}, current, err
 }
 
 // confirmJoin looks again once a join is written: an incident that has come to its

@@ -263,6 +263,22 @@ func (m *machine) retryStep(decision *v1alpha1.Decision) answer {
 	case !failed:
 		return refuse(v1alpha1.ReasonNotAwaited, "step '%s' has not failed: it is %s", step.Name, step.State)
 	}
+	tryAnew(step)
+	if step.RetriedBy = append(slices.DeleteFunc(step.RetriedBy, func(by string) bool { return by == decision.Spec.By }), decision.Spec.By); len(step.RetriedBy) > maxRetriedBy {
+		step.RetriedBy = step.RetriedBy[1:]
+	}
+	m.retryDry(step)
+	m.lookAgain()
+	if text.Revert != nil {
+		m.retryUndo(step, text.Revert.Steps)
+	}
+	step.State = v1alpha1.StepPending
+	step.Approvers, step.Digest, step.Message, step.EndTime = nil, "", "", nil
+	return accept("begun anew")
+}
+
+// tryAnew lets the targets be acted on again at which a step has failed.
+func tryAnew(step *v1alpha1.IncidentStep) {
 	for i := range step.Targets {
 		if target := &step.Targets[i]; target.State == v1alpha1.TargetFailed || target.State == v1alpha1.TargetGone {
 			target.State, target.Attempts, target.NextTime, target.Message, target.ConfirmedBy = v1alpha1.TargetPending, 0, nil, "", ""
@@ -275,17 +291,6 @@ func (m *machine) retryStep(decision *v1alpha1.Decision) answer {
 			}
 		}
 	}
-	if step.RetriedBy = append(slices.DeleteFunc(step.RetriedBy, func(by string) bool { return by == decision.Spec.By }), decision.Spec.By); len(step.RetriedBy) > maxRetriedBy {
-		step.RetriedBy = step.RetriedBy[1:]
-	}
-	m.retryDry(step)
-	m.lookAgain()
-	if text.Revert != nil {
-		m.retryUndo(step, text.Revert.Steps)
-	}
-	step.State = v1alpha1.StepPending
-	step.Approvers, step.Digest, step.Message, step.EndTime = nil, "", "", nil
-	return accept("begun anew")
 }
 
 // canRetry says that a step has failed, or was only tried and can be done now.

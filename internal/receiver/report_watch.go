@@ -339,7 +339,7 @@ func (r *reports) record(ctx context.Context, t *reportTarget, alerts []numbered
 		slots <- struct{}{}
 		recording.Go(func() {
 			defer func() { <-slots }()
-			if err := r.recordOne(t, one, key); err != nil {
+			if err := r.recordOne(t, one, key); err != nil { //nolint:contextcheck // an alert whose recording was begun is recorded, whoever has left
 				mutex.Lock()
 				failed = errors.Join(failed, err)
 				mutex.Unlock()
