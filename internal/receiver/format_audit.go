@@ -17,6 +17,10 @@ const (
 	auditComplete = "ResponseComplete"
 	auditPanic    = "Panic"
 
+	// What a token of a pod says of itself, in the API server's own words: no client can set it.
+	podNameExtra = "authentication.kubernetes.io/pod-name"
+	podUIDExtra  = "authentication.kubernetes.io/pod-uid"
+
 	decisionAnnotation = "authorization.k8s.io/decision"
 	reasonAnnotation   = "authorization.k8s.io/reason"
 
@@ -39,6 +43,7 @@ type auditEvent struct {
 	verb, stage, uri, id, agent, origin string
 	group, version, resource, sub       string
 	namespace, name, uid                string
+	pod, podUID                         string
 	decision, reason, impersonated      string
 	code                                int64
 	received                            time.Time
@@ -144,10 +149,31 @@ func readAudit(raw []byte, pointer string) (*auditEvent, error) {
 	if e.code, err = inner["responseStatus"].integer("code"); err != nil {
 		return nil, err
 	}
+	if err := e.readPod(inner["user"]); err != nil {
+		return nil, err
+	}
 	if err := e.readRest(o); err != nil {
 		return nil, err
 	}
 	return e, nil
+}
+
+// readPod reads which pod a ServiceAccount's token was given to, where it is of a pod.
+func (e *auditEvent) readPod(user object) error {
+	extra, err := user.object("extra")
+	if err != nil {
+		return err
+	}
+	for key, into := range map[string]*string{podNameExtra: &e.pod, podUIDExtra: &e.podUID} {
+		values, err := extra.texts(key)
+		if err != nil {
+			return err
+		}
+		if len(values) == 1 {
+			*into = values[0]
+		}
+	}
+	return nil
 }
 
 func (e *auditEvent) readRest(o object) error {
@@ -191,6 +217,7 @@ func (e *auditEvent) alert(r report, rule *AuditRule, raw []byte) alert {
 	if account, is := strings.CutPrefix(e.user, serviceAccountPrefix); is {
 		namespace, name, _ := strings.Cut(account, ":")
 		d.resource(v1alpha1.ResourceReference{Kind: "ServiceAccount", Namespace: namespace, Name: name})
+		d.resource(v1alpha1.ResourceReference{Kind: "Pod", Namespace: namespace, Name: e.pod, UID: v1alpha1.ObjectUID(e.podUID)})
 	} else {
 		d.asset(assetAccount, e.user, "")
 	}
@@ -208,5 +235,9 @@ func (e *auditEvent) alert(r report, rule *AuditRule, raw []byte) alert {
 	if e.code != 0 {
 		d.attributes.add("audit.code", itoa(int(e.code)))
 	}
-	return d.finish(e.user, e.impersonated, e.verb, e.group, e.what(), e.namespace, e.name, subject, e.decision)
+	parts := []string{e.user, e.impersonated, e.verb, e.group, e.what(), e.namespace, e.name, subject, e.decision}
+	if e.pod != "" {
+		parts = append(parts, e.pod, e.podUID)
+	}
+	return d.finish(parts...)
 }
