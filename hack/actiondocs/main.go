@@ -235,8 +235,11 @@ func playbooksIn(content []byte) ([]v1alpha1.ResponsePlaybook, error) {
 const readyMadeIntro = `## Ready-made playbooks
 
 Each folder holds a playbook with its policy, its ServiceAccount and the rights that it needs,
-for ` + "`kubectl apply -k`" + `, and an alert that triggers it, for the receiver's format
-` + "`events`" + `. They expect the namespace ` + "`security`" + ` to be a response domain whose plan has the
+for ` + "`kubectl apply -k`" + `, and the alert that triggers it as its sender writes it,
+` + "`alert.FORMAT.json`" + `: ` + "`kubectl firebreak simulate --event FILE --format FORMAT`" + ` says what it
+would set off, and the receiver takes it at ` + "`/v1/namespaces/security/FORMAT`" + `. Format ` + "`audit`" + ` needs
+the rules in ` + "`config/samples/senders/formats.yaml`" + `; ` + "`events`" + `, Firebreak's own, is for what a
+person reports. They expect the namespace ` + "`security`" + ` to be a response domain whose plan has the
 role ` + "`IncidentManager`" + `, and act in the namespace ` + "`shop`" + `: change both to yours, and the senders
 that the policies trust.
 

@@ -227,11 +227,11 @@ func TestReadyMade(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	formats, err := receiver.LoadFormats("")
+	formats, err := receiver.LoadFormats(filepath.Join("..", "..", "config", "samples", "senders", "formats.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	alerts, err := filepath.Glob(filepath.Join(root, "*", "alert.json"))
+	alerts, err := filepath.Glob(filepath.Join(root, "*", "alert.*.json"))
 	if err != nil || len(alerts) != 10 {
 		t.Fatalf("got %v, %v, want ten alerts", alerts, err)
 	}
@@ -250,7 +250,8 @@ func TestReadyMade(t *testing.T) {
 			if found := trusted.FindSubmatch(policy); found != nil {
 				sender = string(found[1])
 			}
-			events, err := formats.Parse("events", receiver.Body{Content: content, Namespace: "security", Sender: sender, ReceivedTime: noon})
+			format := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(alert), "alert."), ".json")
+			events, err := formats.Parse(format, receiver.Body{Content: content, Namespace: "security", Sender: sender, ReceivedTime: noon})
 			if err != nil {
 				t.Fatal(err)
 			}

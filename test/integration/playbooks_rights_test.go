@@ -18,6 +18,8 @@ import (
 var computedTargets = map[string][]string{
 	"crypto-miner":       {"get cronjobs.batch"},
 	"leaked-credentials": {"get serviceaccounts"},
+	"node-compromise":    {"watch nodes"},
+	"vulnerable-image":   {"watch deployments.apps", "watch statefulsets.apps", "watch daemonsets.apps"},
 	"privilege-escalation": {
 		"get rolebindings.rbac.authorization.k8s.io", "get clusterrolebindings.rbac.authorization.k8s.io",
 		"patch rolebindings.rbac.authorization.k8s.io", "patch clusterrolebindings.rbac.authorization.k8s.io",

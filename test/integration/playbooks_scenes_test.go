@@ -15,7 +15,7 @@ import (
 	"github.com/firebreak-dev/firebreak/test/harness"
 )
 
-// readyMades are the playbooks in config/playbooks, each with what its alert.json names.
+// readyMades are the playbooks in config/playbooks, each with what its alert is about.
 var readyMades = map[string]readyMade{
 	"shell-in-container": {
 		build: func(t *testing.T, s *shop) { s.stall(t, "cart") },
@@ -23,20 +23,32 @@ var readyMades = map[string]readyMade{
 	},
 	"crypto-miner": {
 		build: func(t *testing.T, s *shop) {
-			s.stall(t, "report", s.runs("report:2.3"))
-			s.make(t, &batchv1.CronJob{
+			template := batchv1.JobSpec{Template: corev1.PodTemplateSpec{
+				Spec: corev1.PodSpec{RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{{Name: "app", Image: "registry.example.com/cleanup:1"}}},
+			}}
+			cron := &batchv1.CronJob{
 				ObjectMeta: metav1.ObjectMeta{Name: "report-cleanup"},
-				Spec: batchv1.CronJobSpec{Schedule: "0 3 * * *", JobTemplate: batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{Template: corev1.PodTemplateSpec{
-					Spec: corev1.PodSpec{RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{{Name: "app", Image: "registry.example.com/cleanup:1"}}},
-				}}}},
+				Spec:       batchv1.CronJobSpec{Schedule: "0 3 * * *", JobTemplate: batchv1.JobTemplateSpec{Spec: template}},
+			}
+			s.make(t, cron)
+			job := &batchv1.Job{
+				ObjectMeta: metav1.ObjectMeta{
+					Name: "report-cleanup-29804340", OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(cron, batchv1.SchemeGroupVersion.WithKind("CronJob"))},
+				},
+				Spec: template,
+			}
+			s.make(t, job)
+			s.FakePod(t, client.ObjectKey{Namespace: s.Target, Name: job.Name + "-x7k2p"}, harness.PodLabels("report-cleanup"), job, s.runs("cleanup:1"), func(pod *corev1.Pod) {
+				pod.Spec.RestartPolicy = corev1.RestartPolicyNever
 			})
 		},
-		gone: []string{"Pod/report-7f9-a"},
+		gone: []string{"Pod/report-cleanup-29804340-x7k2p"},
 	},
 	"leaked-credentials": {
 		build: func(t *testing.T, s *shop) {
 			s.stall(t, "deployer", s.runsAs(t, "deployer"))
 		},
+		inAlert: podOfToken("deployer-7f9-a"),
 		changed: restarted,
 	},
 	"exposed-secret-read": {
@@ -44,6 +56,7 @@ var readyMades = map[string]readyMade{
 			s.stall(t, "frontend", s.runsAs(t, "frontend"))
 			s.make(t, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "payment-api"}, StringData: map[string]string{"key": "not to be seen"}})
 		},
+		inAlert: podOfToken("frontend-7f9-a"),
 		gone:    []string{"Pod/frontend-7f9-a"},
 		changed: restarted,
 	},
@@ -56,10 +69,18 @@ var readyMades = map[string]readyMade{
 				Subjects:   []rbacv1.Subject{harness.Account(s.Target, "ci"), harness.User("jdoe@example.com")},
 			})
 		},
-		gone: []string{"ClusterRoleBinding/ci-debug"},
+		inAlert: clusterScoped("ci-debug"),
+		gone:    []string{"ClusterRoleBinding/ci-debug"},
 	},
 	"vulnerable-image": {
-		build: func(t *testing.T, s *shop) { s.stall(t, "search", s.runs("search:1.16")) },
+		build: func(t *testing.T, s *shop) {
+			s.stall(t, "search", s.runs("search:1.16"))
+			// The alert names the ReplicaSet, and what it would run is refused.
+			set := &appsv1.ReplicaSet{ObjectMeta: metav1.ObjectMeta{Namespace: s.Target, Name: "search-7f9"}}
+			done(t, s.Client.Get(t.Context(), client.ObjectKeyFromObject(set), set))
+			set.Spec.Template.Spec.Containers[0].Image = "registry.example.com/" + s.Target + "/search:1.16"
+			done(t, s.Client.Update(t.Context(), set))
+		},
 	},
 	"node-compromise": {
 		build: func(t *testing.T, s *shop) {
@@ -77,7 +98,8 @@ var readyMades = map[string]readyMade{
 			s.make(t, set)
 			s.FakePod(t, client.ObjectKey{Namespace: s.Target, Name: "logs-x"}, harness.PodLabels("logs"), set, onNode)
 		},
-		gone: []string{"Pod/agent-7f9-a", "Pod/agent-7f9-b"},
+		inAlert: clusterScoped("worker-7"),
+		gone:    []string{"Pod/agent-7f9-a", "Pod/agent-7f9-b"},
 	},
 	"data-exfiltration": {
 		build: func(t *testing.T, s *shop) { s.stall(t, "orders") },
@@ -95,6 +117,21 @@ var readyMades = map[string]readyMade{
 		},
 	},
 	"lost-device": {people: true},
+}
+
+// podOfToken is the pod that the token was given to, by the UID it has in this test.
+func podOfToken(name string) func(*testing.T, *shop) map[string]string {
+	return func(t *testing.T, s *shop) map[string]string {
+		t.Helper()
+		pod := &corev1.Pod{}
+		done(t, s.Client.Get(t.Context(), client.ObjectKey{Namespace: s.Target, Name: name}, pod))
+		return map[string]string{"6d0b0f5e-51c4-4b9b-8a61-0d8b4f2f9c77": string(pod.UID)}
+	}
+}
+
+// clusterScoped is an object in no namespace, by the name it has in this test.
+func clusterScoped(name string) func(*testing.T, *shop) map[string]string {
+	return func(_ *testing.T, s *shop) map[string]string { return map[string]string{name: s.named(name)} }
 }
 
 // restarted takes off a workload that its pods were replaced: that cannot be undone.

@@ -2,7 +2,6 @@ package integration
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -25,6 +24,8 @@ import (
 type readyMade struct {
 	// build makes what the playbook's alert is about.
 	build func(*testing.T, *shop)
+	// inAlert is what else in the alert is another in this test, by what it is as shipped.
+	inAlert func(*testing.T, *shop) map[string]string
 	// gone are objects of the shop's namespace that the playbook does not bring back, as
 	// 'Kind/name'.
 	gone []string
@@ -41,7 +42,7 @@ type readyMade struct {
 func TestReadyMadePlaybooks(t *testing.T) {
 	cluster := harness.Get(t)
 	cluster.StartManager(t)
-	receiver := cluster.StartReceiver(t)
+	receiver := cluster.StartReceiver(t, "--formats-file="+formatsFile(t, cluster))
 	folders, err := filepath.Glob(filepath.Join(cluster.Root, "config", "playbooks", "*", "playbook.yaml"))
 	done(t, err)
 	if len(folders) != len(readyMades) {
@@ -59,6 +60,23 @@ func TestReadyMadePlaybooks(t *testing.T) {
 			})
 		}
 	})
+}
+
+// formatsFile is the sample's, whose rules are about the namespace 'shop', for this test's.
+func formatsFile(t *testing.T, cluster *harness.Cluster) string {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(cluster.Root, "config", "samples", "senders", "formats.yaml"))
+	done(t, err)
+	text := string(content)
+	for shipped, here := range map[string]string{"verbs: [get]\n    namespaces: [shop]": "verbs: [get]\n    namespaces: [\"shop*\"]", "serviceaccount:shop:*": "serviceaccount:shop*"} {
+		if !strings.Contains(text, shipped) {
+			t.Fatalf("the sample does not hold %q: the test must be changed with it", shipped)
+		}
+		text = strings.ReplaceAll(text, shipped, here)
+	}
+	file := filepath.Join(t.TempDir(), "formats.yaml")
+	done(t, os.WriteFile(file, []byte(text), 0o600))
+	return file
 }
 
 // shop is a domain with one ready-made playbook, and a namespace it watches over.
@@ -203,28 +221,30 @@ func (s *shop) waitRights(t *testing.T) {
 	}
 }
 
-// post sends the folder's alert, about objects of this test's namespace.
-func (s *shop) post(t *testing.T) {
+// shopInAlerts is the namespace that the shipped alerts are about.
+var shopInAlerts = regexp.MustCompile(`\bshop\b`)
+
+// post sends the folder's alert as its sender would, about objects of this test's namespace.
+func (s *shop) post(t *testing.T, test readyMade) {
 	t.Helper()
-	content, err := os.ReadFile(filepath.Join(s.folder(), "alert.json"))
+	files, err := filepath.Glob(filepath.Join(s.folder(), "alert.*.json"))
 	done(t, err)
-	alert := &v1alpha1.SecurityEventSpec{}
-	done(t, json.Unmarshal(content, alert))
-	for i := range alert.Resources {
-		if resource := &alert.Resources[i]; resource.Namespace != "" {
-			resource.Namespace = s.namespaceFor(resource.Namespace)
-		} else {
-			resource.Name = s.named(resource.Name)
+	if len(files) != 1 {
+		t.Fatalf("the folder must have one alert.FORMAT.json, has %v", files)
+	}
+	format := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(files[0]), "alert."), ".json")
+	content, err := os.ReadFile(files[0])
+	done(t, err)
+	alert := shopInAlerts.ReplaceAllString(string(content), s.Target)
+	if test.inAlert != nil {
+		for shipped, name := range test.inAlert(t, s) {
+			if !strings.Contains(alert, shipped) {
+				t.Fatalf("%s does not hold %q: the test must be changed with it", files[0], shipped)
+			}
+			alert = strings.ReplaceAll(alert, shipped, name)
 		}
 	}
-	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(alert)
-	done(t, err)
-	for _, absent := range []string{"observedTime", "submittedBy"} {
-		delete(fields, absent)
-	}
-	content, err = json.Marshal(fields)
-	done(t, err)
-	if answer := s.receiver.Post(t, s.Namespace, "events", s.sender.Token, content); answer.Code/100 != 2 {
+	if answer := s.receiver.Post(t, s.Namespace, format, s.sender.Token, []byte(alert)); answer.Code/100 != 2 {
 		t.Fatalf("the receiver answers %d: %s, want 2xx", answer.Code, answer.Body)
 	}
 }
@@ -237,7 +257,7 @@ func (s *shop) begin(t *testing.T, test readyMade) (*v1alpha1.Incident, objects)
 		test.build(t, s)
 	}
 	before := s.objects(t)
-	s.post(t)
+	s.post(t, test)
 	incident := s.incident(t)
 	s.accept(t, harness.MakeDecision(s.Namespace, incident.Name, jane, v1alpha1.DecisionAcknowledge))
 	s.obey(t, incident, "it to be contained", func(i *v1alpha1.Incident) bool {
