@@ -16,6 +16,10 @@ const (
 	// reportProduct stands in where a report does not say what made it.
 	reportProduct = "policy-report"
 
+	// ownRules is how rules of the receiver begin, and reportedPrefix what is put before names
+	// in reports that would be its own.
+	ownRules, reportedPrefix = "firebreak/", "report:"
+
 	resultFail, resultWarn, resultError = "fail", "warn", "error"
 	resultPass, resultSkip              = "pass", "skip"
 
@@ -151,7 +155,7 @@ func (p *policyReport) result(all *reportBatch, raw []byte, pointer string) {
 		refs = append(refs, ref)
 	}
 	for _, ref := range refs {
-		a, at, err := p.alert(o, ref, raw)
+		a, at, err := p.alert(o, p.placed(ref), raw)
 		switch {
 		case errors.Is(err, errOld), errors.Is(err, errMild), errors.Is(err, errPassed):
 			all.skip(1, err.Error())
@@ -192,6 +196,7 @@ func (p *policyReport) alert(o object, ref v1alpha1.ResourceReference, raw []byt
 		rule += "/" + texts["rule"]
 	}
 	d := p.draft(first(texts["source"], p.source, reportProduct), rule, raw)
+	d.notOurs()
 	d.texts(first(texts["message"], rule), "")
 	d.severity(texts["severity"], properties.flat("severity"))
 	if d.spec.Severity.Rank() < p.from.MinimumSeverity.Rank() {
@@ -215,18 +220,32 @@ func (p *policyReport) alert(o object, ref v1alpha1.ResourceReference, raw []byt
 	return p.number(d, at, o.flat("timestamp"), texts["policy"], texts["rule"], subject), at, nil
 }
 
+// placed is a reference with the namespace that it leaves out: that of the report.
+func (p *policyReport) placed(ref v1alpha1.ResourceReference) v1alpha1.ResourceReference {
+	if ref.Namespace == "" && apiVersionOf(ref.Kind) != "" && !slices.Contains(clusterScoped, ref.Kind) {
+		ref.Namespace = p.space
+	}
+	return ref
+}
+
 // about adds an object. Who may write reports in a namespace speaks for its objects only.
 func (p *policyReport) about(d *draft, ref v1alpha1.ResourceReference) {
-	switch {
-	case p.space == "":
-	case slices.Contains(clusterScoped, ref.Kind):
-		return
-	case ref.Namespace == "" && apiVersionOf(ref.Kind) != "":
-		ref.Namespace = p.space
-	case ref.Namespace != p.space:
+	if p.space != "" && (slices.Contains(clusterScoped, ref.Kind) || ref.Namespace != p.space) {
 		return
 	}
 	d.resource(ref)
+}
+
+// notOurs keeps what a report says apart from what the receiver itself has to say, under whose
+// name both are submitted.
+func (d *draft) notOurs() {
+	source := &d.spec.Source
+	if notInName.ReplaceAllString(source.Product, "") == ownProduct { // also where it only looks like it
+		source.Product = reportedPrefix + ownProduct
+	}
+	if strings.HasPrefix(source.Rule, ownRules) {
+		source.Rule = clean(reportedPrefix+source.Rule, maxName)
+	}
 }
 
 // describe adds which report it is.
@@ -236,9 +255,12 @@ func (p *policyReport) describe(d *draft) {
 	d.attributes.add("report.name", p.name)
 }
 
-// number makes the alert. Its fingerprint is of the parts; where there is no time, also of the
-// report, so that every receiver, whenever it reads it, takes it for the same.
+// number makes the alert. Its fingerprint is of the report's namespace, so that nobody who
+// writes reports in one can name what is reported in another, and of the parts; where there is
+// no time, also of the report, so that every receiver, whenever it reads it, takes it for the
+// same.
 func (p *policyReport) number(d *draft, at time.Time, said string, parts ...string) numbered {
+	parts = append([]string{p.space}, parts...)
 	if at.IsZero() {
 		a := d.finish(append(parts, p.uid, said)...)
 		a.window, a.single = noWindow, true
@@ -278,11 +300,13 @@ func (p *policyReport) finish(all *reportBatch) []numbered {
 		all.keepWorst(maxBatch / 2)
 	}
 	d := p.draft(first(p.source, reportProduct), ruleTruncated, p.body)
+	d.notOurs()
+	d.spec.Source.Rule = ruleTruncated // this is the receiver's own word
 	d.texts(fmt.Sprintf("%d results of one report were left out", all.leftOut),
 		fmt.Sprintf("Of one report, at most %d results are recorded, of more the %d that are worst. `minimumSeverity` and `results` of the receiver's `reports` ask for fewer.", maxBatch, maxBatch/2))
 	d.spec.Severity = v1alpha1.SeverityMedium
 	d.observed(all.latest)
-	p.about(d, p.scope)
+	p.about(d, p.placed(p.scope))
 	p.describe(d)
 	d.attributes.add("report.leftOut", itoa(all.leftOut))
 	return append(all.alerts, p.number(d, all.latest, "", "truncated", p.kind, p.space, p.name))

@@ -130,6 +130,61 @@ func TestReportIdentity(t *testing.T) {
 	}
 }
 
+// TestReportsOfNamespacesAreApart: what is reported in one namespace is never taken for what is
+// reported in another, whatever is said there.
+func TestReportsOfNamespacesAreApart(t *testing.T) {
+	const uid = `,"uid":"3407b31a-b0bb-4716-a443-f4aa15662ef2"`
+	id := func(space, kind, ref string) identity {
+		t.Helper()
+		body := fmt.Sprintf(`{"kind":"%s","metadata":{"name":"r","namespace":"%s","uid":"a"},"results":[{"policy":"p","result":"fail","timestamp":{"seconds":%d},"resources":[{"apiVersion":"v1",%s}]}]}`, kind, space, testTime.Unix(), ref)
+		alerts, _, err := parseReport(testReport([]byte(body)), reportSource(t, nil))
+		if err != nil || len(alerts) != 1 {
+			t.Fatalf("%d alerts, error %v", len(alerts), err)
+		}
+		return identify("security", &alerts[0].alert)
+	}
+	for _, ref := range []string{
+		`"kind":"Pod","name":"cart"`, `"kind":"Pod","name":"cart","namespace":"bank"`, `"kind":"Pod","name":"cart"` + uid,
+		`"kind":"Pod","name":"cart","namespace":"bank"` + uid, `"kind":"Node","name":"cart"`, `"kind":"Cart","name":"cart"`,
+	} {
+		bank, shop, all := id("bank", "PolicyReport", ref), id("shop", "PolicyReport", ref), id("", "ClusterPolicyReport", ref)
+		if bank == shop || bank == all || shop == all {
+			t.Errorf("results about {%s} of two namespaces, or of one and the cluster, are taken for one", ref)
+		}
+		if id("bank", "Report", ref) != bank {
+			t.Errorf("results about {%s} of two kinds of reports of one namespace are taken for two", ref)
+		}
+	}
+	if id("shop", "PolicyReport", `"kind":"Pod","name":"cart"`) != id("shop", "PolicyReport", `"kind":"Pod","name":"cart","namespace":"shop"`) {
+		t.Error("an object that is named without the namespace of the report is taken for another")
+	}
+}
+
+// TestReportsAreNotOurs: a report never speaks as the receiver, which submits it.
+func TestReportsAreNotOurs(t *testing.T) {
+	for source, want := range map[string]string{
+		`"firebreak"`: "report:firebreak", `" Firebreak\n"`: "report:firebreak", `"\u200bfirebrea\u212a"`: "report:firebreak",
+		`"firebreak-2"`: "firebreak-2", `"kyverno"`: "kyverno",
+	} {
+		for _, body := range []string{
+			`{"metadata":{"name":"r","namespace":"shop"},"results":[{"source":%s,"policy":"firebreak","rule":"alerts-shed","result":"fail"}]}`,
+			`{"metadata":{"name":"r","namespace":"shop"},"source":%s,"results":[{"policy":"firebreak/alerts-shed","result":"fail"}]}`,
+			`{"metadata":{"name":"r","namespace":"shop"},"source":%s,"results":[` + strings.Repeat(`{"policy":"firebreak","result":"fail"},`, maxBatch) + `{"policy":"firebreak/alerts-shed","result":"fail"}]}`,
+		} {
+			alerts, _, err := parseReport(testReport(fmt.Appendf(nil, body, source)), reportSource(t, nil))
+			if err != nil || len(alerts) == 0 {
+				t.Fatalf("%s: %d alerts, error %v", source, len(alerts), err)
+			}
+			for _, a := range alerts {
+				own := strings.HasPrefix(a.spec.Source.Rule, ownRules) && a.spec.Source.Rule != ruleTruncated
+				if a.spec.Source.Product != want || own {
+					t.Errorf("%s: product %q and rule %q, want product %q and no rule of the receiver", source, a.spec.Source.Product, a.spec.Source.Rule, want)
+				}
+			}
+		}
+	}
+}
+
 // TestLargeReport keeps the worst results of a report that has too many.
 func TestLargeReport(t *testing.T) {
 	var results []map[string]any
