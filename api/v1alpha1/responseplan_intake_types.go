@@ -61,7 +61,9 @@ type ExpectedSource struct {
 	SilentAfter *metav1.Duration `json:"silentAfter,omitempty"`
 
 	// submittedBy is the user from whom it must be heard: what others report in the product's
-	// name does not count then. Empty means anybody who may report.
+	// name does not count then. Empty means anybody who may report; of what the receiver reads
+	// in policy reports, which may name any product, nothing counts unless this is the receiver:
+	// system:serviceaccount:firebreak-system:firebreak-receiver.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253

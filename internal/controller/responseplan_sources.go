@@ -133,9 +133,15 @@ func sourcesHeard(silent []silence) metav1.Condition {
 	return heard
 }
 
+// receiverUser submits what the receiver reads in policy reports, whose writers are not known.
+const receiverUser = "system:serviceaccount:" + v1alpha1.SystemNamespace + ":" + v1alpha1.ReceiverServiceAccount
+
+// comesFrom says whether an event is of a source. Who may write policy reports may name any
+// product, so what the receiver reads in them counts only where the plan names the receiver.
 func comesFrom(one *v1alpha1.SecurityEvent, source *v1alpha1.ExpectedSource) bool {
+	from := one.Spec.SubmittedBy
 	return one.Spec.Source.Kind == v1alpha1.SourceAutomatic && one.Spec.Source.Product == source.Product &&
-		(source.SubmittedBy == "" || source.SubmittedBy == one.Spec.SubmittedBy)
+		(source.SubmittedBy == from || source.SubmittedBy == "" && from != receiverUser)
 }
 
 // createdEvents are when the last events of expected sources were created, of which the plans

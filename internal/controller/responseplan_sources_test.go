@@ -100,6 +100,30 @@ func TestExpectSources(t *testing.T) {
 	}
 }
 
+// TestWhoseEventsAreHeard: what anybody may write in a report keeps no source from falling silent.
+func TestWhoseEventsAreHeard(t *testing.T) {
+	const receiver = "system:serviceaccount:firebreak-system:firebreak-receiver"
+	for name, test := range map[string]struct {
+		kind                     v1alpha1.SourceKind
+		product, from, expecting string
+		want                     bool
+	}{
+		"anybody":                         {v1alpha1.SourceAutomatic, "kyverno", "sender", "", true},
+		"who is named":                    {v1alpha1.SourceAutomatic, "kyverno", "sender", "sender", true},
+		"another":                         {v1alpha1.SourceAutomatic, "kyverno", "mallory", "sender", false},
+		"another product":                 {v1alpha1.SourceAutomatic, "falco", "sender", "", false},
+		"a person":                        {v1alpha1.SourceHuman, "kyverno", "sender", "", false},
+		"a report":                        {v1alpha1.SourceAutomatic, "kyverno", receiver, "", false},
+		"a report, of a sender":           {v1alpha1.SourceAutomatic, "kyverno", receiver, "sender", false},
+		"a report, where the plan trusts": {v1alpha1.SourceAutomatic, "kyverno", receiver, receiver, true},
+	} {
+		event := &v1alpha1.SecurityEvent{Spec: v1alpha1.SecurityEventSpec{SubmittedBy: test.from, Source: v1alpha1.EventSource{Kind: test.kind, Product: test.product}}}
+		if got := comesFrom(event, &v1alpha1.ExpectedSource{Product: "kyverno", SubmittedBy: test.expecting}); got != test.want {
+			t.Errorf("%s: heard %t, want %t", name, got, test.want)
+		}
+	}
+}
+
 // TestSourcesFallSilentAndAreHeardAgain goes the way of a source that reports by itself, past
 // the receivers.
 func TestSourcesFallSilentAndAreHeardAgain(t *testing.T) {
