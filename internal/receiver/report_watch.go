@@ -34,7 +34,7 @@ const (
 	// reportWorkers is how many results of one report are recorded at a time.
 	reportWorkers = 8
 	// reportPage is how many reports are read at a time: each may be as large as an object can be.
-	reportPage = 10
+	reportPage = 1
 	// maxReported is how many results are remembered, so that a new look costs nothing. What is
 	// forgotten costs two calls, and is not counted again.
 	maxReported = 65536
@@ -66,7 +66,7 @@ type reports struct {
 	log      logr.Logger
 	metrics  *metrics
 	pace     *senders
-	// pages has room for one page of reports.
+	// pages has room for one page of reports, or for one that a watch has brought.
 	pages chan struct{}
 	// recorded has the highest number recorded of an identity.
 	recorded *cache.LRUExpireCache
@@ -244,12 +244,10 @@ func (r *reports) list(ctx context.Context, t *reportTarget) (version string, er
 
 // page gives the alerts of the next reports. The reports themselves are let go.
 func (r *reports) page(ctx context.Context, t *reportTarget, options *client.ListOptions) (alerts [][]numbered, rest metav1.ListMeta, err error) {
-	select {
-	case r.pages <- struct{}{}:
-		defer func() { <-r.pages }()
-	case <-ctx.Done():
-		return nil, rest, ctx.Err()
+	if err := r.take(ctx); err != nil {
+		return nil, rest, err
 	}
+	defer r.give()
 	ctx, cancel := context.WithTimeout(ctx, onlyPatience)
 	defer cancel()
 	list := t.listOf()
@@ -261,6 +259,18 @@ func (r *reports) page(ctx context.Context, t *reportTarget, options *client.Lis
 	}
 	return alerts, metav1.ListMeta{ResourceVersion: list.GetResourceVersion(), Continue: list.GetContinue()}, nil
 }
+
+// take waits until no other report is being taken apart; give must follow.
+func (r *reports) take(ctx context.Context) error {
+	select {
+	case r.pages <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (r *reports) give() { <-r.pages }
 
 // watch records what fails in the reports that change, until the watch ends.
 func (r *reports) watch(ctx context.Context, t *reportTarget, version string) (last string, err error) {
@@ -290,12 +300,18 @@ func (r *reports) watch(ctx context.Context, t *reportTarget, version string) (l
 		if !is {
 			return "", fmt.Errorf("the watch brought a %T", change.Object)
 		}
+		next := changed.GetResourceVersion()
 		if change.Type == watch.Added || change.Type == watch.Modified {
-			if err := r.record(ctx, t, r.alerts(t, changed)); err != nil {
+			if err := r.take(ctx); err != nil {
+				return "", err
+			}
+			alerts := r.alerts(t, changed)
+			r.give()
+			if err := r.record(ctx, t, alerts); err != nil {
 				return "", err
 			}
 		}
-		version = changed.GetResourceVersion()
+		version = next
 	}
 }
 
