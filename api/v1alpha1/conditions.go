@@ -68,6 +68,9 @@ const (
 	// ReasonSourceSilent surfaces on SourcesHeard when nothing was heard of one for longer than
 	// its `silentAfter`; the message names it, since when, and what to check.
 	ReasonSourceSilent = "SourceSilent"
+	// ReasonRetentionJournalLost surfaces in a Kubernetes Event about the last RetentionJournal
+	// of a domain when its bytes are lost: retention goes on after it.
+	ReasonRetentionJournalLost = "RetentionJournalLost"
 	// ReasonForgeryRefused surfaces on Guarded when a forged Decision was refused.
 	ReasonForgeryRefused = "ForgeryRefused"
 	// ReasonForgeryAccepted surfaces on Guarded when a forged Decision would have been

@@ -14,15 +14,15 @@ import (
 
 // KeepOfEvent is what the cache keeps of a SecurityEvent: there may be many thousands. The
 // managed fields go, texts that many events share are kept once, and of an event that was
-// decided its attributes, its description and its annotations go: only the rules ask for
-// them. Who needs them nevertheless reads the event without the cache, see whole.
+// decided, and waits for nobody, its attributes, its description and its annotations go:
+// only the expressions of rules and plans ask for them. Who needs them nevertheless reads the event without the cache, see whole.
 func KeepOfEvent(object any) (any, error) {
 	event, ok := object.(*v1alpha1.SecurityEvent)
 	if !ok {
 		return object, nil // a tombstone
 	}
 	event.ManagedFields = nil
-	if !undecided(event) {
+	if !keptWhole(event) {
 		event.Annotations, event.Spec.Attributes, event.Spec.Description = nil, nil, ""
 	}
 	shareSpec(&event.Spec)
@@ -41,6 +41,10 @@ func KeepOfEvent(object any) (any, error) {
 	}
 	return event, nil
 }
+
+// keptWhole says whether the cache keeps all of an event: the policies or a person have yet
+// to decide about it.
+func keptWhole(event *v1alpha1.SecurityEvent) bool { return undecided(event) || isDeferred(event) }
 
 func shareSpec(spec *v1alpha1.SecurityEventSpec) {
 	share(&spec.Source.Kind)
@@ -84,10 +88,10 @@ func share[T ~string](text *T) {
 	}
 }
 
-// whole gives an event with all that the rules may ask for. The cache has the spec of what
-// is undecided, and the spec never changes.
-func (r *SecurityEventReconciler) whole(ctx context.Context, event *v1alpha1.SecurityEvent) (*v1alpha1.SecurityEvent, error) {
-	if undecided(event) {
+// whole gives an event with all that expressions may ask for. The cache had it when it was
+// kept whole there, and the spec never changes.
+func (r *SecurityEventReconciler) whole(ctx context.Context, cached, event *v1alpha1.SecurityEvent) (*v1alpha1.SecurityEvent, error) {
+	if keptWhole(cached) {
 		return event, nil
 	}
 	live := &v1alpha1.SecurityEvent{}

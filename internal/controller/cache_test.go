@@ -82,20 +82,32 @@ func TestRulesAskForTheWholeEvent(t *testing.T) {
 }
 
 func TestKeepOfEvent(t *testing.T) {
-	event := func(outcome v1alpha1.AssessmentOutcome) *v1alpha1.SecurityEvent {
+	event := func(last v1alpha1.Assessment) *v1alpha1.SecurityEvent {
 		event := shellEvent("security", "first", "cart-1")
 		event.Spec.Attributes, event.Spec.Description = map[string]v1alpha1.AttributeValue{"proc.name": "sh"}, "A shell"
-		event.Status.Assessment.Outcome = outcome
+		event.Status.Assessment = last
 		return event
 	}
-	for outcome, whole := range map[v1alpha1.AssessmentOutcome]bool{"": true, v1alpha1.OutcomeDismissed: false, v1alpha1.OutcomePromoted: false} {
-		want := event(outcome)
-		if !whole {
+	for _, test := range []struct {
+		outcome v1alpha1.AssessmentOutcome
+		reason  string
+		whole   bool
+	}{
+		{"", "", true},
+		{v1alpha1.OutcomeDismissed, v1alpha1.ReasonRuleMatched, false},
+		{v1alpha1.OutcomePromoted, v1alpha1.ReasonRuleMatched, false},
+		{v1alpha1.OutcomeDeferred, v1alpha1.ReasonNoRuleMatched, true},
+		{v1alpha1.OutcomeDeferred, v1alpha1.ReasonDeferredByRule, true},
+		{v1alpha1.OutcomeDeferred, v1alpha1.ReasonDetached, true},
+	} {
+		last := v1alpha1.Assessment{Outcome: test.outcome, Reason: test.reason}
+		want := event(last)
+		if !test.whole {
 			want.Spec.Attributes, want.Spec.Description = nil, ""
 		}
-		kept, err := KeepOfEvent(event(outcome))
+		kept, err := KeepOfEvent(event(last))
 		if diff := cmp.Diff(want, kept); diff != "" || err != nil {
-			t.Errorf("%q: error %v, -want +got:\n%s", outcome, err, diff)
+			t.Errorf("%s %s: error %v, -want +got:\n%s", last.Outcome, last.Reason, err, diff)
 		}
 	}
 	gone := toolscache.DeletedFinalStateUnknown{Key: "security/first"}

@@ -51,6 +51,7 @@ func AddIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 		indexer.IndexField(ctx, &v1alpha1.Incident{}, indexIncidentOriginal, func(object client.Object) []string {
 			return nonEmpty(object.(*v1alpha1.Incident).Status.DuplicateOf.Name)
 		}),
+		indexer.IndexField(ctx, &v1alpha1.Incident{}, indexIncidentEvents, eventsOfIncident),
 	)
 }
 

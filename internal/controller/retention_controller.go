@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -65,43 +66,78 @@ type RetentionReconciler struct {
 
 // journalHead is the end of a domain's chain of journals.
 type journalHead struct {
-	last *v1alpha1.JournalRange
-	// removed are the objects of the last journal: the cache may still show them.
-	removed map[types.UID]bool
+	// domain is the UID of the namespace: one that was made anew begins a new chain.
+	domain types.UID
+	// known says that last is the end, and that what it names was tried to delete.
+	known bool
+	last  *v1alpha1.JournalRange
+	// journaled are the resourceVersions of which the journals tell, by UID, until the cache
+	// shows that the objects are gone or have changed.
+	journaled map[types.UID]string
 }
 
 var _ reconcile.Reconciler = (*RetentionReconciler)(nil)
 
 // Reconcile deletes what is over in one domain, and says when the next is.
 func (r *RetentionReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
-	domain, err := isDomain(ctx, r.Client, request.Namespace)
-	if err != nil || !domain {
-		return ctrl.Result{}, err
+	namespace := &corev1.Namespace{}
+	if err := r.Client.Get(ctx, types.NamespacedName{Name: request.Namespace}, namespace); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if _, domain := namespace.Labels[v1alpha1.LabelDomain]; !domain || namespace.DeletionTimestamp != nil {
+		return ctrl.Result{}, nil
 	}
 	plan, err := planOf(ctx, r.Client, request.Namespace)
 	if err != nil || plan == nil || plan.Spec.Retention.DismissedEvents == nil {
 		return ctrl.Result{}, err
 	}
-	keep := plan.Spec.Retention.DismissedEvents.Duration
-	for range removalRounds {
-		hour, some := r.hours.earliest(request.Namespace)
-		if !some {
-			return ctrl.Result{}, nil
+	head := r.heads[request.Namespace]
+	if head == nil || head.domain != namespace.UID {
+		head = &journalHead{domain: namespace.UID, journaled: map[types.UID]string{}}
+		if r.heads == nil {
+			r.heads = map[string]*journalHead{}
 		}
+		r.heads[request.Namespace] = head
+	}
+	wait, err := r.removeOver(ctx, request.Namespace, head, plan.Spec.Retention.DismissedEvents.Duration)
+	if err != nil {
+		// What the journal names may be there yet: the next try begins with that.
+		head.known = false
+		return ctrl.Result{}, err
+	}
+	return ctrl.Result{RequeueAfter: wait}, nil
+}
+
+// removeOver deletes what is over, hour by hour. It says how long to wait until there may be
+// more; zero is for ever.
+func (r *RetentionReconciler) removeOver(ctx context.Context, namespace string, head *journalHead, keep time.Duration) (time.Duration, error) {
+	rounds, wait := 0, time.Duration(0)
+	for _, hour := range r.hours.of(namespace) {
 		if left := expiryOf(hour, keep).Sub(r.Clock.Now()); left > 0 {
-			return ctrl.Result{RequeueAfter: left}, nil
+			wait = sooner(wait, left)
+			break
 		}
-		wait, err := r.removeHour(ctx, request.Namespace, hour, "retention.dismissedEvents: "+keep.String())
-		if err != nil {
-			// What the journal names may be there yet: the next try begins with that.
-			delete(r.heads, request.Namespace)
-			return ctrl.Result{}, err
-		}
-		if wait > 0 {
-			return ctrl.Result{RequeueAfter: wait}, nil
+		for more := true; more; rounds++ {
+			if rounds >= removalRounds {
+				return time.Millisecond, nil
+			}
+			if err := r.find(ctx, namespace, head); err != nil {
+				return 0, err
+			}
+			took, err := r.removeHour(ctx, namespace, hour, head, "retention.dismissedEvents: "+keep.String())
+			if err != nil {
+				return 0, err
+			}
+			if more = len(took.removals) > 0; !more {
+				wait = sooner(wait, took.wait)
+				break
+			}
 		}
 	}
-	return ctrl.Result{RequeueAfter: time.Millisecond}, nil
+	if wait == 0 || wait > conflictRetry {
+		clear(head.journaled) // the cache has seen it all
+	}
+	return wait, nil
 }
 
 // expiryOf is when what was dismissed within an hour is over: all of it.
@@ -109,69 +145,74 @@ func expiryOf(hour int64, keep time.Duration) time.Time {
 	return time.Unix((hour+1)*int64(time.Hour/time.Second), 0).Add(keep)
 }
 
-// removeHour deletes a batch of the events that were dismissed within an hour. It says how
-// long to wait when there are some that cannot go just now.
-func (r *RetentionReconciler) removeHour(ctx context.Context, namespace string, hour int64, because string) (time.Duration, error) {
-	head, err := r.head(ctx, namespace)
-	if err != nil {
-		return 0, err
-	}
-	list := &v1alpha1.SecurityEventList{}
-	err = r.Client.List(ctx, list, client.InNamespace(namespace), client.MatchingFields{indexDismissedHour: strconv.FormatInt(hour, 10)},
-		client.Limit(removalBatch), client.UnsafeDisableDeepCopy)
-	if err != nil {
-		return 0, fmt.Errorf("list the dismissed events of namespace %q: %w", namespace, err)
-	}
-	if len(list.Items) == 0 {
-		r.hours.forget(namespace, hour)
-		return 0, nil
-	}
-	removals, pending, err := r.takeDown(ctx, list.Items, head, because)
-	if err != nil {
-		return 0, err
-	}
-	switch {
-	case len(removals) > 0:
-		return 0, r.remove(ctx, namespace, head, removals)
-	case pending:
-		return guardRetry, nil
-	default:
-		return conflictRetry, nil // the cache has yet to see that they are gone
+// taken is what a batch removes, and how long to wait for what is left out of it.
+type taken struct {
+	removals []audit.Removal
+	wait     time.Duration
+}
+
+// removeHour deletes a batch of the events that were dismissed within an hour.
+func (r *RetentionReconciler) removeHour(ctx context.Context, namespace string, hour int64, head *journalHead, because string) (taken, error) {
+	// What must stay may be among the first: then more of them are looked at.
+	for limit := removalBatch; ; limit *= 4 {
+		list := &v1alpha1.SecurityEventList{}
+		err := r.Client.List(ctx, list, client.InNamespace(namespace), client.MatchingFields{indexDismissedHour: strconv.FormatInt(hour, 10)},
+			client.Limit(int64(limit)), client.UnsafeDisableDeepCopy)
+		if err != nil {
+			return taken{}, fmt.Errorf("list the dismissed events of namespace %q: %w", namespace, err)
+		}
+		if len(list.Items) == 0 {
+			r.hours.forget(namespace, hour)
+			return taken{}, nil
+		}
+		took, err := r.takeDown(ctx, list.Items, head, because)
+		if err != nil {
+			return taken{}, err
+		}
+		if len(took.removals) > 0 {
+			return took, r.remove(ctx, namespace, head, took.removals)
+		}
+		if len(list.Items) < limit {
+			return took, nil
+		}
 	}
 }
 
-// takeDown is what is on record about events and the Decisions about them, each event before
-// its Decisions. An event about which a Decision has no answer yet is left out.
-func (r *RetentionReconciler) takeDown(ctx context.Context, events []v1alpha1.SecurityEvent, head *journalHead, because string) ([]audit.Removal, bool, error) {
+// takeDown is what is on record about a batch of events and the Decisions about them, each
+// event before its Decisions. What must stay is left out.
+func (r *RetentionReconciler) takeDown(ctx context.Context, events []v1alpha1.SecurityEvent, head *journalHead, because string) (taken, error) {
 	now := metav1.NewTime(r.Clock.Now().UTC().Truncate(time.Second))
-	var removals []audit.Removal
-	pending := false
+	took, batch := taken{}, 0
 	for i := range events {
 		one := &events[i]
-		if one.DeletionTimestamp != nil {
-			pending = true // another's finalizer
-			continue
-		}
-		if head.removed[one.UID] {
+		if head.journaled[one.UID] == one.ResourceVersion {
+			took.wait = sooner(took.wait, conflictRetry) // the cache has yet to see what became of it
 			continue
 		}
 		decisions, err := decisionsAbout(ctx, r.Client, one.Namespace, v1alpha1.SubjectSecurityEvent, one.Name)
 		if err != nil {
-			return nil, false, err
+			return taken{}, err
 		}
-		if slices.ContainsFunc(decisions, func(decision v1alpha1.Decision) bool { return unansweredAboutEvent(&decision) }) {
-			pending = true
+		held, err := r.held(ctx, one, decisions)
+		if err != nil {
+			return taken{}, err
+		}
+		if held > 0 {
+			took.wait = sooner(took.wait, held)
 			continue
 		}
-		removals = append(removals, audit.RemovalOfEvent(one.DeepCopy()))
+		took.removals = append(took.removals, audit.RemovalOfEvent(one.DeepCopy()))
 		for j := range decisions {
-			removals = append(removals, audit.RemovalOfDecision(&decisions[j]))
+			took.removals = append(took.removals, audit.RemovalOfDecision(&decisions[j]))
+		}
+		if batch++; batch == removalBatch {
+			break
 		}
 	}
-	for i := range removals {
-		removals[i].Time, removals[i].Because = now, because
+	for i := range took.removals {
+		took.removals[i].Time, took.removals[i].Because = now, because
 	}
-	return removals, pending, nil
+	return took, nil
 }
 
 // remove journals removals, and then makes them.
@@ -186,27 +227,44 @@ func (r *RetentionReconciler) remove(ctx context.Context, namespace string, head
 			return err
 		}
 	}
+	head.last = journal.Spec.Journal
 	return r.execute(ctx, namespace, head, journal, removals)
 }
 
-// execute deletes what a journal names, as it names it.
+// execute deletes what a journal names, as it names it: each event, then its Decisions.
 func (r *RetentionReconciler) execute(ctx context.Context, namespace string, head *journalHead, journal *v1alpha1.Evidence, removals []audit.Removal) error {
-	head.last, head.removed = journal.Spec.Journal, map[types.UID]bool{}
-	kept := false // the event whose Decisions come next has changed, and stays
-	for i := range removals {
-		removal := &removals[i]
-		if kept && removal.Kind == "Decision" {
+	for start := 0; start < len(removals); {
+		end := start + 1
+		for end < len(removals) && removals[end].Kind == kindDecision {
+			end++
+		}
+		if err := r.removeGroup(ctx, namespace, head, removals[start:end]); err != nil {
+			return fmt.Errorf("what the journal %q names: %w", journal.Name, err)
+		}
+		start = end
+	}
+	return nil
+}
+
+// removeGroup deletes an event and the Decisions about it. An event that has changed since it
+// was journaled, or that must stay by now, stays with its Decisions.
+func (r *RetentionReconciler) removeGroup(ctx context.Context, namespace string, head *journalHead, group []audit.Removal) error {
+	held, err := r.heldSince(ctx, namespace, group)
+	if err != nil || held {
+		return err
+	}
+	for i := range group {
+		removal := &group[i]
+		err := r.delete(ctx, namespace, removal)
+		if client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) {
+			return fmt.Errorf("delete %s %q: %w", removal.Kind, removal.Name, err)
+		}
+		if i > 0 {
 			continue
 		}
-		err := r.delete(ctx, namespace, removal)
-		switch {
-		case apierrors.IsConflict(err):
-			kept = removal.Kind == "SecurityEvent"
-		case client.IgnoreNotFound(err) != nil:
-			return fmt.Errorf("delete %s %q, which the journal %q names: %w", removal.Kind, removal.Name, journal.Name, err)
-		default:
-			kept = false
-			head.removed[removal.UID] = true
+		head.journaled[removal.UID] = removal.ResourceVersion
+		if apierrors.IsConflict(err) {
+			return nil
 		}
 	}
 	return nil
@@ -218,31 +276,33 @@ func (r *RetentionReconciler) delete(ctx context.Context, namespace string, remo
 	return r.Client.Delete(ctx, object, client.Preconditions{UID: &removal.UID, ResourceVersion: &removal.ResourceVersion})
 }
 
-// head gives the end of a domain's journals. The first time it deletes what the last one
-// names: a manager may have been killed before it had.
-func (r *RetentionReconciler) head(ctx context.Context, namespace string) (*journalHead, error) {
-	if head := r.heads[namespace]; head != nil {
-		return head, nil
+// find finds the end of a domain's journals. The first time it deletes what the last one
+// names: a manager may have been killed before it had. When its bytes are lost that is not
+// known; the objects are journaled again then, after it.
+func (r *RetentionReconciler) find(ctx context.Context, namespace string, head *journalHead) error {
+	if head.known {
+		return nil
 	}
-	head := &journalHead{}
 	journal, err := r.Journals.LastRemovals(ctx, namespace)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	head.last = nil
 	if journal != nil {
+		head.last = journal.Spec.Journal
 		removals, err := r.Journals.ReadRemovals(ctx, journal)
+		switch {
+		case isLost(err):
+			err = r.tellLost(ctx, journal, err)
+		case err == nil:
+			err = r.execute(ctx, namespace, head, journal, removals)
+		}
 		if err != nil {
-			return nil, err
-		}
-		if err := r.execute(ctx, namespace, head, journal, removals); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	if r.heads == nil {
-		r.heads = map[string]*journalHead{}
-	}
-	r.heads[namespace] = head
-	return head, nil
+	head.known = true
+	return nil
 }
 
 // SetupWithManager registers the reconciler, its index, and what it watches.
@@ -312,15 +372,11 @@ func (d *dismissedHours) note(namespace string, hour int64) bool {
 	return !known
 }
 
-func (d *dismissedHours) earliest(namespace string) (hour int64, some bool) {
+// of gives the hours of a namespace, the earliest first.
+func (d *dismissedHours) of(namespace string) []int64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for one := range d.hours[namespace] {
-		if !some || one < hour {
-			hour, some = one, true
-		}
-	}
-	return hour, some
+	return slices.Sorted(maps.Keys(d.hours[namespace]))
 }
 
 func (d *dismissedHours) forget(namespace string, hour int64) {

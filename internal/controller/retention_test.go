@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	clocktesting "k8s.io/utils/clock/testing"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -89,6 +91,7 @@ func (k *keeping) event(t *testing.T, name string, ago time.Duration, outcome v1
 		return v1alpha1.Assessment{Outcome: outcome, Reason: v1alpha1.ReasonRuleMatched, Rule: "noise", By: "manager", Time: metav1.NewTime(k.clock.Now().Add(-ago))}
 	}
 	event.Status.Assessment, event.Status.Occurrences = assessment(outcome), 3
+	event.Status.Counters = []v1alpha1.EventCounter{{Spool: "receiver-0", Count: 2}}
 	for _, one := range earlier {
 		event.Status.EarlierAssessments = append(event.Status.EarlierAssessments, assessment(one))
 	}
@@ -244,24 +247,23 @@ func TestRetentionWaitsUntilTheHourIsOver(t *testing.T) {
 	if !hours.note("a", 7) || hours.note("a", 7) || !hours.note("a", 5) || !hours.note("b", 1) {
 		t.Error("an hour is new once in each namespace")
 	}
-	if hour, some := hours.earliest("a"); hour != 5 || !some {
-		t.Errorf("got %d, %t", hour, some)
+	if got := hours.of("a"); !slices.Equal(got, []int64{5, 7}) {
+		t.Errorf("got %d", got)
 	}
 	hours.forget("a", 5)
 	hours.forget("a", 7)
-	if _, some := hours.earliest("a"); some {
+	if len(hours.of("a")) != 0 {
 		t.Error("there must be none")
 	}
 }
 
-// TestRetentionSurvivesACrash kills the manager between a journal and the last of its
-// deletions: the next one ends what was begun, and nothing is journaled twice.
-func TestRetentionSurvivesACrash(t *testing.T) {
-	k := newKeeping(t)
+// crash kills the manager between a journal of five events and the last three deletions. It
+// gives the names of the three.
+func (k *keeping) crash(t *testing.T) (left []string) {
+	t.Helper()
 	for i := range 5 {
 		k.event(t, fmt.Sprintf("old-%d", i), 50*time.Hour, v1alpha1.OutcomeDismissed)
 	}
-	k.await(t, "old-0", "old-1", "old-2", "old-3", "old-4")
 	// All of them are in the cache before there is a plan, or the journal would have fewer.
 	eventually(t, func(ctx context.Context) string {
 		list := &v1alpha1.SecurityEventList{}
@@ -275,36 +277,169 @@ func TestRetentionSurvivesACrash(t *testing.T) {
 	})
 	k.dies.Store(2)
 	k.plan(t)
-	eventually(t, func(ctx context.Context) string {
-		if left, err := k.left(ctx); err != nil || len(left) != 3 || k.dies.Load() >= 0 {
+	eventually(t, func(ctx context.Context) (problem string) {
+		var err error
+		if left, err = k.left(ctx); err != nil || len(left) != 3 || k.dies.Load() >= 0 {
 			return fmt.Sprintf("left are %q, %v", left, err)
 		}
 		return ""
 	})
 	k.stop()
-	kept := &v1alpha1.SecurityEvent{}
-	left, err := k.left(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	// One of them changes before the next manager comes: what is on record of it is not true any more.
-	if err := testClient.Get(t.Context(), client.ObjectKey{Namespace: k.namespace, Name: left[0]}, kept); err != nil {
-		t.Fatal(err)
-	}
-	kept.Status.Occurrences = 9
-	if err := testClient.Status().Update(t.Context(), kept); err != nil {
-		t.Fatal(err)
-	}
 	k.dies.Store(1 << 40)
+	return left
+}
+
+// changeStatus changes the status of an event.
+func (k *keeping) changeStatus(t *testing.T, name string, change func(*v1alpha1.SecurityEventStatus)) {
+	t.Helper()
+	event := &v1alpha1.SecurityEvent{}
+	if err := testClient.Get(t.Context(), client.ObjectKey{Namespace: k.namespace, Name: name}, event); err != nil {
+		t.Fatal(err)
+	}
+	change(&event.Status)
+	if err := testClient.Status().Update(t.Context(), event); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// incident creates an incident that an event has opened.
+func (k *keeping) incident(t *testing.T, event string) {
+	t.Helper()
+	mustCreate(t, &v1alpha1.Incident{
+		ObjectMeta: metav1.ObjectMeta{Name: "of-" + event, Namespace: k.namespace},
+		Spec: v1alpha1.IncidentSpec{
+			Title: "A shell", Severity: v1alpha1.SeverityHigh, Category: v1alpha1.CategoryIntrusion, SubmittedBy: "jane",
+			EventRefs: []v1alpha1.EventReference{{Name: event}},
+		},
+	})
+}
+
+// TestRetentionSurvivesACrash kills the manager between a journal and the last of its
+// deletions: the next one ends what was begun, and nothing is journaled twice.
+func TestRetentionSurvivesACrash(t *testing.T) {
+	k := newKeeping(t)
+	kept := k.crash(t)[0]
+	// One of them changes before the next manager comes: what is on record of it is not true any more.
+	k.changeStatus(t, kept, func(status *v1alpha1.SecurityEventStatus) { status.Occurrences, status.Counters[0].Count = 9, 8 })
 	k.start(t)
+	k.await(t)
+	names, removals := k.journaled(t)
+	if len(names) != 6 || names[5] != kept || removals[kept].Event.Occurrences != 9 {
+		t.Errorf("journaled %q: each must be once, but %s, which has changed, again", names, kept)
+	}
+}
+
+// TestRetentionLooksAgainBeforeItDeletes has a person and an incident ask for events that a
+// journal names already.
+func TestRetentionLooksAgainBeforeItDeletes(t *testing.T) {
+	k := newKeeping(t)
+	left := k.crash(t)
+	decision := k.decision(t, "wait", left[0], false)
+	k.incident(t, left[1])
+	k.start(t)
+	k.await(t, left[0], left[1], "wait")
+	k.answer(t, decision)
+	k.await(t, left[1])
+	names, _ := k.journaled(t)
+	if diff := cmp.Diff([]string{left[0], "wait"}, names[min(5, len(names)):]); diff != "" {
+		t.Errorf("journaled %q; after the crash (-want +got):\n%s", names, diff)
+	}
+}
+
+func TestRetentionKeepsWhatIsNotAtRest(t *testing.T) {
+	k := newKeeping(t)
+	k.event(t, "named", 50*time.Hour, v1alpha1.OutcomeDismissed)
+	k.incident(t, "named")
+	k.event(t, "old", 49*time.Hour, v1alpha1.OutcomeDismissed)
+	k.event(t, "repeats", 50*time.Hour, v1alpha1.OutcomeDismissed)
+	k.changeStatus(t, "repeats", func(status *v1alpha1.SecurityEventStatus) { status.Counters[0].Count = 5 })
+	k.clock.SetTime(k.clock.Now().Add(time.Hour))
 	eventually(t, func(ctx context.Context) string {
-		if left, err := k.left(ctx); err != nil || len(left) != 0 {
-			return fmt.Sprintf("left are %q, %v", left, err)
+		list := &v1alpha1.IncidentList{}
+		if err := k.retention.Client.List(ctx, list, client.InNamespace(k.namespace), client.MatchingFields{indexIncidentEvents: "named"}); err != nil || len(list.Items) != 1 {
+			return fmt.Sprintf("the cache knows %d incidents, %v", len(list.Items), err)
+		}
+		one := &v1alpha1.SecurityEvent{}
+		if err := k.retention.Client.Get(ctx, client.ObjectKey{Namespace: k.namespace, Name: "repeats"}, one); err != nil || occurrences(one.Status.Counters) != 6 {
+			return fmt.Sprintf("the cache is behind: %v", err)
 		}
 		return ""
 	})
-	names, removals := k.journaled(t)
-	if len(names) != 6 || names[5] != kept.Name || removals[kept.Name].Event.Occurrences != 9 {
-		t.Errorf("journaled %q: each must be once, but %s, which has changed, again", names, kept.Name)
+	k.plan(t)
+	// What must stay does not hold up what was dismissed later.
+	k.await(t, "named", "repeats")
+	k.changeStatus(t, "repeats", func(status *v1alpha1.SecurityEventStatus) { status.Occurrences = 6 })
+	k.await(t, "named")
+	if names, _ := k.journaled(t); !slices.Equal(names, []string{"old", "repeats"}) {
+		t.Errorf("journaled %q", names)
+	}
+}
+
+// TestRetentionLeavesWhatTheCacheShowsWrong has the cache lag behind an event that has changed.
+func TestRetentionLeavesWhatTheCacheShowsWrong(t *testing.T) {
+	k := newKeeping(t)
+	stale := k.event(t, "old", 50*time.Hour, v1alpha1.OutcomeDismissed)
+	k.changeStatus(t, "old", func(status *v1alpha1.SecurityEventStatus) { status.Occurrences, status.Counters[0].Count = 4, 3 })
+	head := &journalHead{journaled: map[types.UID]string{}}
+	take := func(event *v1alpha1.SecurityEvent) taken {
+		took, err := k.retention.takeDown(t.Context(), []v1alpha1.SecurityEvent{*event}, head, "a test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return took
+	}
+	took := take(stale)
+	if len(took.removals) != 1 {
+		t.Fatalf("took down %+v", took)
+	}
+	if err := k.retention.removeGroup(t.Context(), k.namespace, head, took.removals); err != nil {
+		t.Fatal(err)
+	}
+	if took := take(stale); len(took.removals) != 0 || took.wait != conflictRetry {
+		t.Errorf("after a conflict it took down %+v, must wait until the cache shows the change", took)
+	}
+	if err := testClient.Get(t.Context(), client.ObjectKeyFromObject(stale), stale); err != nil {
+		t.Fatal(err)
+	}
+	if took := take(stale); len(took.removals) != 1 || took.removals[0].Event.Occurrences != 4 {
+		t.Errorf("once the cache shows the change it took down %+v", took)
+	}
+}
+
+// TestRetentionGoesOnAfterALostJournal loses the bytes of all journals in a crash.
+func TestRetentionGoesOnAfterALostJournal(t *testing.T) {
+	k := newKeeping(t)
+	k.crash(t)
+	store, err := evidence.OpenStore(t.Context(), "mem://", t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.recorder.Store = store
+	k.start(t)
+	k.await(t)
+	list, told := &v1alpha1.EvidenceList{}, &eventsv1.EventList{}
+	if err := errors.Join(testClient.List(t.Context(), list, client.InNamespace(k.namespace)), testClient.List(t.Context(), told, client.InNamespace(k.namespace))); err != nil {
+		t.Fatal(err)
+	}
+	slices.SortFunc(list.Items, func(a, b v1alpha1.Evidence) int {
+		return int(a.Spec.Journal.FirstSequence - b.Spec.Journal.FirstSequence)
+	})
+	if len(list.Items) != 2 || list.Items[1].Spec.Journal.FirstSequence != 6 || list.Items[1].Spec.Journal.Previous != list.Items[0].Spec.Journal.LastHash {
+		t.Errorf("the journals are %+v: the second must follow the lost one", list.Items)
+	}
+	if len(told.Items) != 1 || told.Items[0].Reason != v1alpha1.ReasonRetentionJournalLost || told.Items[0].Regarding.UID != list.Items[0].UID {
+		t.Errorf("told %+v", told.Items)
+	}
+}
+
+// TestANewDomainHasANewChain has a domain of the same name leave the end of its chain.
+func TestANewDomainHasANewChain(t *testing.T) {
+	k := newKeeping(t)
+	k.retention.heads = map[string]*journalHead{k.namespace: {domain: "another", known: true, last: &v1alpha1.JournalRange{LastSequence: 7, LastHash: audit.Origin}}}
+	k.event(t, "old", 50*time.Hour, v1alpha1.OutcomeDismissed)
+	k.plan(t)
+	k.await(t)
+	if names, _ := k.journaled(t); !slices.Equal(names, []string{"old"}) {
+		t.Errorf("journaled %q", names)
 	}
 }

@@ -84,7 +84,7 @@ func (r *SecurityEventReconciler) ask(ctx context.Context, event *v1alpha1.Secur
 	if err != nil {
 		return question, nil, err
 	}
-	full, err := r.whole(ctx, event)
+	full, err := r.whole(ctx, event, event)
 	return classify.Input{Event: full, Workload: name, Policies: policies, By: r.ManagerUser, Now: r.Clock.Now()}, current, err
 }
 

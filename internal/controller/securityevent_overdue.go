@@ -32,7 +32,7 @@ func (r *SecurityEventReconciler) age(ctx context.Context, before, event *v1alph
 		r.late.forget(key)
 		return 0, nil
 	}
-	within, err := r.assessWithin(ctx, event)
+	within, err := r.assessWithin(ctx, before, event)
 	if err != nil {
 		return 0, err
 	}
@@ -65,8 +65,8 @@ func (r *SecurityEventReconciler) age(ctx context.Context, before, event *v1alph
 	return 0, nil
 }
 
-// assessWithin is how long an event may wait, by the plan.
-func (r *SecurityEventReconciler) assessWithin(ctx context.Context, event *v1alpha1.SecurityEvent) (time.Duration, error) {
+// assessWithin is how long an event may wait, by the plan. The cache had it as it was before.
+func (r *SecurityEventReconciler) assessWithin(ctx context.Context, before, event *v1alpha1.SecurityEvent) (time.Duration, error) {
 	plan, err := planOf(ctx, r.Client, event.Namespace)
 	if err != nil {
 		return 0, fmt.Errorf("read the plan of namespace %q: %w", event.Namespace, err)
@@ -75,8 +75,12 @@ func (r *SecurityEventReconciler) assessWithin(ctx context.Context, event *v1alp
 	if plan != nil {
 		objectives = plan.Spec.Objectives
 	}
+	full, err := r.whole(ctx, before, event)
+	if err != nil {
+		return 0, err
+	}
 	return classify.AssessWithin(objectives, event.Spec.Severity, func(source v1alpha1.Expression) (bool, error) {
-		return r.expressions.matches(ctx, source, event)
+		return r.expressions.matches(ctx, source, full)
 	}), nil
 }
 

@@ -152,6 +152,37 @@ func TestThePlanSaysWhenAnEventIsOverdue(t *testing.T) {
 	}
 }
 
+// TestThePlanAsksForTheWholeEvent has an objective ask for what the cache does not keep of an
+// event that was decided: a rule has deferred this one.
+func TestThePlanAsksForTheWholeEvent(t *testing.T) {
+	namespace := newDomain(t)
+	policy := shellPolicy(namespace)
+	for i := range policy.Spec.Rules {
+		policy.Spec.Rules[i] = v1alpha1.ClassificationRule{Name: policy.Spec.Rules[i].Name, Match: "true", Outcome: v1alpha1.RuleDefer}
+	}
+	mustCreate(t, policy)
+	mustCreate(t, &v1alpha1.ResponsePlan{
+		ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ResponsePlanName, Namespace: namespace},
+		Spec: v1alpha1.ResponsePlanSpec{Objectives: []v1alpha1.PlanObjective{{
+			Severity: v1alpha1.SeverityCritical, When: `event.?attributes["proc.name"].orValue("") == "sh" && event.?description.orValue("") == "A shell"`,
+			AssessWithin: &metav1.Duration{Duration: 3 * time.Minute},
+		}}},
+	})
+	a := &aging{clock: clocktesting.NewFakePassiveClock(time.Date(2026, 11, 21, 16, 0, 0, 0, time.UTC))}
+	startAssessor(t, namespace, nil, func(r *SecurityEventReconciler) {
+		r.Clock = a.clock
+		a.events = r
+	})
+	a.event = shellEvent(namespace, "waits", "cart-1")
+	a.event.Spec.Attributes, a.event.Spec.Description = map[string]v1alpha1.AttributeValue{"proc.name": "sh"}, "A shell"
+	mustCreate(t, a.event)
+	a.event = awaitAssessment(t, a.event, v1alpha1.OutcomeDeferred)
+	if a.event.Status.Assessment.Reason != v1alpha1.ReasonDeferredByRule {
+		t.Fatalf("deferred by %s", a.event.Status.Assessment.Reason)
+	}
+	a.awaitLook(t, 3*time.Minute)
+}
+
 func (a *aging) awaitLook(t *testing.T, want time.Duration) {
 	t.Helper()
 	eventually(t, func(context.Context) string {

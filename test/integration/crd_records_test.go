@@ -126,7 +126,8 @@ func TestBadDecisions(t *testing.T) {
 
 func TestBadEvidence(t *testing.T) {
 	refuse(t, "Evidence", []badObject{
-		{"without an incident", `{"spec":{"incidentRef":null}}`, "spec.incidentRef: Required value"},
+		{"without an incident", `{"spec":{"incidentRef":null}}`, "`incidentRef` must name the incident; only a 'RetentionJournal' has none"},
+		{"a retention journal of an incident", `{"spec":{"type":"RetentionJournal"}}`, "`incidentRef` must name the incident; only a 'RetentionJournal' has none"},
 		{"of no type", `{"spec":{"type":"Rumour"}}`, `spec.type: Unsupported value: "Rumour": supported values: "Manifest", "Log", "Events", "Journal"`},
 		{"without a digest", `{"spec":{"digest":null}}`, "spec.digest: Required value"},
 		{"a digest that is none", `{"spec":{"digest":"md5:d41d8cd98f00b204e9800998ecf8427e"}}`, "spec.digest"},
