@@ -145,9 +145,9 @@ func (m *machine) reject(decision *v1alpha1.Decision) answer {
 		return accept("nothing is undone; the playbook goes on without it")
 	}
 	for i := range step.Targets {
-		if step.Targets[i].State == v1alpha1.TargetHeld {
-			step.Targets[i].State = v1alpha1.TargetSkipped
-			step.Targets[i].Message = "rejected by " + decision.Spec.By
+		if target := &step.Targets[i]; target.State == v1alpha1.TargetHeld {
+			giveUp(step, target, v1alpha1.TargetSkipped)
+			target.Message = "rejected by " + decision.Spec.By
 		}
 	}
 	step.State = v1alpha1.StepRunning
@@ -225,10 +225,10 @@ func (m *machine) skip(step *v1alpha1.IncidentStep, decision *v1alpha1.Decision)
 			if onlyShown(target) {
 				target.Message = ""
 			}
-			target.State = v1alpha1.TargetSkipped
+			giveUp(step, target, v1alpha1.TargetSkipped)
 		case v1alpha1.TargetActing, v1alpha1.TargetApplied:
 			// It may have taken effect: failed, with its undo record kept.
-			target.State = v1alpha1.TargetFailed
+			giveUp(step, target, v1alpha1.TargetFailed)
 		}
 	}
 	if step.StartTime == nil {
@@ -245,6 +245,9 @@ func (m *machine) retryStep(decision *v1alpha1.Decision) answer {
 	step, text, refused := m.stepOf(decision)
 	if refused != nil {
 		return *refused
+	}
+	if m.waitsForOriginal() {
+		return m.retryHeld(step)
 	}
 	drifting := slices.Contains(m.driftedSteps(), step)
 	if drifting {

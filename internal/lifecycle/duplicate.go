@@ -66,8 +66,18 @@ func (m *machine) reasonUndone() string {
 	return v1alpha1.ReasonReverted
 }
 
-// awaitHolding says why nobody can look whether what a duplicate has done still stands.
+// awaitHolding says why nobody can look whether what a duplicate has done still stands, and
+// what it could not carry through.
 func (m *machine) awaitHolding() {
+	for i := range m.status.Steps {
+		step := &m.status.Steps[i]
+		if why := m.unmadeOf(step); why != "" && m.textOf(step) != nil {
+			m.add(v1alpha1.Awaiting{
+				Type: v1alpha1.AwaitingFailure, Step: step.Name, Command: m.command("retry", step.Name),
+				Message: why + " (see to it, and retry the step; skip it to leave it as it is)",
+			})
+		}
+	}
 	if m.Problem != nil && m.left() > 0 {
 		m.add(v1alpha1.Awaiting{Type: v1alpha1.AwaitingPlaybook, Message: m.Problem.Message, Command: m.command("show", "")})
 	}
@@ -126,10 +136,40 @@ func (m *machine) takesAsDuplicate(decision *v1alpha1.Decision) bool {
 	case v1alpha1.DecisionClose:
 		return decision.Spec.Resolution == v1alpha1.ResolutionFalsePositive
 	case v1alpha1.DecisionRetryStep, v1alpha1.DecisionSkipStep:
-		return slices.Contains(m.driftedSteps(), m.stepNamed(decision.Spec.Step))
+		step := m.stepNamed(decision.Spec.Step)
+		return step != nil && (slices.Contains(m.driftedSteps(), step) || m.unwatchedOf(step) != "" || m.unmadeOf(step) != "")
 	default:
 		return false
 	}
+}
+
+// unmade says that a duplicate could not carry through what it had begun. What nobody has
+// confirmed is not among it: a duplicate asks for no approval.
+func (m *machine) unmade(step *v1alpha1.IncidentStep, target *v1alpha1.StepTarget) bool {
+	return step.State == v1alpha1.StepRunning && TraitOf(step.Action).Held && target.State == v1alpha1.TargetFailed &&
+		reversible(step, target) && (target.ConfirmedBy != "" || !m.confirms(step))
+}
+
+// unmadeOf says what of a step a duplicate could not carry through; empty when there is nothing.
+func (m *machine) unmadeOf(step *v1alpha1.IncidentStep) string {
+	for i := range step.Targets {
+		if target := &step.Targets[i]; m.unmade(step, target) {
+			return joinWords(step.Action+" of "+objectName(target.Kind, target.Namespace, target.Name)+" failed", target.Message)
+		}
+	}
+	return ""
+}
+
+// retryHeld has a duplicate see once more to what it holds. It begins no step anew.
+func (m *machine) retryHeld(step *v1alpha1.IncidentStep) answer {
+	countAnew(step)
+	lookNow(step)
+	for i := range step.Targets {
+		if target := &step.Targets[i]; m.unmade(step, target) {
+			target.State, target.Attempts, target.NextTime, target.Message = v1alpha1.TargetActing, 0, nil, ""
+		}
+	}
+	return accept("what the step holds is looked at again, and made again where it is lost or has failed; nothing new is begun")
 }
 
 // takeUpDuplicates takes in the incidents that people have found to be duplicates of this
@@ -313,11 +353,14 @@ func (m *machine) carryThrough() {
 		}
 		for j := range step.Targets {
 			target := &step.Targets[j]
-			switch {
-			case lost(target):
-			case target.State == v1alpha1.TargetActing:
+			if lost(target) {
+				continue // it is made again as what holds is
+			}
+			m.turn(step, target)
+			switch target.State {
+			case v1alpha1.TargetActing:
 				m.queue(&m.out.Work, Work{VerbApply, i, j}, target)
-			case target.State == v1alpha1.TargetApplied:
+			case v1alpha1.TargetApplied:
 				m.queue(&m.out.Work, Work{VerbObserve, i, j}, target)
 			}
 		}

@@ -90,7 +90,8 @@ func (m *machine) turn(step *v1alpha1.IncidentStep, target *v1alpha1.StepTarget)
 	case tried:
 	case target.State == v1alpha1.TargetActing, target.State == v1alpha1.TargetPending && target.Undo != "",
 		target.State == v1alpha1.TargetApplied && step.Action == "evict": // which looks by evicting
-		target.State, target.NextTime = v1alpha1.TargetFailed, nil
+		giveUp(step, target, v1alpha1.TargetFailed)
+		target.NextTime = nil
 		target.Message = "the effect may have been made before the dry run began: set `response: Enforce`, then retry the step"
 	}
 }

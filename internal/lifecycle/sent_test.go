@@ -69,3 +69,39 @@ func TestSentUndecided(t *testing.T) {
 		}
 	}
 }
+
+// TestSentAndGivenUp keeps nothing of what was sent once it is not sent again.
+func TestSentAndGivenUp(t *testing.T) {
+	for name, test := range map[string]struct {
+		gives func(*sim)
+		state v1alpha1.TargetState
+	}{
+		"skipped":    {func(s *sim) { s.must(by(v1alpha1.DecisionSkipStep, "ticket", "jane")) }, v1alpha1.TargetFailed},
+		"in dry run": {func(s *sim) { s.plan = planOf(v1alpha1.ResponseDryRun); s.run() }, v1alpha1.TargetFailed},
+		"late": {func(s *sim) {
+			s.now = s.now.Add(2 * defaultTimeout) // while no manager was there
+			s.run()
+		}, v1alpha1.TargetFailed},
+		"rejected": {func(s *sim) {
+			s.stored.Status.Steps[1].Targets[0].State = v1alpha1.TargetHeld
+			s.run()
+			s.must(by(v1alpha1.DecisionReject, "ticket", "jane"))
+		}, v1alpha1.TargetSkipped},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSim(t, playbookOf(steps(isolateStep("isolate"), httpStep("ticket")), nil, nil), "a")
+			s.script = failing(VerbApply, "ticket", failure("503"))
+			s.run()
+			if s.target("ticket").Undo == "" {
+				t.Fatalf("it must be on record while it is tried: %+v", s.target("ticket"))
+			}
+			test.gives(s)
+			if got := s.target("ticket"); got.State != test.state || got.Undo != "" {
+				t.Errorf("it is %+v, want %s and nothing on record\n%s", got, test.state, s)
+			}
+			if s.target("isolate").Undo == "" {
+				t.Error("what is undone must stay on record")
+			}
+		})
+	}
+}

@@ -104,7 +104,7 @@ func (m *machine) runTargets(index int, text *v1alpha1.PlaybookStep) {
 		m.confirm(step, target)
 		if late && (target.State == v1alpha1.TargetPending || target.State == v1alpha1.TargetActing || target.State == v1alpha1.TargetApplied) {
 			target.Message = Cut(joinWords(fmt.Sprintf("not done within %s", limitOf(text)), target.Message), 1024)
-			target.State = v1alpha1.TargetFailed
+			giveUp(step, target, v1alpha1.TargetFailed)
 		}
 		switch target.State {
 		case v1alpha1.TargetPending:
@@ -129,6 +129,15 @@ func (m *machine) runTargets(index int, text *v1alpha1.PlaybookStep) {
 		m.awaitRelease(step)
 	default:
 		m.endTargets(step, text)
+	}
+}
+
+// giveUp ends a target that is not done. What would be undone stays on record; what was
+// sent cannot be undone, and is not sent again under the same key.
+func giveUp(step *v1alpha1.IncidentStep, target *v1alpha1.StepTarget, state v1alpha1.TargetState) {
+	target.State = state
+	if TraitOf(step.Action).Sends {
+		target.Undo = ""
 	}
 }
 
