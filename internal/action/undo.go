@@ -70,28 +70,33 @@ func Do(ctx context.Context, does Action, verb lifecycle.Verb, r *Request) lifec
 	}
 }
 
-// inlineUndo is up to how many bytes a record of this step is kept in the status: what is
-// left there is shared among all targets that may get one now.
+// inlineUndo is up to how many bytes, as JSON, a record of this step is kept in the status:
+// what is left there is shared among all targets that may get one now.
 func (r *Request) inlineUndo() int {
 	left, without := allInlineUndo, 1
 	for i := range r.Incident.Status.Steps {
 		step := &r.Incident.Status.Steps[i]
 		for j := range step.Targets {
 			if undo := step.Targets[j].Undo; undo != "" {
-				left -= len(undo)
+				left -= lifecycle.JSONLen(undo)
 			} else if step.State == v1alpha1.StepRunning {
 				without++
 			}
 		}
 	}
-	return min(max(left/without, minInlineUndo), maxInlineUndo)
+	return max(left/without, minInlineUndo)
+}
+
+// fitsInline says whether a record of this step is kept in the status.
+func (r *Request) fitsInline(undo string) bool {
+	return len(undo) <= maxInlineUndo && lifecycle.JSONLen(undo) <= r.inlineUndo()
 }
 
 // keepUndo moves a planned record that is too large for the status into Evidence. kept is
 // what the status holds already.
 func (r *Request) keepUndo(ctx context.Context, result lifecycle.Result, kept string) lifecycle.Result {
 	switch {
-	case len(result.Undo) <= r.inlineUndo(), result.Undo == kept:
+	case r.fitsInline(result.Undo), result.Undo == kept:
 		return result
 	case result.Undo == r.Target.Undo && kept != result.Undo:
 		result.Undo = kept // it is that record, unchanged

@@ -1,6 +1,7 @@
 package action
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
@@ -39,7 +40,14 @@ func TestInlineUndo(t *testing.T) {
 	few := &Request{Incident: &v1alpha1.Incident{Status: v1alpha1.IncidentStatus{Steps: []v1alpha1.IncidentStep{
 		{State: v1alpha1.StepRunning, Targets: make([]v1alpha1.StepTarget, 10)},
 	}}}}
-	if got := few.inlineUndo(); got != maxInlineUndo {
-		t.Errorf("with ten targets %d bytes may be kept for each, want %d", got, maxInlineUndo)
+	if got := few; !got.fitsInline(strings.Repeat("x", maxInlineUndo)) || got.fitsInline(strings.Repeat("x", maxInlineUndo+1)) {
+		t.Errorf("with ten targets each may have %d bytes, and no more", maxInlineUndo)
+	}
+	// What counts is how much it takes in the status: there a quotation mark takes two bytes.
+	many := &Request{Incident: &v1alpha1.Incident{Status: v1alpha1.IncidentStatus{Steps: []v1alpha1.IncidentStep{
+		{State: v1alpha1.StepRunning, Targets: make([]v1alpha1.StepTarget, 128)},
+	}}}}
+	if !many.fitsInline(strings.Repeat("x", 3000)) || many.fitsInline(strings.Repeat(`"`, 3000)) {
+		t.Error("records are not measured as they are written")
 	}
 }

@@ -43,6 +43,12 @@ func lost(target *v1alpha1.StepTarget) bool {
 	}
 }
 
+// proving says that a target is isolated and only its probe has yet to end: past the deadline
+// it is looked at once more, for what stands must not count as failed.
+func proving(text *v1alpha1.PlaybookStep, target *v1alpha1.StepTarget) bool {
+	return target.State == v1alpha1.TargetApplied && text.Isolate != nil && text.Isolate.Probe != nil
+}
+
 // drifted says that a person must find out what takes the effect away.
 func drifted(step *v1alpha1.IncidentStep, target *v1alpha1.StepTarget) bool {
 	if step.State == v1alpha1.StepSkipped {

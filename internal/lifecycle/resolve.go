@@ -162,8 +162,16 @@ func (m *machine) resolved(step *v1alpha1.IncidentStep, text *v1alpha1.PlaybookS
 	first := step.ResolvedResources == nil
 	count := m.present()
 	step.ResolvedResources, step.NextTime = &count, nil
-	if !m.fit(step, text, found) {
-		return
+	switch {
+	case first:
+		if !m.fit(step, text, found) {
+			return
+		}
+	case !m.fitLater(step, text, found):
+		if step.State == v1alpha1.StepRunning {
+			step.Message = Cut(m.noRoom(unknown(step, found)), 1024)
+		}
+		return // what has begun is carried on
 	}
 	before := len(step.Targets)
 	for i := range found {

@@ -23,8 +23,8 @@ const (
 	shortMessage = 120
 )
 
-// jsonLen is how many bytes a text takes as JSON.
-func jsonLen(text string) int {
+// JSONLen is how many bytes a text takes as JSON.
+func JSONLen(text string) int {
 	size := len(text)
 	for i := range len(text) {
 		switch c := text[i]; {
@@ -39,16 +39,28 @@ func jsonLen(text string) int {
 
 func targetBytes(target *v1alpha1.StepTarget) int {
 	return targetOverhead + len(target.APIVersion) + len(target.Kind) + len(target.Namespace) + len(target.Name) + len(target.UID) +
-		jsonLen(target.ApprovedBy) + jsonLen(target.ConfirmedBy) + jsonLen(target.Message) + jsonLen(target.Undo)
+		JSONLen(target.ApprovedBy) + JSONLen(target.ConfirmedBy) + JSONLen(target.Message) + JSONLen(target.Undo)
+}
+
+// neededBytes is how many bytes a target takes, or will: before it is acted on it has no undo
+// record, and nobody has approved it. What is verified gets neither.
+func neededBytes(step *v1alpha1.IncidentStep, target *v1alpha1.StepTarget) int {
+	size := targetBytes(target)
+	switch {
+	case step.Action == "verify":
+	case target.State == v1alpha1.TargetPending, target.State == v1alpha1.TargetHeld, target.State == v1alpha1.TargetActing && target.Undo == "":
+		return max(size, targetReserve)
+	}
+	return size
 }
 
 // roomFor says whether so many more targets fit into the incident.
 func (m *machine) roomFor(more int) bool {
 	used := more * targetReserve
 	for i := range m.status.Steps {
-		targets := m.status.Steps[i].Targets
-		for j := range targets {
-			used += targetBytes(&targets[j])
+		step := &m.status.Steps[i]
+		for j := range step.Targets {
+			used += neededBytes(step, &step.Targets[j])
 		}
 	}
 	return used <= maxTargetBytes

@@ -60,3 +60,60 @@ func TestRoom(t *testing.T) {
 	s.must(by(v1alpha1.DecisionCompleteTask, "wait", "jane"))
 	s.must(closing(v1alpha1.ResolutionAcceptedRisk))
 }
+
+// TestRoomIsKept: what nothing was done to yet has the room that it will need.
+func TestRoomIsKept(t *testing.T) {
+	some := v1alpha1.StepTarget{APIVersion: "v1", Kind: "Pod", Namespace: "shop", Name: "cart", UID: "uid"}
+	for _, test := range []struct {
+		action, undo string
+		state        v1alpha1.TargetState
+		want         bool
+	}{
+		{"isolate", "", v1alpha1.TargetPending, false},
+		{"isolate", "", v1alpha1.TargetHeld, false},
+		{"isolate", "", v1alpha1.TargetActing, false},
+		{"isolate", "{}", v1alpha1.TargetActing, true},
+		{"isolate", "{}", v1alpha1.TargetSucceeded, true},
+		{"verify", "", v1alpha1.TargetPending, true},
+	} {
+		status := &v1alpha1.IncidentStatus{}
+		for range 8 {
+			step := v1alpha1.IncidentStep{Action: test.action}
+			for range 110 {
+				target := some
+				target.State, target.Undo = test.state, test.undo
+				step.Targets = append(step.Targets, target)
+			}
+			status.Steps = append(status.Steps, step)
+		}
+		if got := (&machine{status: status}).roomFor(100); got != test.want {
+			t.Errorf("beside 880 targets of %s that are %s there is room for 100: %t, want %t", test.action, test.state, got, test.want)
+		}
+	}
+}
+
+// TestNoRoomForWhatJoins: a step that acts is carried on when there is no room for more.
+func TestNoRoomForWhatJoins(t *testing.T) {
+	full := v1alpha1.IncidentStep{Name: "full", Phase: v1alpha1.PhaseContainment, Action: "isolate", State: v1alpha1.StepSucceeded}
+	for range 128 {
+		full.Targets = append(full.Targets, v1alpha1.StepTarget{State: v1alpha1.TargetSucceeded, Undo: strings.Repeat("x", 8000)})
+	}
+	for _, state := range []v1alpha1.StepState{v1alpha1.StepRunning, v1alpha1.StepSkipped, v1alpha1.StepSucceeded} {
+		count, text := int32(1), cordonStep("cordon")
+		step := v1alpha1.IncidentStep{Name: "cordon", Action: "cordon", State: state, ResolvedResources: &count, Targets: nodes("n1").Targets}
+		m := &machine{status: &v1alpha1.IncidentStatus{Steps: []v1alpha1.IncidentStep{full, step}}}
+		m.incident, m.Incident = &v1alpha1.Incident{}, &v1alpha1.Incident{}
+		cordon := &m.status.Steps[1]
+		m.resolved(cordon, &text, nodes("n1", "n2").Targets)
+		want := state
+		if state == v1alpha1.StepSucceeded {
+			want = v1alpha1.StepAwaitingTask
+		}
+		if cordon.State != want || len(cordon.Targets) != 1 {
+			t.Errorf("a step that was %s is %s with %d targets, want %s with the one", state, cordon.State, len(cordon.Targets), want)
+		}
+		if says := strings.Contains(cordon.Message, "no room on the incident for 1 more"); says == (state == v1alpha1.StepSkipped) {
+			t.Errorf("a step that was %s says %q", state, cordon.Message)
+		}
+	}
+}

@@ -209,3 +209,20 @@ func nodesOf(incident *v1alpha1.Incident) []v1alpha1.StepTarget {
 func nodeTarget(name string) v1alpha1.StepTarget {
 	return v1alpha1.StepTarget{APIVersion: "v1", Kind: "Node", Name: name, UID: v1alpha1.ObjectUID("uid-" + name)}
 }
+
+// TestReadIsNotShown: nobody is asked anew because what is only looked at came back as another.
+func TestReadIsNotShown(t *testing.T) {
+	looks := verifyStep("healthy")
+	looks.Target, looks.Targets = "", "resources"
+	s := newSim(t, playbookOf(steps(approveStep("ok"), deleteStep("delete"), looks), nil, nil), "a")
+	s.script = found(nodes("n2"))
+	s.run()
+	if s.count("Resolve healthy") > 0 || strings.Contains(s.stored.Status.Awaiting[0].Message, "nothing to act on") {
+		t.Errorf("what is only looked at was looked up for an approval: %q", s.stored.Status.Awaiting[0].Message)
+	}
+	s.must(by(v1alpha1.DecisionApprove, "ok", "jane"))
+	s.want(v1alpha1.PhaseReview, "ok=Succeeded", "delete=Succeeded", "healthy=Succeeded")
+	if s.logged("ApprovalAwaited") != 1 {
+		t.Errorf("asked %d times, want once", s.logged("ApprovalAwaited"))
+	}
+}

@@ -21,6 +21,13 @@ func onlyShown(target *v1alpha1.StepTarget) bool {
 	return target.State == v1alpha1.TargetPending && target.Message == shownSays
 }
 
+// isShown says that what a step must look up is shown to those who approve. What only reads or
+// tells does nothing to it: an approval is for neither.
+func isShown(text *v1alpha1.PlaybookStep) bool {
+	trait := TraitOf(ActionOf(text))
+	return Resolves(text) && !trait.Reads && !trait.Tells
+}
+
 // neverBegan says that the turn of a step has not come yet, not once.
 func neverBegan(step *v1alpha1.IncidentStep) bool {
 	return step.State == v1alpha1.StepPending && step.StartTime == nil
@@ -35,7 +42,7 @@ func (m *machine) toLookUp(approve *v1alpha1.IncidentStep) []int {
 		group = text.Parallel
 	}
 	for _, guarded := range m.guardedBy(approve) {
-		if text := m.textOf(guarded); text != nil && Resolves(text) && neverBegan(guarded) && (group == "" || text.Parallel != group) {
+		if text := m.textOf(guarded); text != nil && isShown(text) && neverBegan(guarded) && (group == "" || text.Parallel != group) {
 			indexes = append(indexes, slices.IndexFunc(m.status.Steps, func(step v1alpha1.IncidentStep) bool { return step.Name == guarded.Name }))
 		}
 	}
@@ -99,8 +106,8 @@ func (m *machine) recordShown(step *v1alpha1.IncidentStep, result Result) {
 		step.Message = Cut(joinWords(notLookedUp, problem), 1024)
 		return
 	}
-	if !m.roomFor(len(result.Targets)) {
-		step.Message = Cut(joinWords(notLookedUp, m.noRoom(len(result.Targets))), 1024)
+	if more := unknown(step, result.Targets); more > 0 && !m.roomFor(more) {
+		step.Message = Cut(joinWords(notLookedUp, m.noRoom(more)), 1024)
 		return
 	}
 	step.Targets = nil
@@ -145,7 +152,7 @@ func leaveShown(step *v1alpha1.IncidentStep) {
 // shownTargets are the UIDs of what a guarded step was found to act on.
 func (m *machine) shownTargets(step *v1alpha1.IncidentStep) []string {
 	text := m.textOf(step)
-	if text == nil || !Resolves(text) {
+	if text == nil || !isShown(text) {
 		return nil
 	}
 	var uids []string
@@ -161,7 +168,7 @@ func (m *machine) whatFollows(step *v1alpha1.IncidentStep) string {
 	text := m.textOf(step)
 	what := step.Name + " (" + step.Action
 	switch {
-	case text == nil || !Resolves(text):
+	case text == nil || !isShown(text):
 	case len(step.Targets) == 0:
 		what += ": " + orText(step.Message, "it finds nothing to act on")
 	default:

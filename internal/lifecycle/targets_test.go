@@ -246,3 +246,28 @@ func TestNoAnswerWhileRepeatsArrive(t *testing.T) {
 		t.Errorf("resource is %+v, want it Unreadable", got)
 	}
 }
+
+// TestLateProbe: an isolation that stands does not fail because its probe was not looked at in
+// time; another effect does.
+func TestLateProbe(t *testing.T) {
+	for _, isProbed := range []bool{true, false} {
+		step := isolateStep("isolate")
+		if isProbed {
+			step.Isolate.Probe = &v1alpha1.IsolationProbe{Image: "registry.example/busybox"}
+		}
+		s := newSim(t, playbookOf(steps(step), nil, nil), "a")
+		s.script = failing(VerbApply, "isolate", Result{State: v1alpha1.TargetApplied, After: time.Second})
+		s.run()
+		s.want(v1alpha1.PhaseContainment, "isolate=Running")
+		s.script = nil
+		s.now = s.now.Add(time.Hour) // nobody was there
+		s.run()
+		if isProbed {
+			s.wantDone("Observe isolate a")
+			s.want(v1alpha1.PhaseReview, "isolate=Succeeded")
+		} else {
+			s.wantNotDone("Observe isolate a")
+			s.want(v1alpha1.PhaseContainment, "isolate=AwaitingTask")
+		}
+	}
+}
