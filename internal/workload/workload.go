@@ -97,6 +97,11 @@ func expectDeployment(ctx context.Context, reader client.Reader, pod *corev1.Pod
 	early := &expected{owner: metav1.OwnerReference{APIVersion: "apps/v1", Kind: "Deployment", Name: name}, done: make(chan struct{})}
 	go func() {
 		defer close(early.done)
+		defer func() {
+			if recovered := recover(); recovered != nil {
+				early.err = fmt.Errorf("an error within Firebreak ended the reading: %v", recovered) // beyond the reach of who recovers the caller
+			}
+		}()
 		early.found, early.err = read(ctx, reader, &early.owner, pod.Namespace)
 	}()
 	return early

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -187,5 +188,29 @@ func TestNameOfOtherKinds(t *testing.T) {
 		if got, err := NameOf(t.Context(), objects{}, reference); got != "cart" || err != nil {
 			t.Errorf("%s: got %q (error %v), want 'cart'", name, got, err)
 		}
+	}
+}
+
+// panicsOnce is a reader whose first read of a Deployment panics.
+type panicsOnce struct {
+	objects
+	did *atomic.Bool
+}
+
+func (p panicsOnce) Get(ctx context.Context, key client.ObjectKey, object client.Object, options ...client.GetOption) error {
+	if object.GetObjectKind().GroupVersionKind().Kind == "Deployment" && !p.did.Swap(true) {
+		panic("as a library might")
+	}
+	return p.objects.Get(ctx, key, object, options...)
+}
+
+// What is read early is read beyond the reach of who recovers the caller.
+func TestEarlyReadPanics(t *testing.T) {
+	pod := owned("cart-7f9-abc", "p1", "apps/v1 ReplicaSet cart-7f9 r1")
+	pod.Labels = map[string]string{"pod-template-hash": "7f9"}
+	there := objects{"ReplicaSet/cart-7f9": owned("cart-7f9", "r1", "apps/v1 Deployment cart d1"), "Deployment/cart": owned("cart", "d1", "")}
+	did := &atomic.Bool{}
+	if got, err := TopOwner(t.Context(), panicsOnce{there, did}, &corev1.Pod{ObjectMeta: pod}); err != nil || got.Name != "cart" || !did.Load() {
+		t.Errorf("got %+v and the error %v", got, err)
 	}
 }
