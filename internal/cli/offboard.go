@@ -176,8 +176,12 @@ func (o *offboarding) closeAll(ctx context.Context, open []v1alpha1.Incident) er
 		effects = effects || len(lifecycle.Standing(&open[i].Status)) > 0
 	}
 	if effects {
-		if err := o.letUndo(ctx); err != nil {
-			return o.stopAgain(ctx, ctx.Err() != nil, err)
+		if err := o.mayUndo(ctx); err != nil {
+			return err
+		}
+		// A Decision without an answer may get it when nobody waits any more.
+		if err := o.automation(ctx, v1alpha1.DecisionResumeAutomation); err != nil {
+			return o.stopAgain(ctx, true, err)
 		}
 	}
 	limited, cancel := context.WithTimeout(ctx, o.within)
@@ -191,7 +195,8 @@ func (o *offboarding) closeAll(ctx context.Context, open []v1alpha1.Incident) er
 }
 
 // stopAgain stops the automation that was let go on to undo, also when the command was
-// interrupted: it would answer to what comes in.
+// interrupted: it would answer to what comes in. It is decided anew whatever the Decisions say
+// so far: one that lets it go on may be waiting for its answer.
 func (o *offboarding) stopAgain(ctx context.Context, resumed bool, err error) error {
 	if !resumed {
 		return err
@@ -199,8 +204,8 @@ func (o *offboarding) stopAgain(ctx context.Context, resumed bool, err error) er
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(o.flags.waitFor, stopWithin))
 	defer cancel()
 	hint := "The automation is stopped again: what is left to undo waits for the next run."
-	if o.automation(limited, v1alpha1.DecisionStopAutomation) != nil {
-		hint = "The automation is on meanwhile, also for what comes in. Stop it: " + o.command(o.namespace, "stop", "--reason", "WHY")
+	if o.decideAutomation(limited, v1alpha1.DecisionStopAutomation) != nil {
+		hint = "The automation may be on meanwhile, also for what comes in. Stop it: " + o.command(o.namespace, "stop", "--reason", "WHY")
 	}
 	if f := (*failure)(nil); errors.As(err, &f) {
 		f.hints = append(f.hints, hint)
@@ -245,21 +250,17 @@ func (o *offboarding) decidedMeanwhile(ctx context.Context, incident *v1alpha1.I
 	return apierrors.IsNotFound(err) || err == nil && incident.Status.Resolution != ""
 }
 
-// letUndo lets the automation go on, if the plan does.
-func (o *offboarding) letUndo(ctx context.Context) error {
+// mayUndo refuses to go on where the plan lets nothing be undone.
+func (o *offboarding) mayUndo(ctx context.Context) error {
 	if plan := o.plan(ctx, o.namespace); plan != nil && (plan.Spec.Response == v1alpha1.ResponsePaused || plan.Spec.Response == v1alpha1.ResponseDryRun) {
 		return refusedWith(fmt.Sprintf("nothing is undone while the plan's `response` is '%s'", plan.Spec.Response),
 			"Set it to 'Enforce': kubectl edit responseplan default -n "+o.namespace+o.clusterFlags(), "Then run the same command again. The automation is stopped meanwhile.")
 	}
-	return o.automation(ctx, v1alpha1.DecisionResumeAutomation)
+	return nil
 }
 
 // automation stops the automation or lets it go on, unless it is so.
 func (o *offboarding) automation(ctx context.Context, kind v1alpha1.DecisionType) error {
-	done := "the automation of " + o.namespace + " is stopped"
-	if kind == v1alpha1.DecisionResumeAutomation {
-		done = "the automation of " + o.namespace + " goes on, to undo what was done"
-	}
 	for range 2 * offboardRounds {
 		list := &v1alpha1.DecisionList{}
 		if err := o.api.List(ctx, list, client.InNamespace(o.namespace)); err != nil {
@@ -269,10 +270,7 @@ func (o *offboarding) automation(ctx context.Context, kind v1alpha1.DecisionType
 		if lifecycle.AutomationOf(o.plan(ctx, o.namespace), about).Stopped == (kind == v1alpha1.DecisionStopAutomation) {
 			return nil
 		}
-		err := o.decide(ctx, o.flags, o.user, decision{namespace: o.namespace, done: done, spec: v1alpha1.DecisionSpec{
-			Subject: v1alpha1.DecisionSubject{Kind: v1alpha1.SubjectResponsePlan, Name: v1alpha1.ResponsePlanName}, Type: kind,
-		}})
-		if err != nil {
+		if err := o.decideAutomation(ctx, kind); err != nil {
 			return err
 		}
 		// Of two Decisions within one second the one that stops counts: the next comes later.
@@ -282,5 +280,18 @@ func (o *offboarding) automation(ctx context.Context, kind v1alpha1.DecisionType
 		case <-time.After(time.Second):
 		}
 	}
-	return failed(done+", but somebody decides otherwise again and again", "Who: kubectl get decisions -n "+o.namespace+o.clusterFlags())
+	return failed(o.automationIs(kind)+", but somebody decides otherwise again and again", "Who: kubectl get decisions -n "+o.namespace+o.clusterFlags())
+}
+
+func (o *offboarding) automationIs(kind v1alpha1.DecisionType) string {
+	if kind == v1alpha1.DecisionResumeAutomation {
+		return "the automation of " + o.namespace + " goes on, to undo what was done"
+	}
+	return "the automation of " + o.namespace + " is stopped"
+}
+
+func (o *offboarding) decideAutomation(ctx context.Context, kind v1alpha1.DecisionType) error {
+	return o.decide(ctx, o.flags, o.user, decision{namespace: o.namespace, done: o.automationIs(kind), spec: v1alpha1.DecisionSpec{
+		Subject: v1alpha1.DecisionSubject{Kind: v1alpha1.SubjectResponsePlan, Name: v1alpha1.ResponsePlanName}, Type: kind,
+	}})
 }

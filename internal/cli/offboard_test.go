@@ -106,6 +106,28 @@ func TestOffboardCallsAPerson(t *testing.T) {
 	}
 }
 
+// TestOffboardUnanswered: what lets the automation go on may be answered after the command has
+// given up, so it is stopped once more whatever is accepted so far.
+func TestOffboardUnanswered(t *testing.T) {
+	namespace := domain(t, manager)
+	mustDo(t, admin.Create(t.Context(), impersonator(namespace)))
+	contained(t, namespace)
+	manage(t, namespace, func(decision *v1alpha1.Decision) metav1.Condition {
+		if decision.Spec.Type == v1alpha1.DecisionResumeAutomation {
+			return metav1.Condition{Status: metav1.ConditionUnknown, Reason: "NotYet"}
+		}
+		return accepted(decision)
+	})
+	r := run(t.Context(), adminConfig, "offboard", "-n", namespace, "--revert", "--reason", "r", "--wait-for", "3s")
+	r.check(t, ExitError, "", "no answer within 3s")
+	r.check(t, ExitError, "", "The automation is stopped again")
+	decisions := decisionsIn(t, namespace)
+	slices.SortStableFunc(decisions, func(a, b v1alpha1.Decision) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
+	if last := decisions[len(decisions)-1].Spec.Type; len(decisions) != 4 || last != v1alpha1.DecisionStopAutomation {
+		t.Errorf("%d Decisions, the last is %s: want Stop, Close, Resume, Stop", len(decisions), last)
+	}
+}
+
 // impersonator is the RoleBinding that `init` makes.
 func impersonator(namespace string) *rbacv1.RoleBinding {
 	return &rbacv1.RoleBinding{
