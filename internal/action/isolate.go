@@ -260,7 +260,14 @@ func (r *Request) cutOff(ctx context.Context, record *isolateRecord, cut *isolat
 		return pod, nil, err
 	}
 	var both sync.WaitGroup
-	both.Go(func() { pod, err = r.patchPod(ctx, labels, nil, "") })
+	both.Go(func() {
+		defer func() {
+			if recovered := recover(); recovered != nil {
+				err = fmt.Errorf("an error within Firebreak ended the labelling: %v", recovered) // beyond the reach of who recovers the caller
+			}
+		}()
+		pod, err = r.patchPod(ctx, labels, nil, "")
+	})
 	problem = r.applyPolicies(ctx, record, cut)
 	both.Wait()
 	return pod, problem, err

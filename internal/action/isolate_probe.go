@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -152,8 +153,11 @@ func (r *Request) proven(ctx context.Context, pod *corev1.Pod, isolated lifecycl
 			return unproven(isolated, fmt.Sprintf("the name of Pod '%s' is taken by one that is not of this step", name))
 		}
 		found := r.verdictOf(probe)
-		if len(found.reached) == 0 || try == probeTries-1 || r.ending() {
+		switch {
+		case len(found.reached) == 0 || try == probeTries-1:
 			return r.judgeProbe(probe, found, isolated)
+		case r.ending():
+			return unproven(isolated, fmt.Sprintf("Pod '%s' has reached it by port %s, and there is no time to try again", name, strings.Join(found.reached, ", ")))
 		}
 	}
 	return isolated
@@ -168,6 +172,10 @@ func (r *Request) observeProbed(ctx context.Context, pod *corev1.Pod, result lif
 		return r.proven(ctx, pod, r.endConnections(ctx, result))
 	case result.State != v1alpha1.TargetFailed || result.Permanent:
 		return result
+	case result.Unknown && r.ending():
+		// It was isolated when it was last seen: it counts, and is looked at like any other.
+		isolated := lifecycle.Result{State: v1alpha1.TargetSucceeded, Proof: v1alpha1.ProofComputed, Message: r.Target.Message}
+		return unproven(isolated, "there is no time to ask again: "+result.Message)
 	case result.Unknown:
 		// The API server gave no answer: what is asked again is bounded by the step's deadline.
 		result.State, result.After = v1alpha1.TargetApplied, jobAgain

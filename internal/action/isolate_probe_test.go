@@ -122,6 +122,7 @@ func TestProbeVerdicts(t *testing.T) {
 		"refused":                {ends: ends{"control": connected, "port-8080": refused, "port-9090": timedOut}, phase: corev1.PodFailed, state: v1alpha1.TargetSucceeded, proof: v1alpha1.ProofComputed, says: "connections by port 8080 were refused: by the network plugin, or by the pod"},
 		"what allow leaves open": {ends: ends{"control": connected, "port-8080": timedOut, "port-9090": connected}, address: "192.0.2.7", phase: corev1.PodFailed, state: v1alpha1.TargetSucceeded, proof: v1alpha1.ProofComputed, says: "`allow.ingress` lets it connect by port 9090"},
 		"the step ends":          {ends: ends{"control": connected, "port-8080": timedOut}, phase: corev1.PodRunning, deadline: 5 * time.Second, state: v1alpha1.TargetSucceeded, proof: v1alpha1.ProofComputed, says: "no verdict (Running): port-9090"},
+		"reached, at the end":    {ends: ends{"control": connected, "port-8080": connected, "port-9090": timedOut}, phase: corev1.PodFailed, deadline: 5 * time.Second, state: v1alpha1.TargetSucceeded, proof: v1alpha1.ProofComputed, says: "has reached it by port 8080, and there is no time to try again"},
 		"no control either":      {ends: ends{"control": timedOut, "port-8080": timedOut, "port-9090": timedOut}, phase: corev1.PodFailed, state: v1alpha1.TargetSucceeded, proof: v1alpha1.ProofComputed, says: "the probe has proved nothing: it could not connect to kubernetes.default.svc:443 either (nc: timed out"},
 		"no such command":        {ends: ends{"control": noCommand, "port-8080": noCommand, "port-9090": noCommand}, phase: corev1.PodFailed, state: v1alpha1.TargetSucceeded, proof: v1alpha1.ProofComputed, says: "has given no verdict (Failed)"},
 		"one was not begun":      {ends: ends{"control": connected, "port-8080": notBegun, "port-9090": timedOut}, phase: corev1.PodFailed, state: v1alpha1.TargetSucceeded, proof: v1alpha1.ProofComputed, says: "no verdict (Failed): port-8080"},
@@ -311,6 +312,11 @@ func TestProbeWhileItIsTakenAway(t *testing.T) {
 	if result := isolate.Observe(gone, request); result.State == v1alpha1.TargetSucceeded || result.Permanent {
 		t.Errorf("without an answer of the API server: %+v", result)
 	}
+	request.Incident.Status.Steps = []v1alpha1.IncidentStep{{Name: request.Step.Name, DeadlineTime: &metav1.Time{Time: request.Now}}}
+	result := isolate.Observe(gone, request)
+	if w.expect("without an answer until the deadline", result, v1alpha1.TargetSucceeded, "proved nothing: there is no time to ask again"); result.Proof != v1alpha1.ProofComputed {
+		t.Errorf("proof %q", result.Proof)
+	}
 	w.delete(pod)
 	w.expect("when the pod is gone", isolate.Observe(t.Context(), request), v1alpha1.TargetSucceeded)
 }
@@ -347,4 +353,23 @@ func TestProbeOfAWorkload(t *testing.T) {
 	request := w.request(w.incident("inc-1"), probeStep(), w.replicaSet())
 	w.plan(request)
 	w.expect("Apply", do(t, "isolate").Apply(t.Context(), request), v1alpha1.TargetSucceeded, "`isolate.probe` is only for pods")
+}
+
+// panics is a client that panics when a pod is labelled.
+type panics struct{ client.Client }
+
+func (p panics) Patch(ctx context.Context, object client.Object, patch client.Patch, options ...client.PatchOption) error {
+	if _, isPod := object.(*corev1.Pod); isPod {
+		panic("as a library might")
+	}
+	return p.Client.Patch(ctx, object, patch, options...)
+}
+
+// TestIsolatePanics fails where labelling, which another goroutine does, panics.
+func TestIsolatePanics(t *testing.T) {
+	w := newWorld(t, allRights)
+	request := w.request(w.incident("inc-1"), isolateStep(), w.listening("cart-1"))
+	w.plan(request)
+	request.Client = panics{w.client}
+	w.expect("Apply", do(t, "isolate").Apply(t.Context(), request), v1alpha1.TargetFailed, "an error within Firebreak")
 }
