@@ -353,9 +353,9 @@ func (r *reports) record(ctx context.Context, t *reportTarget, alerts []numbered
 			return err
 		}
 		slots <- struct{}{}
-		recording.Go(func() {
+		recording.Go(func() { //nolint:contextcheck // an alert whose recording was begun is recorded, whoever has left
 			defer func() { <-slots }()
-			if err := r.recordOne(t, one, key); err != nil { //nolint:contextcheck // an alert whose recording was begun is recorded, whoever has left
+			if err := r.recordOne(t, one, key); err != nil {
 				mutex.Lock()
 				failed = errors.Join(failed, err)
 				mutex.Unlock()
