@@ -62,6 +62,7 @@ func TestPromoters(t *testing.T) {
 		Decisions: []v1alpha1.Decision{{Spec: v1alpha1.DecisionSpec{Type: v1alpha1.DecisionApprove}}},
 	}
 	eventually(t, func(ctx context.Context) string {
+		in.Promoters = nil
 		if err := run.gatherPromoters(ctx, &in); err != nil {
 			return err.Error()
 		}
