@@ -1,15 +1,11 @@
 package fault
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -170,11 +166,11 @@ func TestNoAlertIsLost(t *testing.T) {
 
 	back := time.Now()
 	afterwards := l.post(t, alerts*4/5, alerts)
-	harness.Eventually(t, lossPatience, "the spool to drain in part", l.spoolAtMost(alerts*2/5))
+	harness.Eventually(t, lossPatience, "the spool to drain in part", harness.SpoolAtMost(l.metrics, alerts*2/5))
 	l.receiver.Kill(t)
 	l.receiver.Launch(t)
 	afterwards.Wait()
-	harness.Eventually(t, lossPatience, "the spool to drain", l.spoolAtMost(0))
+	harness.Eventually(t, lossPatience, "the spool to drain", harness.SpoolAtMost(l.metrics, 0))
 	drained := time.Since(back)
 	l.receiver.Stop(t) // which lets the spool drain
 
@@ -185,36 +181,6 @@ func TestNoAlertIsLost(t *testing.T) {
 	}
 	t.Logf("API server down for %s; the %d alerts of the outage answered within %s; all recorded %s after it was back; spool file %d bytes",
 		down.Round(time.Millisecond), alerts*4/5-alerts/5, spooling.Round(time.Millisecond), drained.Round(time.Millisecond), file.Size())
-}
-
-// spoolAtMost holds the receiver's metrics to tell of so many alerts in the spool, or fewer.
-func (l *loss) spoolAtMost(most int) func(context.Context) error {
-	return func(ctx context.Context) error {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+l.metrics+"/metrics", http.NoBody)
-		if err != nil {
-			return err
-		}
-		response, err := http.DefaultClient.Do(request)
-		if err != nil {
-			return err
-		}
-		defer response.Body.Close()
-		text, err := io.ReadAll(response.Body)
-		if err != nil {
-			return err
-		}
-		for line := range strings.SplitSeq(string(text), "\n") {
-			count, is := strings.CutPrefix(line, "firebreak_receiver_spool_items ")
-			if !is {
-				continue
-			}
-			if items, err := strconv.ParseFloat(count, 64); err != nil || items > float64(most) {
-				return fmt.Errorf("there are %s alerts in the spool, want at most %d", count, most)
-			}
-			return nil
-		}
-		return errors.New("the metrics do not tell of the spool")
-	}
 }
 
 // judge counts what was lost and what is there twice, and prints the numbers.

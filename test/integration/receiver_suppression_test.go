@@ -2,9 +2,7 @@ package integration
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -23,7 +21,7 @@ import (
 type duel struct {
 	*harness.Domain
 	receiver        *harness.ReceiverProcess
-	metrics         string // where the receiver serves them
+	metrics         string // the address at which the receiver serves them
 	honest, mallory harness.Sender
 	as              client.Client // mallory's own
 }
@@ -31,9 +29,8 @@ type duel struct {
 func newDuel(t *testing.T) *duel {
 	t.Helper()
 	d := &duel{Domain: harness.Get(t).NewDomain(t)}
-	address := harness.FreeAddress(t)
-	d.metrics = "http://" + address + "/metrics"
-	d.receiver = d.StartReceiver(t, "--spool-dir="+t.TempDir(), "--metrics-bind-address="+address)
+	d.metrics = harness.FreeAddress(t)
+	d.receiver = d.StartReceiver(t, "--spool-dir="+t.TempDir(), "--metrics-bind-address="+d.metrics)
 	d.honest, d.mallory = d.NewSender(t, "falco"), d.NewSender(t, "mallory")
 	d.as = d.As(t, d.mallory.User, "system:serviceaccounts", "system:serviceaccounts:"+d.Namespace, "system:authenticated")
 	return d
@@ -63,25 +60,7 @@ func (d *duel) send(t *testing.T, sender harness.Sender, pod string) harness.Ans
 // server puts an alert into its spool.
 func (d *duel) settle(t *testing.T) {
 	t.Helper()
-	harness.Eventually(t, harness.Patience, "the spool to drain", func(ctx context.Context) error {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, d.metrics, http.NoBody)
-		if err != nil {
-			return err
-		}
-		response, err := http.DefaultClient.Do(request)
-		if err != nil {
-			return err
-		}
-		defer response.Body.Close()
-		text, err := io.ReadAll(response.Body)
-		if err != nil {
-			return err
-		}
-		if !strings.Contains(string(text), "\nfirebreak_receiver_spool_items 0\n") {
-			return errors.New("alerts are in the spool")
-		}
-		return nil
-	})
+	harness.Eventually(t, harness.Patience, "the spool to drain", harness.SpoolAtMost(d.metrics, 0))
 }
 
 // about are the events about a pod.

@@ -27,27 +27,44 @@ func TestTheReceiverSaysWhatItHears(t *testing.T) {
 		"observedGeneration": `1`,
 	}
 	done(t, receiver.Status().Patch(t.Context(), plan.DeepCopy(), heard, client.FieldOwner("receiver"), client.ForceOwnership))
-	status := reflect.TypeFor[v1alpha1.ResponsePlanStatus]()
-	for i := range status.NumField() {
-		field, _, _ := strings.Cut(status.Field(i).Tag.Get("json"), ",")
-		if field == "sources" {
-			continue
-		}
-		t.Run(field, func(t *testing.T) {
-			value, ok := values[field]
-			if !ok {
-				t.Fatalf("config/admission/status_responseplans.yaml and this test must know the field %q", field)
-			}
-			set := client.RawPatch(types.MergePatchType, []byte(`{"status":{"`+field+`":`+value+`}}`))
-			unset := client.RawPatch(types.MergePatchType, []byte(`{"status":{"`+field+`":null}}`))
-			refused(t, receiver.Status().Patch(t.Context(), plan.DeepCopy(), set), "nothing of `status` but `sources`")
-			done(t, manager.Status().Patch(t.Context(), plan.DeepCopy(), set))
-			refused(t, receiver.Status().Patch(t.Context(), plan.DeepCopy(), unset), "nothing of `status` but `sources`")
-		})
-	}
+	onlyWrites(t, ownField{receiver, manager, plan, reflect.TypeFor[v1alpha1.ResponsePlanStatus](), "sources", "config/admission/status_responseplans.yaml"}, values)
 	// With everything set, it still says so; nobody else does.
 	done(t, receiver.Status().Patch(t.Context(), plan.DeepCopy(), heard, client.FieldOwner("receiver"), client.ForceOwnership))
 	d.Allow(t, d.Namespace, harness.User(jane), harness.Rule("firebreak.dev", []string{"responseplans/status"}, []string{"patch"}))
 	refused(t, d.As(t, jane).Status().Patch(t.Context(), plan.DeepCopy(), heard, client.FieldOwner("jane"), client.ForceOwnership), "`status` must be left as it is")
 	refused(t, receiver.Patch(t.Context(), plan.DeepCopy(), client.RawPatch(types.MergePatchType, []byte(`{"spec":{"response":"Paused"}}`))), "forbidden")
+}
+
+// ownField is the one field of a status that the receiver writes.
+type ownField struct {
+	receiver, manager client.Client
+	object            client.Object
+	status            reflect.Type
+	name              string
+	// policy is where admission says so.
+	policy string
+}
+
+// onlyWrites has the receiver set and clear each other field of the status, of which values
+// has one each that the manager may write.
+func onlyWrites(t *testing.T, own ownField, values map[string]string) {
+	t.Helper()
+	fresh := func() client.Object { return own.object.DeepCopyObject().(client.Object) }
+	for i := range own.status.NumField() {
+		field, _, _ := strings.Cut(own.status.Field(i).Tag.Get("json"), ",")
+		if field == own.name {
+			continue
+		}
+		t.Run(field, func(t *testing.T) {
+			value, ok := values[field]
+			if !ok {
+				t.Fatalf("%s and this test must know the field %q", own.policy, field)
+			}
+			set := client.RawPatch(types.MergePatchType, []byte(`{"status":{"`+field+`":`+value+`}}`))
+			unset := client.RawPatch(types.MergePatchType, []byte(`{"status":{"`+field+`":null}}`))
+			refused(t, own.receiver.Status().Patch(t.Context(), fresh(), set), "nothing of `status` but `"+own.name+"`")
+			done(t, own.manager.Status().Patch(t.Context(), fresh(), set))
+			refused(t, own.receiver.Status().Patch(t.Context(), fresh(), unset), "nothing of `status` but `"+own.name+"`")
+		})
+	}
 }

@@ -162,24 +162,7 @@ func TestTheReceiverCountsAndNothingElse(t *testing.T) {
 	}
 	done(t, receiver.Status().Patch(t.Context(), event.DeepCopy(), count("1")))
 
-	status := reflect.TypeFor[v1alpha1.SecurityEventStatus]()
-	for i := range status.NumField() {
-		field, _, _ := strings.Cut(status.Field(i).Tag.Get("json"), ",")
-		if field == "counters" {
-			continue
-		}
-		t.Run(field, func(t *testing.T) {
-			value, ok := values[field]
-			if !ok {
-				t.Fatalf("config/admission/status_securityevents.yaml and this test must know the field %q", field)
-			}
-			set := client.RawPatch(types.MergePatchType, []byte(`{"status":{"`+field+`":`+value+`}}`))
-			unset := client.RawPatch(types.MergePatchType, []byte(`{"status":{"`+field+`":null}}`))
-			refused(t, receiver.Status().Patch(t.Context(), event.DeepCopy(), set), "nothing of `status` but `counters`")
-			done(t, manager.Status().Patch(t.Context(), event.DeepCopy(), set))
-			refused(t, receiver.Status().Patch(t.Context(), event.DeepCopy(), unset), "nothing of `status` but `counters`")
-		})
-	}
+	onlyWrites(t, ownField{receiver, manager, event, reflect.TypeFor[v1alpha1.SecurityEventStatus](), "counters", "config/admission/status_securityevents.yaml"}, values)
 	// With everything set, it still counts.
 	done(t, receiver.Status().Patch(t.Context(), event.DeepCopy(), count("2")))
 	applied := map[string]any{
