@@ -22,6 +22,24 @@ const (
 	maxAssessmentMessage = 1024
 )
 
+// assessOnce assesses an event, and says how long what was assessed is to wait before it is
+// written: the incident that it opens goes first.
+func (r *SecurityEventReconciler) assessOnce(ctx context.Context, event *v1alpha1.SecurityEvent) (*classify.Assessment, time.Duration, error) {
+	first := event.Status.Assessment.Outcome == ""
+	if opened, wait, ok := r.opened.get(event, r.Clock.Now()); ok && first {
+		if wait == 0 {
+			r.apply(event, opened.record, opened.incident)
+		}
+		return opened.assessed, wait, nil
+	}
+	assessed, err := r.assess(ctx, event)
+	if err != nil || assessed == nil || !first || event.Status.Assessment.Outcome != v1alpha1.OutcomePromoted {
+		return assessed, 0, err
+	}
+	r.opened.note(event, assessed, r.Clock.Now())
+	return assessed, tellAfter, nil
+}
+
 // assess decides about an event that nobody has decided about, or that needs another
 // incident than it has, and does what was decided but for the event's own status, which
 // the caller writes. The result is nil when nothing new was decided.

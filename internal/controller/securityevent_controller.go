@@ -70,6 +70,7 @@ type SecurityEventReconciler struct {
 	lookups     failingLookups
 	expressions Expressions
 	late        overdueEvents
+	opened      openedIncidents
 }
 
 var _ reconcile.Reconciler = (*SecurityEventReconciler)(nil)
@@ -112,6 +113,7 @@ func (r *SecurityEventReconciler) Reconcile(ctx context.Context, request ctrl.Re
 	err := r.Client.Get(ctx, request.NamespacedName, event)
 	if apierrors.IsNotFound(err) {
 		r.late.forget(request.NamespacedName)
+		r.opened.forget(request.NamespacedName)
 		return r.answerWithoutEvent(ctx, request.NamespacedName)
 	}
 	if err != nil || event.DeletionTimestamp != nil {
@@ -157,9 +159,9 @@ func (r *SecurityEventReconciler) sayRefused(ctx context.Context, event *v1alpha
 
 func (r *SecurityEventReconciler) handle(ctx context.Context, event *v1alpha1.SecurityEvent) (ctrl.Result, error) {
 	before := event.DeepCopy()
-	assessed, err := r.assess(ctx, event)
-	if err != nil {
-		return ctrl.Result{}, err
+	assessed, untold, err := r.assessOnce(ctx, event)
+	if err != nil || untold > 0 {
+		return ctrl.Result{RequeueAfter: untold}, err
 	}
 	overdue, err := r.age(ctx, before, event)
 	if err != nil {
@@ -169,6 +171,7 @@ func (r *SecurityEventReconciler) handle(ctx context.Context, event *v1alpha1.Se
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	r.opened.forget(client.ObjectKeyFromObject(event))
 	if err := r.confirmJoin(ctx, event, assessed); err != nil {
 		return ctrl.Result{}, err
 	}
