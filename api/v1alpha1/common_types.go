@@ -78,6 +78,26 @@ const (
 	TLPClear       TLP = "Clear"
 )
 
+// Mode says whether something is the real thing, or an exercise (ISO/IEC 27002:2022, 5.24).
+// +kubebuilder:validation:Enum=Live;Drill
+type Mode string
+
+// The modes.
+const (
+	// ModeLive is the real thing.
+	ModeLive Mode = "Live"
+	// ModeDrill is an exercise: nothing takes effect, and it never mixes with the real thing.
+	ModeDrill Mode = "Drill"
+)
+
+// OrLive is the mode, where empty means 'Live'.
+func (m Mode) OrLive() Mode {
+	if m == "" {
+		return ModeLive
+	}
+	return m
+}
+
 // Confirmation says whether a person must confirm an incident before it is eradicated.
 // +kubebuilder:validation:Enum=Automatic;Required
 type Confirmation string

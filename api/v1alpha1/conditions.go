@@ -181,7 +181,7 @@ const (
 	ReasonNotVerified = "NotVerified"
 	// ReasonNewTarget surfaces when an event has added an object that is not dealt with yet.
 	ReasonNewTarget = "NewTarget"
-	// ReasonDryRun surfaces when steps of the phase were only tried.
+	// ReasonDryRun surfaces when steps of the phase were only tried, as all are in a drill.
 	ReasonDryRun = "DryRun"
 	// ReasonReverted surfaces when a false positive's effects were undone.
 	ReasonReverted = "Reverted"
@@ -231,6 +231,8 @@ const (
 	ReasonNoSuchEvent = "NoSuchEvent"
 	// ReasonNoSuchIncident surfaces when there is no incident that the Decision refers to.
 	ReasonNoSuchIncident = "NoSuchIncident"
+	// ReasonOtherMode surfaces when a drill and the real thing would be mixed.
+	ReasonOtherMode = "OtherMode"
 	// ReasonNoSuchStep surfaces when the incident has no such step.
 	ReasonNoSuchStep = "NoSuchStep"
 	// ReasonNotAwaited surfaces when the step does not wait for this.
@@ -279,7 +281,7 @@ const (
 	// LabelProtected with the value 'true' on a Namespace protects it: playbooks act
 	// there only after an approval.
 	LabelProtected = "firebreak.dev/protected"
-	// LabelCorrelation on an Incident is the hash of the policy, rule and key it was opened for.
+	// LabelCorrelation on an Incident is the hash of the mode, policy, rule and key it was opened for.
 	LabelCorrelation = "firebreak.dev/correlation"
 	// LabelCorrelationSequence on an Incident counts the incidents of one correlation.
 	LabelCorrelationSequence = "firebreak.dev/correlation-sequence"

@@ -60,6 +60,14 @@ type IncidentSpec struct {
 	// +kubebuilder:validation:MaxLength=256
 	Title string `json:"title,omitempty"`
 
+	// mode says whether it is the real thing, 'Live', or an exercise, 'Drill'. In a drill the
+	// playbook runs as a dry run, whatever its own mode: every write is only tried, nothing is
+	// sent, and it is never contained. It joins, limits and holds nothing that is live. Empty
+	// means 'Live'.
+	// +optional
+	// +kubebuilder:default=Live
+	Mode Mode `json:"mode,omitempty"`
+
 	// severity is how bad it was judged to be at the start.
 	// +required
 	Severity Severity `json:"severity,omitempty"`
@@ -108,7 +116,8 @@ type IncidentSpec struct {
 	// +kubebuilder:validation:MaxItems=16
 	Assets []Asset `json:"assets,omitempty"`
 
-	// eventRefs are the events that opened it. Later ones point at the incident themselves.
+	// eventRefs are the events that opened it. Later ones point at the incident themselves. One
+	// of the other mode is not taken in.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
@@ -333,8 +342,8 @@ type IncidentStatus struct {
 	// +optional
 	Playbook PinnedPlaybook `json:"playbook,omitzero"`
 
-	// mode is how the playbook runs now, by its own mode, the plan's `response` and what
-	// people have stopped. Empty until one is pinned.
+	// mode is how the playbook runs now, by its own mode, the plan's `response`, what people
+	// have stopped, and whether the incident is a drill. Empty until one is pinned.
 	// +optional
 	Mode IncidentMode `json:"mode,omitempty"`
 
@@ -424,6 +433,7 @@ type IncidentStatus struct {
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:shortName=inc,categories=firebreak
 // +kubebuilder:printcolumn:name=Sev,type=string,JSONPath=`.status.severity`
+// +kubebuilder:printcolumn:name=Mode,type=string,JSONPath=`.spec.mode`
 // +kubebuilder:printcolumn:name=Phase,type=string,JSONPath=`.status.phase`
 // +kubebuilder:printcolumn:name=Awaiting,type=string,JSONPath=`.status.awaiting[0].type`
 // +kubebuilder:printcolumn:name=Due,type=string,JSONPath=`.status.awaiting[0].dueTime`
@@ -435,6 +445,7 @@ type IncidentStatus struct {
 // +kubebuilder:selectablefield:JSONPath=`.status.phase`
 // +kubebuilder:selectablefield:JSONPath=`.status.severity`
 // +kubebuilder:selectablefield:JSONPath=`.status.category`
+// +kubebuilder:selectablefield:JSONPath=`.spec.mode`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63",message="`metadata.name` must be at most 63 characters: what belongs to the incident is labelled with it"
 type Incident struct {
 	metav1.TypeMeta `json:",inline"`

@@ -123,7 +123,7 @@ type LessonLearnedStatus struct {
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
 	// measures are what the response took. With several incidents the longest times
-	// and the sums.
+	// and the sums. Drills and duplicates are not in them.
 	// +optional
 	Measures LessonMeasures `json:"measures,omitzero"`
 }

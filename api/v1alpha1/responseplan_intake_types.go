@@ -55,7 +55,7 @@ type ExpectedSource struct {
 
 	// silentAfter is for how long nothing may be heard of it, from 5m to 8760h. What counts
 	// are its events, their repeats, and what the receiver takes without recording an event:
-	// heartbeats, passed checks, requests that no audit rule selects.
+	// heartbeats, passed checks, requests that no audit rule selects. Drills do not.
 	// +required
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('5m') && duration(self) <= duration('8760h')",message="`silentAfter` must be from '5m' to '8760h'"
 	SilentAfter *metav1.Duration `json:"silentAfter,omitempty"`

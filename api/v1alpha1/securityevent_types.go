@@ -55,6 +55,13 @@ type SecurityEventSpec struct {
 	// +kubebuilder:validation:MaxLength=253
 	SubmittedBy string `json:"submittedBy,omitempty"`
 
+	// mode says whether it is the real thing, 'Live', or an exercise, 'Drill'. A drill is counted,
+	// assessed and answered apart from what is live, and what answers it takes no effect.
+	// Empty means 'Live'.
+	// +optional
+	// +kubebuilder:default=Live
+	Mode Mode `json:"mode,omitempty"`
+
 	// title says in one line what happened.
 	// +required
 	// +kubebuilder:validation:MinLength=1
@@ -75,7 +82,7 @@ type SecurityEventSpec struct {
 	// +required
 	ObservedTime metav1.Time `json:"observedTime,omitzero"`
 
-	// fingerprint tells repeats: equal fingerprints of one submitter and source are
+	// fingerprint tells repeats: equal fingerprints of one submitter, source and mode are
 	// the same thing seen again. Empty means that the event repeats nothing.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
@@ -377,6 +384,7 @@ type SecurityEventStatus struct {
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:shortName=sev,categories=firebreak
 // +kubebuilder:printcolumn:name=Sev,type=string,JSONPath=`.spec.severity`
+// +kubebuilder:printcolumn:name=Mode,type=string,JSONPath=`.spec.mode`
 // +kubebuilder:printcolumn:name=Outcome,type=string,JSONPath=`.status.assessment.outcome`
 // +kubebuilder:printcolumn:name=Why,type=string,JSONPath=`.status.conditions[?(@.type=='Assessed')].reason`
 // +kubebuilder:printcolumn:name=Incident,type=string,JSONPath=`.status.incidentRef.name`
@@ -386,6 +394,7 @@ type SecurityEventStatus struct {
 // +kubebuilder:printcolumn:name=Rule,type=string,JSONPath=`.status.assessment.rule`,priority=1
 // +kubebuilder:printcolumn:name=Submitter,type=string,JSONPath=`.spec.submittedBy`,priority=1
 // +kubebuilder:selectablefield:JSONPath=`.spec.severity`
+// +kubebuilder:selectablefield:JSONPath=`.spec.mode`
 // +kubebuilder:selectablefield:JSONPath=`.status.assessment.outcome`
 type SecurityEvent struct {
 	metav1.TypeMeta `json:",inline"`

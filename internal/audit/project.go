@@ -59,7 +59,7 @@ func EventOf(incident *v1alpha1.Incident, entry v1alpha1.TimelineEntry) *eventsv
 		Action:              entry.Action,
 		Reason:              entry.Action,
 		Type:                kind,
-		Note:                note(entry),
+		Note:                note(incident.Spec.Mode, entry),
 		Regarding: corev1.ObjectReference{
 			APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: "Incident",
 			Namespace: incident.Namespace, Name: incident.Name, UID: incident.UID,
@@ -67,9 +67,13 @@ func EventOf(incident *v1alpha1.Incident, entry v1alpha1.TimelineEntry) *eventsv
 	}
 }
 
-// note says what the entry says, in at most 1024 bytes.
-func note(entry v1alpha1.TimelineEntry) string {
-	parts := []string{fmt.Sprintf("#%d", entry.Sequence)}
+// note says what the entry says, in at most 1024 bytes, and whether it is about a drill.
+func note(mode v1alpha1.Mode, entry v1alpha1.TimelineEntry) string {
+	var parts []string
+	if mode == v1alpha1.ModeDrill {
+		parts = append(parts, "DRILL")
+	}
+	parts = append(parts, fmt.Sprintf("#%d", entry.Sequence))
 	for _, part := range []string{entry.Step, entry.Resource, entry.Outcome} {
 		if part != "" {
 			parts = append(parts, part)

@@ -45,7 +45,9 @@ type Removal struct {
 
 // RemovedEvent is what was known of an event, so that its assessment can be accounted for.
 type RemovedEvent struct {
-	Title        string               `json:"title"`
+	Title string `json:"title"`
+	// Mode is 'Drill' for an exercise, and absent for the real thing.
+	Mode         v1alpha1.Mode        `json:"mode,omitempty"`
 	Severity     v1alpha1.Severity    `json:"severity"`
 	Source       v1alpha1.EventSource `json:"source"`
 	SubmittedBy  string               `json:"submittedBy"`
@@ -69,6 +71,9 @@ func RemovalOfEvent(event *v1alpha1.SecurityEvent) Removal {
 		ObservedTime: event.Spec.ObservedTime, Fingerprint: event.Spec.Fingerprint, RawDataHash: event.Spec.RawDataHash,
 		Resources: event.Spec.Resources, Occurrences: event.Status.Occurrences,
 		Assessment: event.Status.Assessment, EarlierAssessments: event.Status.EarlierAssessments,
+	}
+	if event.Spec.Mode == v1alpha1.ModeDrill {
+		removal.Event.Mode = event.Spec.Mode
 	}
 	return removal
 }

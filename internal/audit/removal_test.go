@@ -90,3 +90,29 @@ func TestRemovalOfDecision(t *testing.T) {
 		t.Errorf("got %+v", removal)
 	}
 }
+
+// TestRemovalOfDrill: a removal says of a drill that it is one, and of what is live nothing, so
+// that what reads older journals reads newer ones as well.
+func TestRemovalOfDrill(t *testing.T) {
+	for mode, want := range map[v1alpha1.Mode]bool{"": false, v1alpha1.ModeLive: false, v1alpha1.ModeDrill: true} {
+		removal := RemovalOfEvent(&v1alpha1.SecurityEvent{Spec: v1alpha1.SecurityEventSpec{Mode: mode}})
+		lines, err := ChainRemovals([]Removal{removal}, 0, Origin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(string(lines), `"mode":"Drill"`); got != want || !want && strings.Contains(string(lines), `"mode"`) {
+			t.Errorf("mode %q is taken down as %s", mode, lines)
+		}
+	}
+}
+
+func TestEventsOfDrills(t *testing.T) {
+	incident, entry := &v1alpha1.Incident{}, v1alpha1.TimelineEntry{Sequence: 7, Action: "Note", Actor: "jane", Message: "x", Hash: strings.Repeat("0", 64)}
+	incident.Name = "inc"
+	live := EventOf(incident, entry)
+	incident.Spec.Mode = v1alpha1.ModeDrill
+	drill := EventOf(incident, entry)
+	if live.Note != "#7: x (by jane)" || drill.Note != "DRILL #7: x (by jane)" || live.Name != drill.Name {
+		t.Errorf("got %q and %q", live.Note, drill.Note)
+	}
+}

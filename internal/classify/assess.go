@@ -158,7 +158,7 @@ func (in Input) promote(ctx context.Context, by decision, variables expression.V
 	if len(key) == 0 {
 		key, within = []string{in.Event.Name}, 0
 	}
-	result.Correlation = Correlation{Policy: by.policy.name, Rule: rule.name, Key: key, Within: within}
+	result.Correlation = Correlation{Mode: in.Event.Spec.Mode, Policy: by.policy.name, Rule: rule.name, Key: key, Within: within}
 
 	incident, err := in.incident(ctx, by, variables)
 	result.Incident = incident
@@ -236,6 +236,7 @@ func NewIncident(event *v1alpha1.SecurityEvent) *v1alpha1.IncidentSpec {
 	}
 	return &v1alpha1.IncidentSpec{
 		Title:        title,
+		Mode:         source.Mode,
 		Severity:     source.Severity,
 		Category:     v1alpha1.CategoryOther,
 		TLP:          v1alpha1.TLPAmber,

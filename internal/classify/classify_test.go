@@ -343,6 +343,7 @@ func TestCorrelationNames(t *testing.T) {
 		{Policy: "runtime", Rule: "shell", Key: []string{"shopc", "art"}},
 		{Policy: "runtime", Rule: "shell", Key: []string{"shop", "cart", ""}},
 		{Policy: "runtime", Rule: "shellshop", Key: []string{"", "cart"}},
+		{Mode: v1alpha1.ModeDrill, Policy: "runtime", Rule: "shell", Key: []string{"shop", "cart"}},
 	} {
 		if other.Label() == key.Label() {
 			t.Errorf("%v has the label of %v", other, key)

@@ -12,9 +12,6 @@ import (
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 )
 
-// modeLive is part of every key, so that a drill never mixes with the real thing.
-const modeLive = "Live"
-
 // nameDigits is by how many characters of the hash an incident's name grows.
 const nameDigits = 5
 
@@ -24,6 +21,8 @@ var lowerBase32 = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPad
 // deterministic: whoever asks again, after a crash or in another replica, gets the
 // same label and names.
 type Correlation struct {
+	// Mode keeps drills from mixing with the real thing. Empty means Live.
+	Mode v1alpha1.Mode
 	// Policy and Rule are what decided; 'decision' and empty when a person did.
 	Policy, Rule string
 	// Key are the values by which events belong together.
@@ -33,10 +32,10 @@ type Correlation struct {
 	Within time.Duration
 }
 
-// DecisionCorrelation is the correlation of an incident that a person's Decision opens.
-// No event ever joins by it.
-func DecisionCorrelation(decision *v1alpha1.Decision) Correlation {
-	return Correlation{Policy: "decision", Key: []string{string(decision.UID)}}
+// DecisionCorrelation is the correlation of an incident that a person's Decision opens for
+// an event. No event ever joins by it.
+func DecisionCorrelation(decision *v1alpha1.Decision, event *v1alpha1.SecurityEvent) Correlation {
+	return Correlation{Mode: event.Spec.Mode, Policy: "decision", Key: []string{string(decision.UID)}}
 }
 
 // Label is the value of the label v1alpha1.LabelCorrelation: a hash of all but Within.
@@ -62,7 +61,7 @@ func (c Correlation) IncidentName(observed time.Time, sequence, attempt int) (na
 // hash is over length-prefixed parts, so that no part can pass for two.
 func (c Correlation) hash(more ...string) string {
 	sum := sha256.New()
-	for _, parts := range [][]string{{modeLive, c.Policy, c.Rule}, c.Key, more} {
+	for _, parts := range [][]string{{string(c.Mode.OrLive()), c.Policy, c.Rule}, c.Key, more} {
 		fmt.Fprintf(sum, "%d;", len(parts))
 		for _, part := range parts {
 			fmt.Fprintf(sum, "%d:%s", len(part), part)

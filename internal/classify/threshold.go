@@ -112,7 +112,7 @@ func SameThing(event *v1alpha1.SecurityEvent) string {
 		return ""
 	}
 	sum := sha256.New()
-	for _, part := range []string{spec.SubmittedBy, spec.Source.Product, spec.Source.Rule, spec.Fingerprint} {
+	for _, part := range []string{string(spec.Mode.OrLive()), spec.SubmittedBy, spec.Source.Product, spec.Source.Rule, spec.Fingerprint} {
 		fmt.Fprintf(sum, "%d:%s", len(part), part)
 	}
 	return base64.RawStdEncoding.EncodeToString(sum.Sum(nil)[:16])

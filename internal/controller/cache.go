@@ -52,6 +52,7 @@ func shareSpec(spec *v1alpha1.SecurityEventSpec) {
 	share(&spec.Source.Rule)
 	share(&spec.Source.Instance)
 	share(&spec.SubmittedBy)
+	share(&spec.Mode)
 	share(&spec.Severity)
 	for i := range spec.Resources {
 		resource := &spec.Resources[i]

@@ -64,9 +64,10 @@ func nonEmpty(value string) []string {
 
 func subjectKey(kind v1alpha1.SubjectKind, name string) string { return string(kind) + "/" + name }
 
-// runKey names what limits count by: playbook, submitter and rule.
+// runKey names what limits count by: mode, playbook, submitter and rule. So no drill uses up what
+// the real thing may do.
 func runKey(incident *v1alpha1.Incident) string {
-	return incident.Spec.PlaybookRef.Name + "\x00" + incident.Spec.SubmittedBy + "\x00" + incident.Spec.Rule
+	return string(incident.Spec.Mode.OrLive()) + "\x00" + incident.Spec.PlaybookRef.Name + "\x00" + incident.Spec.SubmittedBy + "\x00" + incident.Spec.Rule
 }
 
 // isDomain says whether a namespace is a response domain.

@@ -221,7 +221,7 @@ func (p *promoter) open(ctx context.Context, in promotion, latest *v1alpha1.Inci
 			ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: in.event.Namespace, Labels: labels},
 			Spec:       *spec.DeepCopy(),
 		}
-		err := p.client.Create(ctx, incident)
+		err := p.client.Create(ctx, incident, creating(incident.Spec.Mode)...)
 		if err == nil {
 			p.known.add(incident)
 			return name, nil

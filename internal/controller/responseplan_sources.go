@@ -136,11 +136,12 @@ func sourcesHeard(silent []silence) metav1.Condition {
 // receiverUser submits what the receiver reads in policy reports, whose writers are not known.
 const receiverUser = "system:serviceaccount:" + v1alpha1.SystemNamespace + ":" + v1alpha1.ReceiverServiceAccount
 
-// comesFrom says whether an event is of a source. Who may write policy reports may name any
+// comesFrom says whether an event is of a source. A drill is not: it does not show that the source
+// has not fallen silent. Who may write policy reports may name any
 // product, so what the receiver reads in them counts only where the plan names the receiver.
 func comesFrom(one *v1alpha1.SecurityEvent, source *v1alpha1.ExpectedSource) bool {
 	from := one.Spec.SubmittedBy
-	return one.Spec.Source.Kind == v1alpha1.SourceAutomatic && one.Spec.Source.Product == source.Product &&
+	return one.Spec.Mode != v1alpha1.ModeDrill && one.Spec.Source.Kind == v1alpha1.SourceAutomatic && one.Spec.Source.Product == source.Product &&
 		(source.SubmittedBy == from || source.SubmittedBy == "" && from != receiverUser)
 }
 

@@ -107,17 +107,19 @@ func TestWhoseEventsAreHeard(t *testing.T) {
 		kind                     v1alpha1.SourceKind
 		product, from, expecting string
 		want                     bool
+		mode                     v1alpha1.Mode
 	}{
-		"anybody":                         {v1alpha1.SourceAutomatic, "kyverno", "sender", "", true},
-		"who is named":                    {v1alpha1.SourceAutomatic, "kyverno", "sender", "sender", true},
-		"another":                         {v1alpha1.SourceAutomatic, "kyverno", "mallory", "sender", false},
-		"another product":                 {v1alpha1.SourceAutomatic, "falco", "sender", "", false},
-		"a person":                        {v1alpha1.SourceHuman, "kyverno", "sender", "", false},
-		"a report":                        {v1alpha1.SourceAutomatic, "kyverno", receiver, "", false},
-		"a report, of a sender":           {v1alpha1.SourceAutomatic, "kyverno", receiver, "sender", false},
-		"a report, where the plan trusts": {v1alpha1.SourceAutomatic, "kyverno", receiver, receiver, true},
+		"a drill":                         {kind: v1alpha1.SourceAutomatic, product: "kyverno", from: "sender", mode: v1alpha1.ModeDrill},
+		"anybody":                         {v1alpha1.SourceAutomatic, "kyverno", "sender", "", true, v1alpha1.ModeLive},
+		"who is named":                    {v1alpha1.SourceAutomatic, "kyverno", "sender", "sender", true, v1alpha1.ModeLive},
+		"another":                         {v1alpha1.SourceAutomatic, "kyverno", "mallory", "sender", false, v1alpha1.ModeLive},
+		"another product":                 {v1alpha1.SourceAutomatic, "falco", "sender", "", false, v1alpha1.ModeLive},
+		"a person":                        {v1alpha1.SourceHuman, "kyverno", "sender", "", false, v1alpha1.ModeLive},
+		"a report":                        {v1alpha1.SourceAutomatic, "kyverno", receiver, "", false, v1alpha1.ModeLive},
+		"a report, of a sender":           {v1alpha1.SourceAutomatic, "kyverno", receiver, "sender", false, v1alpha1.ModeLive},
+		"a report, where the plan trusts": {v1alpha1.SourceAutomatic, "kyverno", receiver, receiver, true, v1alpha1.ModeLive},
 	} {
-		event := &v1alpha1.SecurityEvent{Spec: v1alpha1.SecurityEventSpec{SubmittedBy: test.from, Source: v1alpha1.EventSource{Kind: test.kind, Product: test.product}}}
+		event := &v1alpha1.SecurityEvent{Spec: v1alpha1.SecurityEventSpec{Mode: test.mode, SubmittedBy: test.from, Source: v1alpha1.EventSource{Kind: test.kind, Product: test.product}}}
 		if got := comesFrom(event, &v1alpha1.ExpectedSource{Product: "kyverno", SubmittedBy: test.expecting}); got != test.want {
 			t.Errorf("%s: heard %t, want %t", name, got, test.want)
 		}

@@ -154,7 +154,7 @@ func (r *SecurityEventReconciler) promoteByPerson(ctx context.Context, event *v1
 	if decision.Spec.Category != "" {
 		incident.Category = decision.Spec.Category
 	}
-	name, _, err := r.promoter.openOrJoin(ctx, promotion{event: event, incident: incident, correlation: classify.DecisionCorrelation(decision)})
+	name, _, err := r.promoter.openOrJoin(ctx, promotion{event: event, incident: incident, correlation: classify.DecisionCorrelation(decision, event)})
 	if neverTaken(err) {
 		return refusedAnswer(v1alpha1.ReasonIncidentRefused, "%s", classify.Line(err.Error(), maxAssessmentMessage)), nil
 	}
@@ -175,6 +175,9 @@ func (r *SecurityEventReconciler) joinByPerson(ctx context.Context, event *v1alp
 		return refusedAnswer(v1alpha1.ReasonNoSuchIncident, "there is no Incident %q in namespace %q", key.Name, key.Namespace), nil
 	case err != nil:
 		return eventAnswer{}, fmt.Errorf("read incident %q: %w", key.Name, err)
+	case incident.Spec.Mode.OrLive() != event.Spec.Mode.OrLive():
+		return refusedAnswer(v1alpha1.ReasonOtherMode,
+			"the event is %s and incident %q is %s: the incident must be of the event's own mode; promote the event instead", inWords(event.Spec.Mode), key.Name, inWords(incident.Spec.Mode)), nil
 	case movesOn(incident):
 		return refusedAnswer(v1alpha1.ReasonDuplicate, "incident %q is a duplicate: join the event to %q", key.Name, incident.Status.DuplicateOf.Name), nil
 	case over(incident):

@@ -49,8 +49,8 @@ func (r *SecurityEventReconciler) age(ctx context.Context, before, event *v1alph
 		Type:   v1alpha1.ConditionAssessed,
 		Status: metav1.ConditionFalse,
 		Reason: v1alpha1.ReasonAssessmentOverdue,
-		Message: fmt.Sprintf("it waits for a person since %s (%s), and was to be decided about by %s: type 'kubectl firebreak promote %s -n %s' or 'kubectl firebreak dismiss %s -n %s --reason \"...\"'",
-			since.UTC().Format(time.RFC3339), last.Reason, due.UTC().Format(time.RFC3339), event.Name, event.Namespace, event.Name, event.Namespace),
+		Message: fmt.Sprintf("%sit waits for a person since %s (%s), and was to be decided about by %s: type 'kubectl firebreak promote %s -n %s' or 'kubectl firebreak dismiss %s -n %s --reason \"...\"'",
+			drillSays(event.Spec.Mode), since.UTC().Format(time.RFC3339), last.Reason, due.UTC().Format(time.RFC3339), event.Name, event.Namespace, event.Name, event.Namespace),
 		ObservedGeneration: event.Generation,
 		LastTransitionTime: last.Time,
 	}
@@ -61,7 +61,9 @@ func (r *SecurityEventReconciler) age(ctx context.Context, before, event *v1alph
 		}
 	}
 	meta.SetStatusCondition(&event.Status.Conditions, overdue)
-	r.late.note(key, event.Spec.Severity)
+	if event.Spec.Mode != v1alpha1.ModeDrill {
+		r.late.note(key, event.Spec.Severity)
+	}
 	return 0, nil
 }
 

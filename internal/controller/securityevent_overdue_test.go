@@ -24,7 +24,7 @@ type aging struct {
 	clock  *clocktesting.FakePassiveClock
 }
 
-func startAging(t *testing.T) *aging {
+func startAging(t *testing.T, change ...func(*v1alpha1.SecurityEvent)) *aging {
 	t.Helper()
 	namespace := newDomain(t)
 	a := &aging{clock: clocktesting.NewFakePassiveClock(time.Date(2026, 11, 21, 16, 0, 0, 0, time.UTC))}
@@ -33,6 +33,9 @@ func startAging(t *testing.T) *aging {
 		a.events = r
 	})
 	a.event = shellEvent(namespace, "waits", "cart-1")
+	for _, one := range change {
+		one(a.event)
+	}
 	mustCreate(t, a.event)
 	a.event = awaitAssessment(t, a.event, v1alpha1.OutcomeDeferred)
 	return a
@@ -103,6 +106,21 @@ func TestDeferredEventsAgeIntoOverdue(t *testing.T) {
 	a.look(t)
 	if a.event.ResourceVersion != before {
 		t.Error("nothing new must not be written")
+	}
+}
+
+// TestDrillsAgeApart: a drill that nobody decides about says so, as a drill, and nobody is called
+// by the metrics.
+func TestDrillsAgeApart(t *testing.T) {
+	a := startAging(t, func(e *v1alpha1.SecurityEvent) { e.Spec.Mode = v1alpha1.ModeDrill })
+	a.clock.SetTime(a.clock.Now().Add(15 * time.Minute))
+	a.look(t)
+	a.look(t)
+	if told := a.told(t); a.reason() != v1alpha1.ReasonAssessmentOverdue || len(told) != 1 || !strings.HasPrefix(told[0].Note, "DRILL: it waits for a person") {
+		t.Errorf("it is %s, and told as %+v", a.reason(), told)
+	}
+	if counts := a.events.late.counts(); len(counts) > 0 {
+		t.Errorf("got the metrics %v of a drill", counts)
 	}
 }
 

@@ -151,7 +151,7 @@ func TestEventsAreAssessed(t *testing.T) {
 	}
 	incident := incidents[0]
 	want := v1alpha1.IncidentSpec{
-		Title: "Shell in shop/cart-1", Severity: v1alpha1.SeverityCritical, Category: v1alpha1.CategoryIntrusion, TLP: v1alpha1.TLPAmber,
+		Title: "Shell in shop/cart-1", Mode: v1alpha1.ModeLive, Severity: v1alpha1.SeverityCritical, Category: v1alpha1.CategoryIntrusion, TLP: v1alpha1.TLPAmber,
 		PlaybookRef: v1alpha1.PlaybookReference{Name: "contain"}, Resources: first.Spec.Resources,
 		EventRefs: []v1alpha1.EventReference{{Name: "first"}}, SubmittedBy: first.Spec.SubmittedBy, Rule: "runtime/shell-in-container",
 		OccurredTime: &first.Spec.ObservedTime, DetectedTime: &first.Spec.ObservedTime,

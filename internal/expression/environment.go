@@ -22,7 +22,7 @@ const (
 	// Event has `event`: the spec of the SecurityEvent, its name and namespace, and
 	// `event.workload`, the name of the top owner of its first resource.
 	Event Scope = "Event"
-	// Incident has `incident`: title, severity, priority, category, phase and eventCount
+	// Incident has `incident`: title, mode, severity, priority, category, phase and eventCount
 	// as they are in force.
 	Incident Scope = "Incident"
 	// Verify has `incident` and `objects`, a list of objects of any kind.

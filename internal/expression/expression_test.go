@@ -149,6 +149,7 @@ func TestIncident(t *testing.T) {
 		`incident.severity != "Critical"`: false,
 		`incident.category == "Intrusion" && incident.eventCount > 2 && incident.priority == "P1"`: true,
 		`incident.phase == "Assessment" && incident.title == "Shell"`:                              true,
+		`incident.mode == "Live"`: true,
 	} {
 		program, err := CompileBool(Incident, expression)
 		if err != nil {

@@ -85,7 +85,7 @@ func incidentSchema() (*spec.Schema, error) {
 		Properties: map[string]spec.Schema{},
 	}}
 	for name, section := range map[string]string{
-		"title": "spec", "severity": "status", "priority": "status",
+		"title": "spec", "mode": "spec", "severity": "status", "priority": "status",
 		"category": "status", "phase": "status", "eventCount": "status",
 	} {
 		field, err := property(root, section, name)

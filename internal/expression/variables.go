@@ -22,7 +22,9 @@ func EventVariables(event *v1alpha1.SecurityEvent, workload string) (Variables, 
 	if err != nil {
 		return Variables{}, fmt.Errorf("read event %q: %w", event.Name, err)
 	}
-	for name, value := range map[string]string{"name": event.Name, "namespace": event.Namespace, "workload": workload} {
+	for name, value := range map[string]string{
+		"name": event.Name, "namespace": event.Namespace, "workload": workload, "mode": string(event.Spec.Mode.OrLive()),
+	} {
 		if value != "" {
 			content[name] = value
 		}
@@ -37,6 +39,7 @@ func IncidentVariables(incident *v1alpha1.Incident) (Variables, error) {
 	for name, value := range map[string]string{
 		"name": incident.Name, "namespace": incident.Namespace,
 		"title":    incident.Spec.Title,
+		"mode":     string(incident.Spec.Mode.OrLive()),
 		"severity": first(string(incident.Status.Severity), string(incident.Spec.Severity)),
 		"category": first(string(incident.Status.Category), string(incident.Spec.Category)),
 		"priority": string(incident.Status.Priority),

@@ -80,6 +80,10 @@ func (m *machine) closeByHand(decision *v1alpha1.Decision) {
 		m.setConfirmed(decision.Spec.By)
 	}
 	for _, goal := range goals {
+		if IsDrill(m.incident) {
+			m.setCondition(goal.condition, metav1.ConditionFalse, v1alpha1.ReasonDryRun, "a drill, closed by hand by "+decision.Spec.By)
+			continue
+		}
 		m.setCondition(goal.condition, metav1.ConditionTrue, v1alpha1.ReasonByPerson, "closed by hand by "+decision.Spec.By)
 		m.once(goal.time(&m.status.Times))
 	}

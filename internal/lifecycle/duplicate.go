@@ -94,6 +94,9 @@ func (m *machine) markDuplicate(decision *v1alpha1.Decision) answer {
 		return refuse(v1alpha1.ReasonInvalid, "`incidentRef` must name another incident: none is a duplicate of itself")
 	case original == nil:
 		return refuse(v1alpha1.ReasonNoSuchIncident, "there is no Incident '%s' in namespace '%s'", name, m.incident.Namespace)
+	case !sameMode(original, m.incident):
+		return refuse(v1alpha1.ReasonOtherMode, "this incident is %s and incident '%s' is %s: the original must be of the same mode; close this one by itself",
+			inWords(m.incident), name, inWords(original))
 	case original.Status.DuplicateOf.Name != "":
 		return m.refuseChain(original)
 	case original.DeletionTimestamp != nil:
@@ -180,7 +183,7 @@ func (m *machine) takeUpDuplicates() {
 	}
 	for i := range m.Duplicates {
 		duplicate := &m.Duplicates[i]
-		if hasDuplicate(m.status, duplicate.Name) || len(m.status.Duplicates) >= maxDuplicates {
+		if !sameMode(duplicate, m.incident) || hasDuplicate(m.status, duplicate.Name) || len(m.status.Duplicates) >= maxDuplicates {
 			continue
 		}
 		if m.full() {
@@ -244,6 +247,8 @@ func (m *machine) awaitTakingUp(of *v1alpha1.IncidentOriginal) {
 	switch {
 	case original == nil || original.DeletionTimestamp != nil:
 		m.withdraw("there is no incident " + of.Name + " any more")
+	case !sameMode(original, m.incident): // it was made anew under its name
+		m.withdraw(fmt.Sprintf("incident %s is %s, and this one is %s", of.Name, inWords(original), inWords(m.incident)))
 	case hasDuplicate(&original.Status, m.incident.Name):
 		of.TakenUpTime = m.now.DeepCopy()
 		m.log(v1alpha1.TimelineEntry{Action: "DuplicateTakenUp", Outcome: "Succeeded", Message: fmt.Sprintf("incident %s goes on with the events and objects of this one", of.Name)})

@@ -129,7 +129,26 @@ func (s *sim) checked(in Input, out Output) Output {
 		}
 	}
 	s.checkTargets(before, after)
+	s.checkDrill(in, out)
 	return out
+}
+
+// checkDrill checks that a drill has no effect and reaches no goal.
+func (s *sim) checkDrill(in Input, out Output) {
+	s.t.Helper()
+	if !IsDrill(in.Incident) {
+		return
+	}
+	for effect := range s.effects {
+		if step := s.step(strings.Fields(effect)[0]); step != nil && !TraitOf(step.Action).Reads {
+			s.t.Fatalf("a drill has made %s\n%s", effect, s)
+		}
+	}
+	for _, goal := range goals {
+		if found := findCondition(out.Status.Conditions, goal.condition); found != nil && found.Status == metav1.ConditionTrue {
+			s.t.Fatalf("a drill says %s: %s %s\n%s", goal.condition, found.Reason, found.Message, s)
+		}
+	}
 }
 
 // checkTargets checks that no record of how to undo is lost.

@@ -30,6 +30,9 @@ const maxName = 253
 func DraftLesson(incident *v1alpha1.Incident) v1alpha1.LessonLearnedSpec {
 	status := &incident.Status
 	var said []string
+	if IsDrill(incident) {
+		said = append(said, "A drill: nothing took effect.")
+	}
 	said = append(said, fmt.Sprintf("%s incident of category %s: %s.", status.Severity, status.Category, incident.Spec.Title))
 	if measures := Measure([]v1alpha1.Incident{*incident}); measures.TimeToContain != nil {
 		said = append(said, fmt.Sprintf("Contained %s after it was opened.", measures.TimeToContain.Duration))
@@ -61,12 +64,12 @@ func DraftLesson(incident *v1alpha1.Incident) v1alpha1.LessonLearnedSpec {
 }
 
 // Measure says what the response to incidents took: the longest times and the sums.
-// Duplicates do not count: their originals do, with their events.
+// Duplicates do not count: their originals do, with their events. Drills do not count either.
 func Measure(incidents []v1alpha1.Incident) v1alpha1.LessonMeasures {
 	var measures v1alpha1.LessonMeasures
 	for i := range incidents {
 		status := &incidents[i].Status
-		if status.DuplicateOf.TakenUpTime != nil {
+		if status.DuplicateOf.TakenUpTime != nil || IsDrill(&incidents[i]) {
 			continue
 		}
 		longer(&measures.TimeToAcknowledge, status.Times.AwareTime, status.Times.AcknowledgedTime)

@@ -120,7 +120,9 @@ type machine struct {
 	now      metav1.Time
 	paused   bool
 	// dryRun says that nothing may take effect.
-	dryRun  bool
+	dryRun bool
+	// foreign are events of the other mode, which the incident is not about.
+	foreign []string
 	omitted map[string]bool
 	unseen  bool
 	// repinned says that another playbook was pinned: all else waits for the next decision.
@@ -143,10 +145,13 @@ const (
 
 func newMachine(in Input) *machine {
 	incident := in.Incident.DeepCopy()
+	var foreign []string
+	in.Events, foreign = ownMode(in.Incident, in.Events)
 	return &machine{
 		Input:    in,
 		incident: incident,
 		status:   &incident.Status,
+		foreign:  foreign,
 		omitted:  map[string]bool{},
 		ran:      map[int]bool{},
 		dryRun:   DryRun(in),

@@ -9,10 +9,41 @@ import (
 )
 
 // DryRun says that nothing may take effect: every write is a server-side dry run.
+// In a drill it always is so.
 func DryRun(in Input) bool {
-	return in.Plan != nil && in.Plan.Spec.Response == v1alpha1.ResponseDryRun ||
+	return IsDrill(in.Incident) || in.Plan != nil && in.Plan.Spec.Response == v1alpha1.ResponseDryRun ||
 		in.Playbook != nil && in.Playbook.Mode == v1alpha1.PlaybookDryRun
 }
+
+// IsDrill says that an incident is an exercise.
+func IsDrill(incident *v1alpha1.Incident) bool { return incident.Spec.Mode == v1alpha1.ModeDrill }
+
+// sameMode says that both are drills or neither is.
+func sameMode(a, b *v1alpha1.Incident) bool { return a.Spec.Mode.OrLive() == b.Spec.Mode.OrLive() }
+
+func inWords(incident *v1alpha1.Incident) string {
+	if IsDrill(incident) {
+		return "a drill"
+	}
+	return "live"
+}
+
+// ownMode gives the events of an incident's own mode, and names the others: who declares an
+// incident may name any.
+func ownMode(incident *v1alpha1.Incident, events []v1alpha1.SecurityEvent) (own []v1alpha1.SecurityEvent, foreign []string) {
+	for i := range events {
+		if events[i].Spec.Mode.OrLive() != incident.Spec.Mode.OrLive() {
+			foreign = append(foreign, events[i].Name)
+		}
+	}
+	if len(foreign) == 0 {
+		return events, nil
+	}
+	return slices.DeleteFunc(slices.Clone(events), func(event v1alpha1.SecurityEvent) bool { return slices.Contains(foreign, event.Name) }), foreign
+}
+
+// drillMeans says why nothing that a drill does counts.
+const drillMeans = "the incident is a drill: effects are only tried"
 
 const (
 	// dryRunSays begins the messages of steps and targets that were only tried.
@@ -40,7 +71,11 @@ func (m *machine) mode() {
 	}
 	quiet := before == "" && m.status.Mode == v1alpha1.ModeEnforce || before == v1alpha1.ModePaused
 	if before != m.status.Mode && !quiet {
-		m.log(v1alpha1.TimelineEntry{Action: "ModeSet", Outcome: string(m.status.Mode), Message: modeMeans[m.status.Mode]})
+		message := modeMeans[m.status.Mode]
+		if IsDrill(m.incident) {
+			message = drillMeans
+		}
+		m.log(v1alpha1.TimelineEntry{Action: "ModeSet", Outcome: string(m.status.Mode), Message: message})
 	}
 }
 

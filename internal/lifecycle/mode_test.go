@@ -28,6 +28,11 @@ func TestDryRun(t *testing.T) {
 			s.plan = planOf(v1alpha1.ResponseDryRun)
 			return s
 		},
+		"as a drill": func() *sim {
+			s := newDrill(t, modePlaybook(v1alpha1.PlaybookConfirm), "a")
+			s.plan = planOf(v1alpha1.ResponseEnforce)
+			return s
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := arrange()

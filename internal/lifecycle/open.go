@@ -44,10 +44,17 @@ func (m *machine) open() {
 		})
 	}
 	message := fmt.Sprintf("%s incident of category %s: %s", spec.Severity, spec.Category, spec.Title)
+	if IsDrill(m.incident) {
+		message = "DRILL: " + message
+	}
 	if spec.Rule != "" {
 		message += fmt.Sprintf(" (rule %s, event of %s)", spec.Rule, spec.SubmittedBy)
 	}
 	m.log(v1alpha1.TimelineEntry{Action: "IncidentOpened", Outcome: "Succeeded", Message: message})
+	if len(m.foreign) > 0 {
+		m.log(v1alpha1.TimelineEntry{Action: "EventsRefused", Outcome: "Refused", Message: fmt.Sprintf(
+			"not taken in, because the incident is %s and they are not: %s", inWords(m.incident), listed(m.foreign))})
+	}
 }
 
 func firstEvent(events []v1alpha1.EventReference) v1alpha1.EventReference {

@@ -183,6 +183,8 @@ func (m *machine) whyNotReached(goal goal, steps []*v1alpha1.IncidentStep, passe
 		return v1alpha1.ReasonDrifted, "taken away, and made again: " + strings.Join(lost, "; ")
 	case len(steps) == 0:
 		return v1alpha1.ReasonNoSteps, "the playbook has no steps for it"
+	case IsDrill(m.incident):
+		return v1alpha1.ReasonDryRun, drillMeans
 	case slices.ContainsFunc(steps, dry):
 		return v1alpha1.ReasonDryRun, "its steps were only tried"
 	case len(passed) > 0:

@@ -232,11 +232,12 @@ func TestProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := newSim(t, genPlaybook(t), "pod-0", "pod-1")
 		s.boundsEvery, s.lookEvery = 7, 10*time.Minute
+		s.stored.Spec.Mode = rapid.SampledFrom([]v1alpha1.Mode{"", "", v1alpha1.ModeLive, v1alpha1.ModeDrill}).Draw(t, "mode of the incident")
 		s.stored.Spec.Confirm = rapid.SampledFrom([]v1alpha1.Confirmation{"", "", v1alpha1.ConfirmAutomatic, v1alpha1.ConfirmRequired}).Draw(t, "confirm")
 		s.offered = map[string]*v1alpha1.ResponsePlaybookSpec{"other": genPlaybook(t)}
 		s.event("event", "pod-0")
-		s.another(originalName, -time.Minute, v1alpha1.PhaseContainment)
-		s.another("other", time.Minute, v1alpha1.PhaseContainment)
+		s.another(originalName, -time.Minute, v1alpha1.PhaseContainment).Spec.Mode = s.stored.Spec.Mode
+		s.another("other", time.Minute, v1alpha1.PhaseContainment).Spec.Mode = rapid.SampledFrom([]v1alpha1.Mode{"", v1alpha1.ModeDrill}).Draw(t, "mode of another")
 		s.script = func(work Work, _ *v1alpha1.IncidentStep, _ *v1alpha1.StepTarget) Result {
 			return genResult(t, work.Verb)
 		}

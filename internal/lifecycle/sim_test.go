@@ -131,7 +131,7 @@ func podReference(name string) v1alpha1.ResourceReference {
 // event makes an event that belongs to the incident, about pods.
 func (s *sim) event(name string, pods ...string) {
 	event := v1alpha1.SecurityEvent{ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(name), CreationTimestamp: metav1.NewTime(s.now)}}
-	event.Spec.SubmittedBy = "falco"
+	event.Spec.SubmittedBy, event.Spec.Mode = "falco", s.stored.Spec.Mode
 	event.Status.Occurrences = 1
 	event.Status.Assessment.Policy.Name, event.Status.Assessment.Rule = "runtime", "shell"
 	for _, pod := range pods {

@@ -66,5 +66,5 @@ func (d *deliveries) claim(key string) (mine, before *delivered) {
 
 // deliveryKey tells deliveries of a sender to a namespace apart.
 func (a *alert) deliveryKey(namespace string) string {
-	return digest(namespace, a.spec.SubmittedBy, a.spec.Source.Product, a.delivery)
+	return digest(namespace, a.spec.SubmittedBy, a.spec.Source.Product, string(a.spec.Mode.OrLive()), a.delivery)
 }

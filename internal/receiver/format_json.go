@@ -34,6 +34,9 @@ type Mapping struct {
 	Name string `json:"name"`
 	// Product is the event's `source.product`. Default is the name.
 	Product string `json:"product"`
+	// Mode is the mode of its events: Live, or Drill for a mapping to which only exercises are
+	// posted. It is no expression: what an alert says makes no drill of it. Default is Live.
+	Mode v1alpha1.Mode `json:"mode"`
 	// Items yields the list of the body's alerts. Default is the body's items, when it
 	// is a list, and otherwise the body.
 	Items v1alpha1.Expression `json:"items"`
@@ -69,6 +72,7 @@ type Mapping struct {
 // jsonFormat is a mapping that compiles.
 type jsonFormat struct {
 	product  string
+	mode     v1alpha1.Mode
 	programs map[string]*expression.Program
 }
 
@@ -87,8 +91,10 @@ func (m *Mapping) compile() (*jsonFormat, error) {
 		return nil, fmt.Errorf("name must be 1 to 63 lower-case letters, digits and '-', is %q", m.Name)
 	case m.Title == "":
 		return nil, fmt.Errorf("title of %s must be set", m.Name)
+	case m.Mode.OrLive() != v1alpha1.ModeLive && m.Mode != v1alpha1.ModeDrill:
+		return nil, fmt.Errorf("mode of %s must be Live or Drill, is %q", m.Name, m.Mode)
 	}
-	f := &jsonFormat{product: first(m.Product, m.Name), programs: map[string]*expression.Program{}}
+	f := &jsonFormat{product: first(m.Product, m.Name), mode: saidMode(m.Mode), programs: map[string]*expression.Program{}}
 	var problems []error
 	for field, source := range m.fields() {
 		if source == "" {
@@ -118,7 +124,10 @@ func (f *jsonFormat) parse(r report) (parsed, error) {
 	if len(items) > maxItems {
 		return parsed{}, fieldProblem("", "must have at most %d items, has %d", maxItems, len(items))
 	}
-	all := batch{product: clean(strings.ToLower(f.product), maxProductName)}
+	all := batch{}
+	if f.mode != v1alpha1.ModeDrill {
+		all.product = clean(strings.ToLower(f.product), maxProductName)
+	}
 	for i, item := range items {
 		m := &mapped{format: f, ctx: ctx, variables: expression.ReportVariables(body, item), pointer: pointers[i]}
 		a, skipped, err := m.alert(r, item)
@@ -178,6 +187,7 @@ func (m *mapped) alert(r report, item any) (a alert, skipped bool, err error) {
 		}
 	}
 	d := r.draft(m.format.product, m.text("rule"), raw)
+	d.spec.Mode = m.format.mode
 	d.spec.Source.Instance = clean(m.text("instance"), maxName)
 	d.texts(m.text("title"), m.text("description"))
 	d.severity(m.text("severity"))

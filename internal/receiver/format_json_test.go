@@ -67,6 +67,8 @@ func TestMappings(t *testing.T) {
 		`{name: a, title: itme.x}`:                           "title of a: 1:1: undeclared reference to 'itme'",
 		`{name: a, title: item.x, when: "1 +"}`:              "when of a: 1:",
 		`{name: a, title: item.x, titel: b}`:                 `unknown field`,
+		`{name: a, title: item.x, mode: Drill}`:              "",
+		`{name: a, title: item.x, mode: item.mode}`:          `mode of a must be Live or Drill, is "item.mode"`,
 		`{name: a, title: item.x}, {name: a, title: item.x}`: "mappings[1].name must be no other mapping's",
 	} {
 		_, err := parseFormats([]byte("mappings: [" + text + "]"))

@@ -307,6 +307,8 @@ func TestIdentity(t *testing.T) {
 		"rule":         {func(a *alert) { a.spec.Source.Rule = "s" }, false},
 		"fingerprint":  {func(a *alert) { a.spec.Fingerprint = "g" }, false},
 		"no-f":         {func(a *alert) { a.spec.Fingerprint = "" }, false},
+		"drill":        {func(a *alert) { a.spec.Mode = v1alpha1.ModeDrill }, false},
+		"live":         {func(a *alert) { a.spec.Mode = v1alpha1.ModeLive }, true},
 		"boundary r/f": {func(a *alert) { a.spec.Source.Rule, a.spec.Fingerprint = "", "rf" }, false},
 	}
 	id := identify("security", base())

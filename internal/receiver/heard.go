@@ -69,7 +69,8 @@ func newListener(c client.Client, o *Options, a *availability) *listener {
 	return &listener{client: c, clock: o.Clock, log: o.Log, availability: a, queue: make(chan hearing, hearings), places: map[string]*place{}}
 }
 
-// heard takes down that a sender has reported for the products of a body, alerts or not.
+// heard takes down that a sender has reported for the products of a body, alerts or not. A
+// drill does not show that a source has not fallen silent.
 func (l *listener) heard(namespace, sender string, what *parsed) {
 	said := map[string]bool{}
 	say := func(product string) {
@@ -90,8 +91,9 @@ func (l *listener) heard(namespace, sender string, what *parsed) {
 		say(what.product)
 	}
 	for i := range what.alerts {
-		if source := &what.alerts[i].spec.Source; what.alerts[i].problem == nil && source.Kind == v1alpha1.SourceAutomatic {
-			say(source.Product)
+		spec := &what.alerts[i].spec
+		if what.alerts[i].problem == nil && spec.Source.Kind == v1alpha1.SourceAutomatic && spec.Mode != v1alpha1.ModeDrill {
+			say(spec.Source.Product)
 		}
 	}
 }

@@ -24,9 +24,6 @@ const (
 	nameStep    = 10
 	maxProduct  = 40
 	eventPrefix = "event"
-
-	// modeLive keeps the names of real events apart from those of drills to come.
-	modeLive = "Live"
 )
 
 // identity is what makes two alerts the same event: equal identities are one event.
@@ -41,7 +38,7 @@ func identify(namespace string, a *alert) identity {
 	id := identity{namespace: namespace, prefix: productSlug(spec.Source.Product)}
 	start := a.windowOf(spec.ObservedTime)
 	if spec.Fingerprint != "" {
-		id.hash = digest("fingerprint", spec.SubmittedBy, spec.Source.Product, spec.Source.Rule, spec.Fingerprint, modeLive, start)
+		id.hash = digest("fingerprint", spec.SubmittedBy, spec.Source.Product, spec.Source.Rule, spec.Fingerprint, string(spec.Mode.OrLive()), start)
 		return id
 	}
 	if !a.undated {
@@ -49,13 +46,14 @@ func identify(namespace string, a *alert) identity {
 	}
 	// A struct of strings, times and maps always marshals, and always the same way.
 	content, _ := json.Marshal(a.content(spec))
-	id.hash = digest("content", spec.SubmittedBy, string(content), modeLive, start)
+	id.hash = digest("content", spec.SubmittedBy, string(content), string(spec.Mode.OrLive()), start)
 	return id
 }
 
 // content is a spec without what the receiver filled in differently for each delivery.
 func (a *alert) content(spec *v1alpha1.SecurityEventSpec) *v1alpha1.SecurityEventSpec {
 	content := spec.DeepCopy()
+	content.Mode = saidMode(spec.Mode)
 	if a.undated {
 		content.ObservedTime = metav1.Time{}
 	}
@@ -65,9 +63,19 @@ func (a *alert) content(spec *v1alpha1.SecurityEventSpec) *v1alpha1.SecurityEven
 	return content
 }
 
+// saidMode is a mode as a sender says it who does not say the usual one: the API server fills
+// that in, and reports were named before there was any.
+func saidMode(mode v1alpha1.Mode) v1alpha1.Mode {
+	if mode == v1alpha1.ModeLive {
+		return ""
+	}
+	return mode
+}
+
 // sameAs says whether a recorded event is this alert's, and not one that has its name.
 func (a *alert) sameAs(event *v1alpha1.SecurityEvent) bool {
-	if a.spec.SubmittedBy != event.Spec.SubmittedBy || a.spec.Fingerprint != event.Spec.Fingerprint {
+	if a.spec.SubmittedBy != event.Spec.SubmittedBy || a.spec.Fingerprint != event.Spec.Fingerprint ||
+		a.spec.Mode.OrLive() != event.Spec.Mode.OrLive() {
 		return false
 	}
 	if a.spec.Fingerprint == "" {

@@ -150,6 +150,9 @@ func (a *alert) complete(r report, raw []byte) error {
 	if spec.Severity.Rank() == 0 {
 		return fieldProblem(a.pointer+"/severity", "must be one of Informational, Low, Medium, High, Critical, is '%s'", clean(string(spec.Severity), 32))
 	}
+	if spec.Mode.OrLive() != v1alpha1.ModeLive && spec.Mode != v1alpha1.ModeDrill {
+		return fieldProblem(a.pointer+"/mode", "must be Live or Drill, is '%s'", clean(string(spec.Mode), 32))
+	}
 	if spec.SubmittedBy != "" && spec.SubmittedBy != r.sender {
 		return fieldProblem(a.pointer+"/submittedBy", "must be '%s', who sends it, or absent", clean(r.sender, maxName))
 	}
@@ -166,7 +169,7 @@ func (a *alert) complete(r report, raw []byte) error {
 			return fieldProblem(a.pointer+"/attributes/"+escapePointer(clean(key, 64)), "must have a key of 1 to %d printable characters", maxAttributeKey)
 		}
 	}
-	spec.SubmittedBy = r.sender
+	spec.SubmittedBy, spec.Mode = r.sender, saidMode(spec.Mode)
 	if spec.Source.Kind == "" {
 		spec.Source.Kind = v1alpha1.SourceAutomatic
 	}

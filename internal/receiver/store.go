@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -77,7 +78,12 @@ func (s *clusterStore) call(ctx context.Context, sender string, do func(ctx cont
 
 func (s *clusterStore) create(ctx context.Context, event *v1alpha1.SecurityEvent) error {
 	return s.call(ctx, event.Spec.SubmittedBy, func(ctx context.Context) error {
-		err := s.client.Create(ctx, event, client.FieldOwner(fieldManagerPrefix+s.name))
+		options := []client.CreateOption{client.FieldOwner(fieldManagerPrefix + s.name)}
+		if event.Spec.Mode == v1alpha1.ModeDrill {
+			// By an older CRD it must not become the real thing.
+			options = append(options, client.FieldValidation(metav1.FieldValidationStrict))
+		}
+		err := s.client.Create(ctx, event, options...)
 		s.writes.note(err)
 		return err
 	})

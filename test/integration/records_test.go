@@ -103,15 +103,26 @@ func TestWhatFirebreakHasSetStays(t *testing.T) {
 
 func TestTheSpecOfRecordsIsImmutable(t *testing.T) {
 	d := harness.Get(t).NewDomain(t)
-	changes := map[string]string{
-		"SecurityEvent": `{"spec":{"title":"another"}}`,
-		"Incident":      `{"spec":{"severity":"Low"}}`,
-		"Decision":      `{"spec":{"reason":"another"}}`,
-		"Evidence":      `{"spec":{"digest":"sha256:0000000000000000000000000000000000000000000000000000000000000000"}}`,
-	}
 	made := records(t, d)
-	for kind, change := range changes {
-		t.Run(kind, func(t *testing.T) {
+	made["a drill reported"] = harness.MakeEvent(d.Namespace, "drill", "root", func(e *v1alpha1.SecurityEvent) { e.Spec.Mode = v1alpha1.ModeDrill })
+	made["a drill declared"] = harness.MakeIncident(d.Namespace, "drill", func(i *v1alpha1.Incident) { i.Spec.Mode = v1alpha1.ModeDrill })
+	for _, kind := range []string{"a drill reported", "a drill declared"} {
+		done(t, d.As(t, "root", harness.Masters).Create(t.Context(), made[kind]))
+	}
+	for _, test := range [][2]string{
+		{"SecurityEvent", `{"spec":{"title":"another"}}`},
+		{"SecurityEvent", `{"spec":{"mode":"Drill"}}`},
+		{"Incident", `{"spec":{"severity":"Low"}}`},
+		{"Incident", `{"spec":{"mode":"Drill"}}`},
+		{"a drill reported", `{"spec":{"mode":"Live"}}`},
+		{"a drill reported", `{"spec":{"mode":null}}`},
+		{"a drill declared", `{"spec":{"mode":"Live"}}`},
+		{"a drill declared", `{"spec":{"mode":null}}`},
+		{"Decision", `{"spec":{"reason":"another"}}`},
+		{"Evidence", `{"spec":{"digest":"sha256:0000000000000000000000000000000000000000000000000000000000000000"}}`},
+	} {
+		kind, change := test[0], test[1]
+		t.Run(kind+" "+change, func(t *testing.T) {
 			err := d.Client.Patch(t.Context(), copyOf(t, made[kind]), client.RawPatch(types.MergePatchType, []byte(change)))
 			if err == nil || !strings.Contains(err.Error(), "`spec` must not change") {
 				t.Errorf("got: %v, want a refusal that says the spec must not change", err)

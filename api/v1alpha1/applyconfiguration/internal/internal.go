@@ -1005,6 +1005,10 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: impact
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Impact
+    - name: mode
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Mode
+      default: Live
     - name: occurredTime
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
@@ -1496,6 +1500,8 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.LessonText
+  scalar: string
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.Mode
   scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.NamedExpression
   map:
@@ -2171,6 +2177,10 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: fingerprint
       type:
         scalar: string
+    - name: mode
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Mode
+      default: Live
     - name: observedTime
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time

@@ -29,7 +29,7 @@ type ExpectedSourceApplyConfiguration struct {
 	Product *string `json:"product,omitempty"`
 	// silentAfter is for how long nothing may be heard of it, from 5m to 8760h. What counts
 	// are its events, their repeats, and what the receiver takes without recording an event:
-	// heartbeats, passed checks, requests that no audit rule selects.
+	// heartbeats, passed checks, requests that no audit rule selects. Drills do not.
 	SilentAfter *v1.Duration `json:"silentAfter,omitempty"`
 	// submittedBy is the user from whom it must be heard: what others report in the product's
 	// name does not count then. Empty means anybody who may report; of what the receiver reads

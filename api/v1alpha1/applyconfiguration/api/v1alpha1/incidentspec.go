@@ -29,6 +29,11 @@ import (
 type IncidentSpecApplyConfiguration struct {
 	// title says in one line what happened.
 	Title *string `json:"title,omitempty"`
+	// mode says whether it is the real thing, 'Live', or an exercise, 'Drill'. In a drill the
+	// playbook runs as a dry run, whatever its own mode: every write is only tried, nothing is
+	// sent, and it is never contained. It joins, limits and holds nothing that is live. Empty
+	// means 'Live'.
+	Mode *apiv1alpha1.Mode `json:"mode,omitempty"`
 	// severity is how bad it was judged to be at the start.
 	Severity *apiv1alpha1.Severity `json:"severity,omitempty"`
 	// category is the kind of the incident.
@@ -48,7 +53,8 @@ type IncidentSpecApplyConfiguration struct {
 	Resources []ResourceReferenceApplyConfiguration `json:"resources,omitempty"`
 	// assets are the things outside the cluster it is about.
 	Assets []AssetApplyConfiguration `json:"assets,omitempty"`
-	// eventRefs are the events that opened it. Later ones point at the incident themselves.
+	// eventRefs are the events that opened it. Later ones point at the incident themselves. One
+	// of the other mode is not taken in.
 	EventRefs []EventReferenceApplyConfiguration `json:"eventRefs,omitempty"`
 	// relatedTo is an earlier incident of the same cause that was past containment
 	// when this one opened. Empty means none.
@@ -75,6 +81,14 @@ func IncidentSpec() *IncidentSpecApplyConfiguration {
 // If called multiple times, the Title field is set to the value of the last call.
 func (b *IncidentSpecApplyConfiguration) WithTitle(value string) *IncidentSpecApplyConfiguration {
 	b.Title = &value
+	return b
+}
+
+// WithMode sets the Mode field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Mode field is set to the value of the last call.
+func (b *IncidentSpecApplyConfiguration) WithMode(value apiv1alpha1.Mode) *IncidentSpecApplyConfiguration {
+	b.Mode = &value
 	return b
 }
 

@@ -54,8 +54,8 @@ type IncidentStatusApplyConfiguration struct {
 	Times *IncidentTimesApplyConfiguration `json:"times,omitempty"`
 	// playbook is the exact text that runs. Empty until it is pinned.
 	Playbook *PinnedPlaybookApplyConfiguration `json:"playbook,omitempty"`
-	// mode is how the playbook runs now, by its own mode, the plan's `response` and what
-	// people have stopped. Empty until one is pinned.
+	// mode is how the playbook runs now, by its own mode, the plan's `response`, what people
+	// have stopped, and whether the incident is a drill. Empty until one is pinned.
 	Mode *apiv1alpha1.IncidentMode `json:"mode,omitempty"`
 	// pausedBy says who has paused this incident's automation. Empty means that nobody has.
 	PausedBy *string `json:"pausedBy,omitempty"`

@@ -30,7 +30,7 @@ type LessonLearnedStatusApplyConfiguration struct {
 	// observedGeneration is the generation of the spec that this status speaks of.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 	// measures are what the response took. With several incidents the longest times
-	// and the sums.
+	// and the sums. Drills and duplicates are not in them.
 	Measures *LessonMeasuresApplyConfiguration `json:"measures,omitempty"`
 }
 

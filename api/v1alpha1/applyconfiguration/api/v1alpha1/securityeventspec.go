@@ -32,6 +32,10 @@ type SecurityEventSpecApplyConfiguration struct {
 	// authenticated user; only the receiver may name another, the sender it has
 	// authenticated. Rules may rely on it.
 	SubmittedBy *string `json:"submittedBy,omitempty"`
+	// mode says whether it is the real thing, 'Live', or an exercise, 'Drill'. A drill is counted,
+	// assessed and answered apart from what is live, and what answers it takes no effect.
+	// Empty means 'Live'.
+	Mode *apiv1alpha1.Mode `json:"mode,omitempty"`
 	// title says in one line what happened.
 	Title *string `json:"title,omitempty"`
 	// description says what happened in full. Empty means that the title says it all.
@@ -40,7 +44,7 @@ type SecurityEventSpecApplyConfiguration struct {
 	Severity *apiv1alpha1.Severity `json:"severity,omitempty"`
 	// observedTime is when it was seen, by the reporter's clock.
 	ObservedTime *v1.Time `json:"observedTime,omitempty"`
-	// fingerprint tells repeats: equal fingerprints of one submitter and source are
+	// fingerprint tells repeats: equal fingerprints of one submitter, source and mode are
 	// the same thing seen again. Empty means that the event repeats nothing.
 	Fingerprint *string `json:"fingerprint,omitempty"`
 	// resources are the objects of the cluster it is about; the first is the one it
@@ -82,6 +86,14 @@ func (b *SecurityEventSpecApplyConfiguration) WithSource(value *EventSourceApply
 // If called multiple times, the SubmittedBy field is set to the value of the last call.
 func (b *SecurityEventSpecApplyConfiguration) WithSubmittedBy(value string) *SecurityEventSpecApplyConfiguration {
 	b.SubmittedBy = &value
+	return b
+}
+
+// WithMode sets the Mode field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Mode field is set to the value of the last call.
+func (b *SecurityEventSpecApplyConfiguration) WithMode(value apiv1alpha1.Mode) *SecurityEventSpecApplyConfiguration {
+	b.Mode = &value
 	return b
 }
 
