@@ -130,7 +130,7 @@ func (s *session) showApproval(incident *v1alpha1.Incident, awaiting v1alpha1.Aw
 	fmt.Fprintf(w, "To be approved, as %s:\n\n", s.style.bold(clean(user)))
 	facts := &table{indent: "  "}
 	fact := func(name, value string) { facts.add(cell{name, s.style.dim}, plain(clean(value))) }
-	fact("incident", fmt.Sprintf("%s  %s  %s", incident.Name, severityOf(incident), incident.Spec.Title))
+	fact("incident", fmt.Sprintf("%s  %s  %s", incident.Name, severityOf(incident), marked(incident.Spec.Mode, incident.Spec.Title)))
 	fact("step", awaiting.Step)
 	for i, line := range wrap(awaiting.Message, max(s.terminal.width-14, 0)) {
 		name := ""

@@ -21,11 +21,13 @@ import (
 type createFlags struct {
 	dryRun, output    string
 	resources, assets []string
+	drill             bool
 }
 
 func (f *createFlags) add(cmd *cobra.Command, noun string) {
 	cmd.Flags().StringVar(&f.dryRun, "dry-run", "none", "'client' prints the "+noun+" and creates nothing; 'server' lets the API server check it too")
 	cmd.Flags().StringVarP(&f.output, "output", "o", "", "print the "+noun+" as yaml, json or name")
+	cmd.Flags().BoolVar(&f.drill, "drill", false, "an exercise: it is kept apart from what is live, and nothing that answers it takes effect")
 	cmd.Flags().StringArrayVar(&f.resources, "resource", nil, "an object of the cluster it is about, as KIND/[NAMESPACE/]NAME, such as Pod/shop/cart-7f9; may be repeated")
 	cmd.Flags().StringArrayVar(&f.assets, "asset", nil, "a thing outside the cluster it is about, as TYPE:NAME, such as Device:LT-0042; TYPE is one of "+oneOf(assetTypes)+"; may be repeated")
 }
@@ -68,6 +70,14 @@ func (f *createFlags) things() (resources []v1alpha1.ResourceReference, assets [
 	return resources, assets, nil
 }
 
+// mode is the mode of what is created. Without the flag it is left to the API server.
+func (f *createFlags) mode() v1alpha1.Mode {
+	if f.drill {
+		return v1alpha1.ModeDrill
+	}
+	return ""
+}
+
 // create creates an object, or prints what would be.
 func (s *session) create(ctx context.Context, f *createFlags, object client.Object, kind schema.GroupVersionKind) (created bool, err error) {
 	object.GetObjectKind().SetGroupVersionKind(kind)
@@ -81,6 +91,10 @@ func (s *session) create(ctx context.Context, f *createFlags, object client.Obje
 	var options []client.CreateOption
 	if f.dryRun == "server" {
 		options = append(options, client.DryRunAll)
+	}
+	if f.drill {
+		// By an older CRD it must not become the real thing.
+		options = append(options, client.FieldValidation(metav1.FieldValidationStrict))
 	}
 	if err := api.Create(ctx, object, options...); err != nil {
 		return false, notCreated(err, kind.Kind, object.GetNamespace())

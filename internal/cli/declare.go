@@ -19,6 +19,9 @@ on incidents, which the ClusterRole firebreak-incident-manager has.
 With --playbook its steps begin at once, on what --resource names and within the playbook's limits.
 An event that is there already becomes an incident by 'promote'.
 
+With --drill it is an exercise: the playbook runs as a dry run, people are asked as they would be,
+and it never mixes with what is live.
+
   kubectl firebreak declare "Customer data on a public share" --severity High --category InformationContentSecurity`
 
 var tlps = []v1alpha1.TLP{v1alpha1.TLPRed, v1alpha1.TLPAmberStrict, v1alpha1.TLPAmber, v1alpha1.TLPGreen, v1alpha1.TLPClear}
@@ -70,13 +73,17 @@ func (s *session) declare(ctx context.Context, f *declareFlags, title string) er
 	if err != nil || !created {
 		return err
 	}
-	fmt.Fprintf(s.Out, "%s the incident %s\n", s.style.green("Declared"), incident.Name)
+	what := "incident"
+	if f.drill {
+		what = "drill"
+	}
+	fmt.Fprintf(s.Out, "%s the %s %s\n", s.style.green("Declared"), what, incident.Name)
 	fmt.Fprintf(s.Out, "  Next: %s\n", s.command(namespace, "show", incident.Name))
 	return nil
 }
 
 func (s *session) declaredSpec(f *declareFlags, title string) (*v1alpha1.IncidentSpec, error) {
-	spec := &v1alpha1.IncidentSpec{Title: title, PlaybookRef: v1alpha1.PlaybookReference{Name: f.playbook}}
+	spec := &v1alpha1.IncidentSpec{Title: title, Mode: f.mode(), PlaybookRef: v1alpha1.PlaybookReference{Name: f.playbook}}
 	if strings.TrimSpace(title) == "" {
 		return nil, failed("the title is empty: it must say in one line what has happened")
 	}

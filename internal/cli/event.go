@@ -14,6 +14,7 @@ const eventLong = `Report something that may be a security incident: whoever not
 
 On a terminal you are asked for what the flags do not say. It asks for no more than is needed to
 look into it; what you do not know, leave empty. What was reported cannot be changed.
+With --drill it is an exercise: what answers it takes no effect, and it never mixes with what is live.
 
   kubectl firebreak event -n security
   kubectl firebreak event "A laptop was left on a train" --type PhysicalBreach --asset Device:LT-0042 --when 40m`
@@ -87,7 +88,11 @@ func (s *session) reportEvent(cmd *cobra.Command, f *eventFlags) error {
 	if err != nil || !created {
 		return err
 	}
-	fmt.Fprintf(s.Out, "%s as the event %s. Thank you.\n", s.style.green("Reported"), event.Name)
+	what := "event"
+	if f.drill {
+		what = "drill"
+	}
+	fmt.Fprintf(s.Out, "%s as the %s %s. Thank you.\n", s.style.green("Reported"), what, event.Name)
 	fmt.Fprintf(s.Out, "  What becomes of it: kubectl get securityevent %s -n %s%s\n", event.Name, namespace, s.clusterFlags())
 	return nil
 }
@@ -131,7 +136,7 @@ func (s *session) eventSpec(f *eventFlags) (*v1alpha1.SecurityEventSpec, error) 
 		assets = append(assets, v1alpha1.Asset{Type: "Site", Identifier: f.where})
 	}
 	return &v1alpha1.SecurityEventSpec{
-		Source: v1alpha1.EventSource{Kind: v1alpha1.SourceHuman}, Title: f.title, Description: f.description, Severity: severity,
+		Source: v1alpha1.EventSource{Kind: v1alpha1.SourceHuman}, Mode: f.mode(), Title: f.title, Description: f.description, Severity: severity,
 		ObservedTime: observed, Resources: resources, Assets: assets,
 		Report:   v1alpha1.EventReport{Type: kind, Malfunction: f.malfunction, ScreenMessages: f.screen, ActionsTaken: f.actions},
 		Reporter: v1alpha1.Reporter{User: f.user, Email: f.email},

@@ -105,7 +105,7 @@ func TestEvent(t *testing.T) {
 	got := list.Items[0].Spec
 	got.ObservedTime = metav1.Time{}
 	want := v1alpha1.SecurityEventSpec{
-		Source: v1alpha1.EventSource{Kind: v1alpha1.SourceHuman}, SubmittedBy: jane, Title: "A laptop was left on a train", Severity: v1alpha1.SeverityMedium,
+		Source: v1alpha1.EventSource{Kind: v1alpha1.SourceHuman}, SubmittedBy: jane, Mode: v1alpha1.ModeLive, Title: "A laptop was left on a train", Severity: v1alpha1.SeverityMedium,
 		Resources: []v1alpha1.ResourceReference{{APIVersion: "v1", Kind: "Pod", Namespace: "shop", Name: "cart-1"}},
 		Assets:    []v1alpha1.Asset{{Type: "Device", Identifier: "LT-0042"}, {Type: "Site", Identifier: "IC 524"}},
 		Report:    v1alpha1.EventReport{Type: v1alpha1.ReportPhysicalBreach, ActionsTaken: "Called the office"},
@@ -119,6 +119,8 @@ func TestEvent(t *testing.T) {
 	}
 	event("x", "--type", "other", "--dry-run", "client").check(t, ExitOK, "generateName: report-", "")
 	event("x", "--type", "other", "--dry-run", "server", "-o", "name").check(t, ExitOK, "securityevent.firebreak.dev/report-", "")
+	event("x", "--type", "other", "--drill", "--dry-run", "client").check(t, ExitOK, "mode: Drill", "")
+	event("x", "--type", "other", "--drill", "--dry-run", "server", "-o", "yaml").check(t, ExitOK, "mode: Drill", "")
 	event("x").check(t, ExitError, "", "--type is missing: it must be one of IneffectiveControl")
 	event("--type", "other").check(t, ExitError, "", "the title is missing")
 	event("x", "--type", "other", "--asset", "LT-1").check(t, ExitError, "", "must be TYPE:NAME")
@@ -165,7 +167,7 @@ func TestDeclare(t *testing.T) {
 	}
 	got.OccurredTime, got.DetectedTime = nil, nil
 	want := v1alpha1.IncidentSpec{
-		Title: "Customer data on a public share", Severity: v1alpha1.SeverityHigh, Category: v1alpha1.CategoryInformationContentSecurity, TLP: v1alpha1.TLPRed,
+		Title: "Customer data on a public share", Mode: v1alpha1.ModeLive, Severity: v1alpha1.SeverityHigh, Category: v1alpha1.CategoryInformationContentSecurity, TLP: v1alpha1.TLPRed,
 		Impact:      v1alpha1.Impact{Confidentiality: v1alpha1.ImpactHigh, Integrity: v1alpha1.ImpactLow, Availability: v1alpha1.ImpactNone},
 		PlaybookRef: v1alpha1.PlaybookReference{Name: "leak"}, Resources: []v1alpha1.ResourceReference{{APIVersion: "apps/v1", Kind: "Deployment", Namespace: "shop", Name: "cart"}},
 	}
@@ -178,6 +180,11 @@ func TestDeclare(t *testing.T) {
 	declare(namespace, "--severity", "High").check(t, ExitError, "", "--severity and --category must be given")
 	declare(namespace, "--severity", "High", "--category", "Other", "--impact", "High").check(t, ExitError, "", "must be three of None, Low, High")
 	declare(namespace, "--severity", "High", "--category", "Other", "--dry-run", "client").check(t, ExitOK, "kind: Incident", "")
+	declare(namespace, "--severity", "High", "--category", "Other", "--drill").check(t, ExitOK, "Declared the drill inc-", "")
+	mustDo(t, admin.List(ctx, list, client.InNamespace(namespace), client.MatchingFields{"spec.mode": string(v1alpha1.ModeDrill)}))
+	if len(list.Items) != 1 || list.Items[0].Spec.Mode != v1alpha1.ModeDrill {
+		t.Errorf("%d drills, want one", len(list.Items))
+	}
 	// To create is not enough: it takes the verb 'declare' too.
 	responders := domain(t, "firebreak-responder")
 	declare(responders, "--severity", "High", "--category", "Other").check(t, ExitRefused, "", "Refused: you are not permitted to create Incidents in the namespace "+responders)

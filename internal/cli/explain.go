@@ -199,7 +199,7 @@ func lastByRules(event *v1alpha1.SecurityEvent) *v1alpha1.Assessment {
 }
 
 func (s *session) printExplanation(event *v1alpha1.SecurityEvent, why *explanation) {
-	fmt.Fprintf(s.Out, "EVENT  %s  %s\n", event.Name, s.style.bold(clean(event.Spec.Title)))
+	fmt.Fprintf(s.Out, "EVENT  %s  %s\n", event.Name, s.style.bold(marked(event.Spec.Mode, event.Spec.Title)))
 	fmt.Fprintf(s.Out, "  submitted by %s\n\n", clean(event.Spec.SubmittedBy))
 	fmt.Fprintln(s.Out, s.style.bold("ON RECORD"))
 	if why.Record.Outcome == "" {

@@ -136,6 +136,7 @@ func (s *session) listBeside(ctx context.Context, o *overview) error {
 	o.events = events.Items
 	slices.SortStableFunc(o.events, func(a, b v1alpha1.SecurityEvent) int {
 		return cmp.Or(
+			cmp.Compare(drillLast(a.Spec.Mode), drillLast(b.Spec.Mode)),
 			cmp.Compare(b.Spec.Severity.Rank(), a.Spec.Severity.Rank()),
 			a.CreationTimestamp.Compare(b.CreationTimestamp.Time),
 			cmp.Compare(a.Name, b.Name),
@@ -148,11 +149,12 @@ func (s *session) listBeside(ctx context.Context, o *overview) error {
 	return nil
 }
 
-// sortIncidents puts the worst first, of those the newest.
+// sortIncidents puts the worst first, of those the newest. Drills come after what is live.
 func sortIncidents(incidents []v1alpha1.Incident) {
 	slices.SortStableFunc(incidents, func(a, b v1alpha1.Incident) int {
 		return cmp.Or(
 			cmp.Compare(closedLast(&a), closedLast(&b)),
+			cmp.Compare(drillLast(a.Spec.Mode), drillLast(b.Spec.Mode)),
 			cmp.Compare(severityOf(&b).Rank(), severityOf(&a).Rank()),
 			b.CreationTimestamp.Compare(a.CreationTimestamp.Time),
 			cmp.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name),
@@ -162,6 +164,13 @@ func sortIncidents(incidents []v1alpha1.Incident) {
 
 func closedLast(incident *v1alpha1.Incident) int {
 	if incident.Status.Phase == v1alpha1.PhaseClosed {
+		return 1
+	}
+	return 0
+}
+
+func drillLast(mode v1alpha1.Mode) int {
+	if mode == v1alpha1.ModeDrill {
 		return 1
 	}
 	return 0
@@ -236,7 +245,7 @@ func (s *session) incidentTable(o overview) *table {
 			row = append(row, plain(cmp.Or(string(incident.Status.Priority), "-")), plain(string(cmp.Or(incident.Status.Category, incident.Spec.Category))),
 				plain(fmt.Sprint(incident.Status.EventCount)), plain(cmp.Or(clean(incident.Status.Assignee), "-")))
 		}
-		t.add(append(row, plain(clean(incident.Spec.Title)))...)
+		t.add(append(row, plain(marked(incident.Spec.Mode, incident.Spec.Title)))...)
 	}
 	return t
 }
@@ -299,7 +308,7 @@ func (s *session) printDeferred(o overview) {
 			row = append(row, plain(event.Namespace))
 		}
 		t.add(append(row, plain(event.Name), s.severityCell(event.Spec.Severity), plain(s.age(event.CreationTimestamp.Time)),
-			plain(fmt.Sprint(max(event.Status.Occurrences, 1))), s.whyCell(event), plain(clean(event.Spec.Title)))...)
+			plain(fmt.Sprint(max(event.Status.Occurrences, 1))), s.whyCell(event), plain(marked(event.Spec.Mode, event.Spec.Title)))...)
 	}
 	t.write(s.Out, s.style, s.terminal.width)
 	namespace := o.namespace

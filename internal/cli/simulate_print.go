@@ -13,7 +13,7 @@ func (s *session) printSimulation(result *simulate.Result, another bool) {
 	if another {
 		fmt.Fprintln(s.Out)
 	}
-	fmt.Fprintf(s.Out, "EVENT  %s\n", s.style.bold(clean(joined("  ", result.Event, result.Title))))
+	fmt.Fprintf(s.Out, "EVENT  %s\n", s.style.bold(marked(result.Mode, joined("  ", result.Event, result.Title))))
 	fmt.Fprintf(s.Out, "  submitted by %s\n\n", clean(joined(", of workload ", result.SubmittedBy, result.Workload)))
 	s.printAsked(result.Asked)
 	fmt.Fprintf(s.Out, "\n%s  %s: %s\n", s.style.bold("OUTCOME"), s.outcome(result.Outcome, string(result.Outcome)), clean(joined(": ", result.Reason, result.Message)))

@@ -6,6 +6,8 @@ import (
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 )
 
 // clean makes text that came out of an object safe to print on one line. Whoever can
@@ -24,6 +26,14 @@ func clean(text string) string {
 			return fmt.Sprintf(`\u%04x`, r)
 		}
 	})
+}
+
+// marked is a title, safe to print, that says so when it is a drill's.
+func marked(mode v1alpha1.Mode, title string) string {
+	if mode == v1alpha1.ModeDrill {
+		return "DRILL: " + clean(title)
+	}
+	return clean(title)
 }
 
 // cleanLines is clean for text that may have several lines.

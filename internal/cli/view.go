@@ -40,7 +40,7 @@ func (v *view) section(title string) { fmt.Fprintf(v.Out, "\n%s\n", v.style.bold
 
 func (v *view) printHeader() {
 	status, spec := &v.incident.Status, &v.incident.Spec
-	fmt.Fprintf(v.Out, "%s  %s\n\n", v.incident.Name, v.style.bold(clean(spec.Title)))
+	fmt.Fprintf(v.Out, "%s  %s\n\n", v.incident.Name, v.style.bold(marked(spec.Mode, spec.Title)))
 	facts := &table{indent: "  "}
 	fact := func(name, value string, p paint) {
 		if value != "" {
@@ -50,6 +50,9 @@ func (v *view) printHeader() {
 	severity := v.severityCell(severityOf(v.incident))
 	fact("Severity", joined(", ", severity.text, string(status.Priority), string(cmp.Or(status.Category, spec.Category)), "TLP "+string(cmp.Or(spec.TLP, v1alpha1.TLPAmber))), severity.paint)
 	fact("Impact", impact(spec.Impact), nil)
+	if spec.Mode == v1alpha1.ModeDrill {
+		fact("Mode", "a drill: every write is only tried, and nothing is sent", v.style.yellow)
+	}
 	opened := fmt.Sprintf("%s (%s ago)", v.at(v.incident.CreationTimestamp.Time), v.age(v.incident.CreationTimestamp.Time))
 	if status.EventCount > 0 {
 		opened += ", seen " + plural(int(status.EventCount), "time")

@@ -35,10 +35,14 @@ func TestShowRendering(t *testing.T) {
 		Spec: v1alpha1.IncidentSpec{Title: "Lost laptop", Severity: v1alpha1.SeverityLow, Category: v1alpha1.CategoryOther,
 			Assets: []v1alpha1.Asset{{Type: "Device", Identifier: "LT-0042", Owner: "finance"}}}}
 
+	drill := sampleIncident()
+	drill.Spec.Mode, drill.Status.Mode = v1alpha1.ModeDrill, v1alpha1.ModeDryRun
+
 	for name, test := range map[string]struct {
 		incident *v1alpha1.Incident
 		terminal terminal
 	}{
+		"show-drill":  {drill, terminal{}},
 		"show":        {sampleIncident(), terminal{}},
 		"show-color":  {sampleIncident(), terminal{color: true, width: 100}},
 		"show-narrow": {stalled, terminal{width: 60}},
@@ -143,11 +147,17 @@ func TestListRendering(t *testing.T) {
 		many[i] = events[0]
 	}
 	sortIncidents(incidents)
+	drills := []v1alpha1.Incident{*sampleIncident(), *sampleIncident()}
+	drills[0].Spec.Mode, drills[1].Spec.Mode, drills[1].Status.Severity = v1alpha1.ModeDrill, v1alpha1.ModeLive, v1alpha1.SeverityMedium
+	sortIncidents(drills)
+	drilled := []v1alpha1.SecurityEvent{*events[0].DeepCopy()}
+	drilled[0].Spec.Mode = v1alpha1.ModeDrill
 	for name, test := range map[string]struct {
 		overview overview
 		terminal terminal
 	}{
 		"list":         {overview{namespace: "security", incidents: incidents, events: events}, terminal{}},
+		"list-drills":  {overview{namespace: "security", incidents: drills, events: drilled}, terminal{}},
 		"list-all":     {overview{incidents: incidents, events: events, plans: []v1alpha1.ResponsePlan{stopped}}, terminal{width: 100}},
 		"list-wide":    {overview{namespace: "security", wide: true, incidents: incidents[:1]}, terminal{}},
 		"list-color":   {overview{namespace: "security", incidents: incidents, plans: []v1alpha1.ResponsePlan{stopped}}, terminal{color: true, width: 100}},

@@ -61,10 +61,10 @@ func playbookOf(ctx context.Context, domain *Domain, incident *v1alpha1.Incident
 		result.Problem = "it would not be Ready: " + err.Error()
 		return result
 	}
-	result.Notes = modeNotes(domain.Plan, &found.Spec)
+	result.Notes = modeNotes(domain.Plan, incident, &found.Spec)
 	known := &simulation{
 		playbook: found, incident: incident, values: (&expression.Cache{}).Values(&found.Spec),
-		dry: found.Spec.Mode == v1alpha1.PlaybookDryRun || domain.Plan != nil && domain.Plan.Spec.Response == v1alpha1.ResponseDryRun,
+		dry: lifecycle.DryRun(lifecycle.Input{Incident: incident, Plan: domain.Plan, Playbook: &found.Spec}),
 	}
 	for _, phase := range []struct {
 		name  string
@@ -86,11 +86,13 @@ func firstOf(errs ...error) error {
 	return nil
 }
 
-func modeNotes(plan *v1alpha1.ResponsePlan, playbook *v1alpha1.ResponsePlaybookSpec) []string {
+func modeNotes(plan *v1alpha1.ResponsePlan, incident *v1alpha1.Incident, playbook *v1alpha1.ResponsePlaybookSpec) []string {
 	var notes []string
 	switch {
 	case plan != nil && plan.Spec.Response == v1alpha1.ResponsePaused:
 		notes = append(notes, "the plan says `response: Paused`: no step runs until that is over")
+	case lifecycle.IsDrill(incident):
+		notes = append(notes, "a drill: every write is only tried, and nothing is sent; people are asked as they would be")
 	case plan != nil && plan.Spec.Response == v1alpha1.ResponseDryRun:
 		notes = append(notes, "the plan says `response: DryRun`: every write is only tried")
 	case playbook.Mode == v1alpha1.PlaybookDryRun:

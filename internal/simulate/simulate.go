@@ -74,10 +74,12 @@ type Incident struct {
 // Result is what would happen.
 type Result struct {
 	// Event is the event's name, with its title, submitter and workload as rules see them.
-	Event       string `json:"event"`
-	Title       string `json:"title"`
-	SubmittedBy string `json:"submittedBy"`
-	Workload    string `json:"workload,omitempty"`
+	Event string `json:"event"`
+	Title string `json:"title"`
+	// Mode is 'Drill' for an exercise, and absent for the real thing.
+	Mode        v1alpha1.Mode `json:"mode,omitempty"`
+	SubmittedBy string        `json:"submittedBy"`
+	Workload    string        `json:"workload,omitempty"`
 	// Asked are the rules that are asked, in their order.
 	Asked []classify.Asked `json:"asked"`
 	// Outcome is Promoted, Joined, Dismissed or Deferred.
@@ -170,6 +172,9 @@ func Run(ctx context.Context, in Input) (*Result, error) {
 	event.Namespace = in.Domain.Namespace
 	repeat(event, in.Occurrences)
 	result := &Result{Event: event.Name, Title: event.Spec.Title, SubmittedBy: event.Spec.SubmittedBy, Workload: in.Workload, Asked: []classify.Asked{}}
+	if event.Spec.Mode == v1alpha1.ModeDrill {
+		result.Mode = event.Spec.Mode
+	}
 	if in.Workload == "" && len(event.Spec.Resources) > 0 {
 		result.Workload = event.Spec.Resources[0].Name
 		if event.Spec.Resources[0].Kind == "Pod" {

@@ -142,6 +142,34 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// TestDrill: what a drill would do is told as such, and it joins nothing that is live.
+func TestDrill(t *testing.T) {
+	d := domain(t, manifests)
+	drill := shell("shop")
+	drill.Spec.Mode, drill.Name = v1alpha1.ModeDrill, "drill"
+	results, err := RunAll(t.Context(), Input{Domain: d, Workload: "cart"}, []v1alpha1.SecurityEvent{*shell("shop"), *drill, *drill, *shell("shop")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var outcomes []string
+	for _, result := range results {
+		outcomes = append(outcomes, string(result.Mode)+" "+string(result.Outcome))
+	}
+	if diff := cmp.Diff([]string{" Promoted", "Drill Promoted", "Drill Joined", " Joined"}, outcomes); diff != "" {
+		t.Errorf("outcomes (-want +got):\n%s", diff)
+	}
+	if live, drilled := results[0].Incident.Name, results[1].Incident.Name; live == drilled || results[2].Joins != drilled || results[3].Joins != live {
+		t.Errorf("%s and %s are joined by %s and %s", live, drilled, results[2].Joins, results[3].Joins)
+	}
+	playbook := results[1].Playbook
+	if len(playbook.Notes) != 1 || !strings.HasPrefix(playbook.Notes[0], "a drill: every write is only tried") {
+		t.Errorf("the playbook's notes are %q", playbook.Notes)
+	}
+	if last := playbook.Steps[len(playbook.Steps)-1]; last.Skipped == "" || results[0].Playbook.Steps[len(playbook.Steps)-1].Skipped != "" {
+		t.Errorf("the last step of the drill is %+v, want it skipped, and only there", last)
+	}
+}
+
 func TestOutcomes(t *testing.T) {
 	d := domain(t, manifests)
 	for severity, want := range map[v1alpha1.Severity]v1alpha1.AssessmentOutcome{
