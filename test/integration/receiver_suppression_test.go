@@ -220,16 +220,49 @@ func TestCountersAreTheReceiversOwn(t *testing.T) {
 	d.wantHeard(t, pod, 2)
 }
 
-// TestDrillsAreNotTakenForTheRealThing: there are no drills yet, so what says that it is one is
-// refused, rather than recorded as the real thing.
+// TestDrillsAreNotTakenForTheRealThing: the same report, as a drill and live, is two events that
+// are counted apart, whichever comes first; and no alert becomes a drill by what it says.
 func TestDrillsAreNotTakenForTheRealThing(t *testing.T) {
 	d := newDuel(t)
-	const body = `{"title":"a drill","severity":"High","source":{"product":"falco","rule":"r"},"fingerprint":"f","mode":"Drill"}`
-	answer := d.receiver.Post(t, d.Namespace, "events", d.honest.Token, []byte(body))
-	if answer.Code != http.StatusBadRequest || !strings.Contains(answer.Body, "mode") {
-		t.Errorf("a drill is answered %d: %s", answer.Code, answer.Body)
+	const report = `{"title":"a shell","severity":"High","source":{"product":"falco","rule":"r"},"fingerprint":%q,"mode":%q,"observedTime":"2026-11-21T16:00:00Z","resources":[{"apiVersion":"v1","kind":"Pod","namespace":"shop","name":%q}]}`
+	for pod, modes := range map[string][]v1alpha1.Mode{
+		"drill-first": {v1alpha1.ModeDrill, v1alpha1.ModeLive, v1alpha1.ModeLive, v1alpha1.ModeDrill, v1alpha1.ModeLive},
+		"live-first":  {v1alpha1.ModeLive, v1alpha1.ModeDrill, v1alpha1.ModeDrill, v1alpha1.ModeLive, v1alpha1.ModeLive},
+	} {
+		want := map[v1alpha1.Mode]int64{}
+		for i, mode := range modes {
+			want[mode]++
+			answer := d.receiver.Post(t, d.Namespace, "events", d.honest.Token, fmt.Appendf(nil, report, pod, mode, pod))
+			if first := i < 2; first && answer.Code != http.StatusCreated || answer.Code/100 != 2 {
+				t.Errorf("%s: report %d, %s, is answered %d: %s", pod, i, mode, answer.Code, answer.Body)
+			}
+		}
+		d.settle(t)
+		d.wantHeard(t, pod, int64(len(modes)))
+		events := d.about(t, pod)
+		for _, event := range events {
+			got := int64(1)
+			for _, counter := range event.Status.Counters {
+				got += counter.Count
+			}
+			if got != want[event.Spec.Mode] {
+				t.Errorf("%s: %s, %s, was seen %d times, want %d", pod, event.Name, event.Spec.Mode, got, want[event.Spec.Mode])
+			}
+		}
+		if len(events) != len(want) {
+			t.Errorf("%s: there are %d events, want one of each mode", pod, len(events))
+		}
 	}
-	if answer = d.receiver.Post(t, d.Namespace, "events", d.honest.Token, []byte(strings.Replace(body, `,"mode":"Drill"`, "", 1))); answer.Code != http.StatusCreated {
-		t.Errorf("the real thing is answered %d: %s", answer.Code, answer.Body)
+	if answer := d.receiver.Post(t, d.Namespace, "events", d.honest.Token, fmt.Appendf(nil, report, "f", "Exercise", "x")); answer.Code != http.StatusBadRequest || !strings.Contains(answer.Body, "`mode` must be Live or Drill") {
+		t.Errorf("a mode that there is not is answered %d: %s", answer.Code, answer.Body)
+	}
+	const pod = "says-so"
+	said := strings.Replace(string(harness.FalcoAlert(d.Target, pod, floodTime)), "{", `{"mode":"Drill",`, 1)
+	if answer := d.receiver.Post(t, d.Namespace, "falco", d.honest.Token, []byte(said)); answer.Code/100 != 2 {
+		t.Fatalf("the receiver answers %d: %s", answer.Code, answer.Body)
+	}
+	d.wantHeard(t, pod, 1)
+	if events := d.about(t, pod); events[0].Spec.Mode != v1alpha1.ModeLive {
+		t.Errorf("an alert of Falco that says so is of mode %s", events[0].Spec.Mode)
 	}
 }
