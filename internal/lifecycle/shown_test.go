@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 )
 
@@ -111,6 +113,10 @@ func TestLookupForApprovalFails(t *testing.T) {
 			s := newSim(t, approveCordon(), "a")
 			s.script = found(failed)
 			s.run()
+			if !failed.Permanent {
+				s.wantAwaited()
+				s.pass(askWithin)
+			}
 			s.wantAwaited("Approval ok")
 			if got := s.stored.Status.Awaiting[0].Message; !strings.Contains(got, "what it acts on is not known yet: "+failed.Message) {
 				t.Errorf("asked %q, must say that the objects are not known", got)
@@ -124,12 +130,14 @@ func TestLookupForApprovalFails(t *testing.T) {
 		})
 	}
 	s := newSim(t, approveCordon(), "a")
-	s.script = found(failure("no answer"), nodes("n1"))
+	s.script = found(failure("no answer"))
 	s.run()
+	s.pass(askWithin)
 	before := s.step("ok").Digest
+	s.script = found(nodes("n1"))
 	s.pass(resolveAgainAfter)
 	if s.step("ok").Digest == before {
-		t.Error("what was found at the second try is not shown")
+		t.Error("what was found after the question is not shown")
 	}
 	s = newSim(t, approveCordon(), "a")
 	s.script = found(failure("no answer"))
@@ -138,6 +146,31 @@ func TestLookupForApprovalFails(t *testing.T) {
 	if tries := s.count("Resolve cordon"); tries < 2 || tries > int(lookWithin/resolveAgainAfter)+1 {
 		t.Errorf("looked up %d times within 10 minutes, must be given up after %s", tries, lookWithin)
 	}
+}
+
+// TestTroubleAsksOnce: that the API server gave no answer for a moment has nobody asked twice.
+func TestTroubleAsksOnce(t *testing.T) {
+	s := newSim(t, approveCordon(), "a")
+	s.script = found(failure("no answer"), failure("no answer"), nodes("n1"))
+	s.run()
+	s.want(v1alpha1.PhaseContainment, "ok=Running", "cordon=Pending")
+	s.wantAwaited()
+	s.pass(2 * resolveAgainAfter)
+	s.wantAwaited("Approval ok")
+	s.must(by(v1alpha1.DecisionApprove, "ok", "jane"))
+	s.want(v1alpha1.PhaseReview, "ok=Succeeded", "cordon=Succeeded")
+	s.wantDone("Apply cordon n1")
+	if asked, attempts := s.logged("ApprovalAwaited"), s.step("ok").Attempts; asked != 1 || attempts != 1 {
+		t.Errorf("asked %d times in %d attempts, want once", asked, attempts)
+	}
+
+	hurried := approveCordon()
+	hurried.Containment.Steps[0].Approve.Within = &metav1.Duration{Duration: time.Second}
+	s = newSim(t, hurried, "a")
+	s.script = found(failure("no answer"))
+	s.run()
+	s.pass(2 * time.Second)
+	s.wantAwaited("Approval ok")
 }
 
 // TestShownAndNotNeeded: what was shown holds up nothing when its step is not done.

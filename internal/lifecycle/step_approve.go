@@ -95,7 +95,7 @@ func (m *machine) guardedBy(step *v1alpha1.IncidentStep) []*v1alpha1.IncidentSte
 
 // runApprove waits for as many people as the step asks for.
 func (m *machine) runApprove(step *v1alpha1.IncidentStep, text *v1alpha1.PlaybookStep) {
-	if m.lookUp(step) {
+	if m.lookUp(step) || m.holdsBack(step) {
 		return
 	}
 	m.bind(step)

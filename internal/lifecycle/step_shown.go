@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"slices"
 	"sort"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -73,7 +74,27 @@ func (m *machine) lookedUp(guarded *v1alpha1.IncidentStep) bool {
 	return guarded.ResolvedResources != nil && *guarded.ResolvedResources == m.present()
 }
 
-// lookUpAgain asks for what could not be looked up at once. That keeps nobody from approving.
+// askWithin is for how long the API server's trouble in passing keeps a question back: who is
+// asked at once would be asked anew as soon as the objects are known.
+const askWithin = 30 * time.Second
+
+// holdsBack says that nobody is asked yet, for what would be shown is being looked up again.
+func (m *machine) holdsBack(approve *v1alpha1.IncidentStep) bool {
+	if approve.State != v1alpha1.StepRunning || approve.StartTime == nil || m.late(approve) {
+		return false
+	}
+	until := approve.StartTime.Add(askWithin)
+	open := slices.ContainsFunc(m.toLookUp(approve), func(index int) bool { return !m.lookedUp(&m.status.Steps[index]) })
+	if !open || !m.Now.Before(until) {
+		return false
+	}
+	m.wake(until)
+	m.lookUpAgain(approve)
+	return true
+}
+
+// lookUpAgain asks for what could not be looked up at once. Where people are asked already it
+// keeps nobody from approving.
 func (m *machine) lookUpAgain(approve *v1alpha1.IncidentStep) {
 	for _, index := range m.toLookUp(approve) {
 		guarded := &m.status.Steps[index]
