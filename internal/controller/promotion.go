@@ -82,6 +82,13 @@ func (p *promoter) openOrJoin(ctx context.Context, in promotion) (name string, j
 	p.keys.LockKey(key)
 	defer func() { _ = p.keys.UnlockKey(key) }()
 
+	opened, err := p.known.opened(ctx, in.event)
+	if err != nil {
+		return "", false, err
+	}
+	if opened != nil {
+		return opened.Name, false, nil
+	}
 	sure := !p.nameMayDiffer(in.event)
 	for range promotionAttempts {
 		incidents, err := p.known.of(ctx, in.event.Namespace, label)
@@ -254,6 +261,24 @@ func (p *promoter) current(ctx context.Context, event *v1alpha1.SecurityEvent) e
 		return errStale
 	}
 	return nil
+}
+
+// workloadOf gives the workload that was known when an event has opened its incident, before
+// the event could say so; empty when it has opened none, or none is known.
+func (p *promoter) workloadOf(ctx context.Context, event *v1alpha1.SecurityEvent) (string, error) {
+	if event.Status.Assessment.Workload != "" || len(event.Spec.Resources) == 0 {
+		return "", nil
+	}
+	opened, err := p.known.opened(ctx, event)
+	if err != nil || opened == nil {
+		return "", err
+	}
+	for i := range opened.Status.Resources {
+		if known := &opened.Status.Resources[i]; sameObject(&known.ResourceReference, &event.Spec.Resources[0]) {
+			return known.Workload.Name, nil
+		}
+	}
+	return "", nil
 }
 
 // ask begins to ask whether the event is current, so that what is read besides need not wait for it.

@@ -58,7 +58,7 @@ func (k *knownIncidents) of(ctx context.Context, namespace, label string) ([]*v1
 	if err != nil {
 		return nil, fmt.Errorf("list the incidents of correlation %s: %w", label, err)
 	}
-	incidents := k.added(namespace, label)
+	incidents := k.added(recentKey(namespace, label))
 	for i := range list.Items {
 		incidents = append(incidents, &list.Items[i])
 	}
@@ -80,6 +80,32 @@ func (k *knownIncidents) of(ctx context.Context, namespace, label string) ([]*v1
 	return incidents, nil
 }
 
+// opened gives the incident that an event has opened before it could say so; nil when there is
+// none. It may be of another correlation than the event would be of now: what contains a pod
+// takes it out of its workload, and a policy may have changed.
+func (k *knownIncidents) opened(ctx context.Context, event *v1alpha1.SecurityEvent) (*v1alpha1.Incident, error) {
+	if everPromoted(event) {
+		return nil, nil
+	}
+	list := &v1alpha1.IncidentList{}
+	err := k.cached.List(ctx, list, client.InNamespace(event.Namespace), client.MatchingFields{indexIncidentEvents: event.Name}, client.UnsafeDisableDeepCopy)
+	if err != nil {
+		return nil, fmt.Errorf("list the incidents that name event %q: %w", event.Name, err)
+	}
+	incidents := k.added(openerKey(event.Namespace, event.Name))
+	for i := range list.Items {
+		incidents = append(incidents, &list.Items[i])
+	}
+	// The cache's comes last, and knows more.
+	for _, incident := range slices.Backward(incidents) {
+		// One that a person has declared has no correlation: it was not opened by the event.
+		if incident.Labels[v1alpha1.LabelCorrelation] != "" && openedBy(incident, event) {
+			return incident, nil
+		}
+	}
+	return nil, nil
+}
+
 // add makes known an incident that was just opened.
 func (k *knownIncidents) add(incident *v1alpha1.Incident) {
 	k.mu.Lock()
@@ -95,13 +121,17 @@ func (k *knownIncidents) add(incident *v1alpha1.Incident) {
 		k.recent = kept
 	}
 	k.recent[recentKey(incident.Namespace, incident.Labels[v1alpha1.LabelCorrelation])] = recentIncident{incident, now}
+	for _, opener := range incident.Spec.EventRefs {
+		k.recent[openerKey(incident.Namespace, opener.Name)] = recentIncident{incident, now}
+	}
 }
 
-// added gives the incident of a correlation that was opened lately.
-func (k *knownIncidents) added(namespace, label string) []*v1alpha1.Incident {
+// added gives the incident of a correlation, or of the event that has opened it, that was
+// opened lately.
+func (k *knownIncidents) added(key types.NamespacedName) []*v1alpha1.Incident {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if recent, ok := k.recent[recentKey(namespace, label)]; ok && k.clock.Since(recent.since) < recentFor {
+	if recent, ok := k.recent[key]; ok && k.clock.Since(recent.since) < recentFor {
 		return []*v1alpha1.Incident{recent.incident}
 	}
 	return nil
@@ -109,6 +139,11 @@ func (k *knownIncidents) added(namespace, label string) []*v1alpha1.Incident {
 
 func recentKey(namespace, label string) types.NamespacedName {
 	return types.NamespacedName{Namespace: namespace, Name: label}
+}
+
+// openerKey is no recentKey: no label has a slash.
+func openerKey(namespace, event string) types.NamespacedName {
+	return types.NamespacedName{Namespace: namespace, Name: "event/" + event}
 }
 
 // ensureComplete makes sure, once for every namespace, that the cache holds all

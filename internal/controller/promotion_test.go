@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	clocktesting "k8s.io/utils/clock/testing"
@@ -93,6 +95,66 @@ func TestCrashBetweenIncidentAndStatus(t *testing.T) {
 	got := awaitAssessment(t, event, v1alpha1.OutcomePromoted)
 	if incidents := incidentsIn(t, namespace); len(incidents) != 1 || got.Status.IncidentRef.Name != incidents[0].Name {
 		t.Errorf("got %d incidents, want the one of the first try", len(incidents))
+	}
+}
+
+// TestCrashWhileThePodLeavesItsWorkload: the incident contains the pod before the event says
+// that it has opened it. Without its workload the event would be of another correlation.
+func TestCrashWhileThePodLeavesItsWorkload(t *testing.T) {
+	namespace := newDomain(t)
+	cartPod(t, namespace)
+	mustCreate(t, shellPolicy(namespace))
+	mustCreate(t, &v1alpha1.ResponsePlan{
+		ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ResponsePlanName, Namespace: namespace}, Spec: v1alpha1.ResponsePlanSpec{ServiceAccountName: "reader"},
+	})
+	var failing atomic.Bool
+	var failures atomic.Int64
+	failing.Store(true)
+	startAssessor(t, namespace, func(inner client.Client) client.Client {
+		return interceptor.NewClient(withWatch{inner}, interceptor.Funcs{
+			SubResourcePatch: func(ctx context.Context, c client.Client, sub string, object client.Object, patch client.Patch, options ...client.SubResourcePatchOption) error {
+				if _, isEvent := object.(*v1alpha1.SecurityEvent); isEvent && failing.Load() {
+					failures.Add(1)
+					return errors.New("the API server is not there")
+				}
+				return c.SubResource(sub).Patch(ctx, object, patch, options...)
+			},
+		})
+	})
+	event := shellEvent(namespace, "first", "cart-7f9-abc")
+	event.Spec.Resources[0].Namespace = namespace
+	mustCreate(t, event)
+	eventually(t, func(context.Context) string {
+		if len(incidentsIn(t, namespace)) == 0 {
+			return "no incident yet"
+		}
+		return ""
+	})
+	opened := incidentsIn(t, namespace)[0]
+	opened.Status.Phase = v1alpha1.PhaseContainment
+	opened.Status.Resources = []v1alpha1.IncidentResource{{
+		ResourceReference: event.Spec.Resources[0], State: v1alpha1.ResourcePresent,
+		Workload: v1alpha1.WorkloadReference{APIVersion: "apps/v1", Kind: "Deployment", Name: "cart", UID: "uid-of-cart"},
+	}}
+	if err := testClient.Status().Update(t.Context(), &opened); err != nil {
+		t.Fatal(err)
+	}
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "cart-7f9-abc"}}
+	if err := testClient.Patch(t.Context(), pod, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"ownerReferences":null}}`))); err != nil {
+		t.Fatal(err)
+	}
+	before := failures.Load()
+	eventually(t, func(context.Context) string {
+		if failures.Load() < before+2 { // the first may have looked up the workload before
+			return "it is not tried again"
+		}
+		return ""
+	})
+	failing.Store(false)
+	got := awaitAssessment(t, event, v1alpha1.OutcomePromoted)
+	if incidents := incidentsIn(t, namespace); len(incidents) != 1 || got.Status.IncidentRef.Name != opened.Name || got.Status.Assessment.Workload != "cart" {
+		t.Errorf("there are %d incidents; the event names %q by workload %q, want the one it has opened, %q, by 'cart'",
+			len(incidents), got.Status.IncidentRef.Name, got.Status.Assessment.Workload, opened.Name)
 	}
 }
 

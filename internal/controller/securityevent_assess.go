@@ -98,7 +98,10 @@ func (r *SecurityEventReconciler) ask(ctx context.Context, event *v1alpha1.Secur
 	if event.Status.Assessment.Workload == "" && len(event.Spec.Resources) > 0 {
 		current = r.promoter.ask(ctx, event)
 	}
-	name, err := r.workloadOf(ctx, event)
+	name, err := r.promoter.workloadOf(ctx, event)
+	if err == nil && name == "" {
+		name, err = r.workloadOf(ctx, event)
+	}
 	if err != nil {
 		return question, nil, err
 	}
