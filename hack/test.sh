@@ -53,4 +53,12 @@ else
 fi
 
 export KUBEBUILDER_ASSETS=${KUBEBUILDER_ASSETS:-$PWD/bin/k8s}
-exec go test ${race[@]+"${race[@]}"} "$@"
+
+# What failed is said once more at the end, where it is looked for, and where a log is
+# kept of which the beginning is lost.
+output=$(mktemp)
+trap 'rm -f "$output"' EXIT
+code=0
+go test ${race[@]+"${race[@]}"} "$@" 2>&1 | tee "$output" || code=$?
+[ "$code" = 0 ] || hack/failures.sh "$output" >&2
+exit "$code"
