@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -94,16 +95,10 @@ func run(m *testing.M, options []func(*envtest.Environment)) (code int, err erro
 	}
 	defer os.RemoveAll(work)
 
-	environment := &envtest.Environment{}
-	// Its certificates are kept, so that it can be started again.
-	certificates := filepath.Join(work, "apiserver")
-	if err := os.Mkdir(certificates, 0o700); err != nil {
+	environment, err := newEnvironment(work)
+	if err != nil {
 		return 1, err
 	}
-	environment.ControlPlane.GetAPIServer().CertDir = certificates
-	environment.ControlPlane.Etcd = &envtest.Etcd{}
-	// Nothing here must survive the machine.
-	environment.ControlPlane.Etcd.Configure().Append("unsafe-no-fsync", "true")
 	for _, option := range options {
 		option(environment)
 	}
@@ -126,6 +121,31 @@ func run(m *testing.M, options []func(*envtest.Environment)) (code int, err erro
 	shared.environment = environment
 	defer shared.endAPIServer()
 	return m.Run(), nil
+}
+
+// newEnvironment is a control plane that can be started again: its certificates and its
+// address stay its own.
+func newEnvironment(work string) (*envtest.Environment, error) {
+	certificates := filepath.Join(work, "apiserver")
+	if err := os.Mkdir(certificates, 0o700); err != nil {
+		return nil, err
+	}
+	address, err := freeAddress(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	environment := &envtest.Environment{ControlPlaneStartTimeout: startTimeout, ControlPlaneStopTimeout: startTimeout}
+	server := environment.ControlPlane.GetAPIServer()
+	server.CertDir = certificates
+	server.SecureServing.ListenAddr = envtest.ListenAddr{Address: host, Port: port}
+	environment.ControlPlane.Etcd = &envtest.Etcd{}
+	// Nothing here must survive the machine.
+	environment.ControlPlane.Etcd.Configure().Append("unsafe-no-fsync", "true")
+	return environment, nil
 }
 
 // EtcdURL is where etcd answers, without TLS.

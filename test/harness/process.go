@@ -1,11 +1,9 @@
 package harness
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -20,10 +18,10 @@ import (
 
 const (
 	// readyTimeout is long, because a binary with the race detector is slow on a busy machine.
-	readyTimeout = 90 * time.Second
-	stopTimeout  = 30 * time.Second
-	// shownLogLines is how much of a log a failing test prints.
-	shownLogLines = 200
+	readyTimeout = 3 * time.Minute
+	stopTimeout  = time.Minute
+	// shownLogLines is how much of a log a failing test prints, each line up to shownLogBytes.
+	shownLogLines, shownLogBytes = 60, 500
 )
 
 // binaries builds each command once.
@@ -231,33 +229,27 @@ func (p *Process) finish(t testing.TB) {
 		p.Stop(t)
 	}
 	log := p.Log()
+	if t.Failed() {
+		lines := strings.Split(strings.TrimRight(log, "\n"), "\n")
+		t.Logf("the end of the log of %s:\n%s", p.Name, narrow(lines[max(0, len(lines)-shownLogLines):]))
+	}
+	// What it says matters more than how the log ends, and so comes after it.
 	for _, bad := range []string{"WARNING: DATA RACE", "panic: "} {
 		if _, report, found := strings.Cut(log, bad); found {
-			t.Errorf("the log of %s says %s%s", p.Name, bad, firstLines(report, shownLogLines))
+			lines := strings.Split(report, "\n")
+			t.Errorf("the log of %s says %s%s", p.Name, bad, narrow(lines[:min(shownLogLines, len(lines))]))
 		}
 	}
-	if t.Failed() {
-		t.Logf("the end of the log of %s:\n%s", p.Name, lastLines(log, shownLogLines))
+}
+
+// narrow joins lines, of which the long ones lose their end.
+func narrow(lines []string) string {
+	narrowed := make([]string, 0, len(lines))
+	for _, line := range lines {
+		if len(line) > shownLogBytes {
+			line = strings.ToValidUTF8(line[:shownLogBytes], "") + "…"
+		}
+		narrowed = append(narrowed, line)
 	}
-}
-
-func firstLines(text string, count int) string {
-	lines := strings.Split(text, "\n")
-	return strings.Join(lines[:min(count, len(lines))], "\n")
-}
-
-func lastLines(text string, count int) string {
-	lines := bytes.Split([]byte(strings.TrimRight(text, "\n")), []byte("\n"))
-	return string(bytes.Join(lines[max(0, len(lines)-count):], []byte("\n")))
-}
-
-// FreeAddress gives an address of this machine that nobody listens on.
-func FreeAddress(t testing.TB) string {
-	t.Helper()
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
+	return strings.Join(narrowed, "\n")
 }

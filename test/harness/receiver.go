@@ -30,7 +30,7 @@ var (
 	receiverKey = types.NamespacedName{Namespace: v1alpha1.SystemNamespace, Name: v1alpha1.ReceiverServiceAccount}
 )
 
-const postTimeout = 30 * time.Second
+const postTimeout = 2 * time.Minute
 
 // ReceiverProcess is a receiver that runs.
 type ReceiverProcess struct {

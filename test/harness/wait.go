@@ -11,7 +11,7 @@ import (
 )
 
 // Patience is how long tests wait for what happens within a second on an idle machine.
-const Patience = 60 * time.Second
+const Patience = 2 * time.Minute
 
 // Eventually asks until check gives no error, and fails the test with the last error
 // when it does not within that time.
@@ -20,7 +20,7 @@ func Eventually(t testing.TB, within time.Duration, what string, check func(cont
 	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()
 	if err := poll(ctx, check); err != nil {
-		t.Fatalf("waiting for %s: %v", what, err)
+		t.Fatalf("waiting for %s: %s", what, Brief(err.Error()))
 	}
 }
 
@@ -34,7 +34,7 @@ func WaitFor[T client.Object](t testing.TB, reader client.Reader, object T, what
 			return err
 		}
 		if !holds(object) {
-			return fmt.Errorf("not yet; it is: %s", describe(object))
+			return fmt.Errorf("not yet; it is: %s", Describe(object))
 		}
 		return nil
 	})
@@ -55,6 +55,6 @@ func Always(t testing.TB, during time.Duration, what string, check func(context.
 		return errBroken
 	})
 	if broken != nil {
-		t.Fatalf("%s must hold: %v", what, broken)
+		t.Fatalf("%s must hold: %s", what, Brief(broken.Error()))
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	rbacv1 "k8s.io/api/rbac/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -125,12 +124,8 @@ func (s *shop) install(t *testing.T) {
 		return isTrue(p.Status.Conditions, v1alpha1.ConditionReady)
 	})
 	for _, condition := range []string{v1alpha1.ConditionReady, v1alpha1.ConditionAuthorized, v1alpha1.ConditionReversible} {
-		harness.WaitFor(t, s.Client, harness.MakePlaybook(s.Namespace, s.playbook, ""), condition, func(p *v1alpha1.ResponsePlaybook) bool {
-			found := meta.FindStatusCondition(p.Status.Conditions, condition)
-			if found != nil && found.Status != "True" {
-				t.Fatalf("the playbook must be %s, but: %s: %s", condition, found.Reason, found.Message)
-			}
-			return found != nil
+		harness.WaitFor(t, s.Client, harness.MakePlaybook(s.Namespace, s.playbook, ""), "the playbook to be "+condition, func(p *v1alpha1.ResponsePlaybook) bool {
+			return isTrue(p.Status.Conditions, condition)
 		})
 	}
 }

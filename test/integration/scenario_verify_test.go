@@ -51,7 +51,7 @@ func (s *scene) clean(t *testing.T, incident *v1alpha1.Incident, pod *corev1.Pod
 func watchedVerify(t *testing.T, s *scene) {
 	incident, pod := s.verifying(t, "they are watched", harness.Rule("", []string{"pods"}, []string{"watch"}))
 	next := step(incident, "look").NextTime
-	if next == nil || time.Until(next.Time) < 2*harness.Patience {
+	if next == nil || time.Until(next.Time) <= harness.Patience {
 		t.Fatalf("the next look is at %v, want it to be further away than the test waits", next)
 	}
 	s.clean(t, incident, pod)
