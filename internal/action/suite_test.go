@@ -48,7 +48,10 @@ func run(m *testing.M) int {
 			return 1
 		}
 	}
-	environment = &envtest.Environment{CRDDirectoryPaths: []string{"../../config/crd/bases"}, ErrorIfCRDPathMissing: true, Scheme: scheme}
+	environment = &envtest.Environment{
+		CRDDirectoryPaths: []string{"../../config/crd/bases"}, ErrorIfCRDPathMissing: true, Scheme: scheme,
+		ControlPlaneStartTimeout: 2 * time.Minute, ControlPlaneStopTimeout: time.Minute, CRDInstallOptions: envtest.CRDInstallOptions{MaxTime: time.Minute},
+	}
 	var err error
 	if config, err = environment.Start(); err != nil {
 		fmt.Fprintln(os.Stderr, "the control plane did not start:", err)
@@ -62,6 +65,9 @@ func run(m *testing.M) int {
 	}
 	return m.Run()
 }
+
+// patience is how long a test waits for what takes a second on an idle machine.
+const patience = 90 * time.Second
 
 // world is a response domain and a namespace in which it acts.
 type world struct {
@@ -175,7 +181,7 @@ func (w *world) patch(object client.Object, patch string) {
 
 func (w *world) eventually(what string, holds func(context.Context) bool) {
 	w.Helper()
-	err := wait.PollUntilContextTimeout(w.Context(), 20*time.Millisecond, 30*time.Second, true, func(ctx context.Context) (bool, error) {
+	err := wait.PollUntilContextTimeout(w.Context(), 20*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
 		return holds(ctx), nil
 	})
 	if err != nil {

@@ -341,7 +341,7 @@ func TestShowFollowsUntilClosed(t *testing.T) {
 	streams, _, _, errOut := genericiooptions.NewTestIOStreams()
 	out := &signalWriter{text: "Following", seen: make(chan struct{})}
 	streams.Out = out
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), setupTime)
 	defer cancel()
 	ended := make(chan int, 1)
 	go func() {

@@ -46,7 +46,7 @@ var (
 const (
 	jane        = "jane@example.com"
 	oncallGroup = "security-oncall"
-	setupTime   = 30 * time.Second
+	setupTime   = 90 * time.Second
 )
 
 func TestMain(m *testing.M) {
@@ -76,6 +76,9 @@ func runWithCluster(m *testing.M) (code int, err error) {
 	environment = &envtest.Environment{
 		CRDDirectoryPaths:     []string{filepath.Join("..", "..", "config", "crd", "bases")},
 		ErrorIfCRDPathMissing: true,
+		CRDInstallOptions:     envtest.CRDInstallOptions{MaxTime: setupTime},
+
+		ControlPlaneStartTimeout: 2 * time.Minute, ControlPlaneStopTimeout: setupTime,
 	}
 	config, err := environment.Start()
 	if err != nil {

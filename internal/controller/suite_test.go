@@ -24,10 +24,11 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/test/harness"
 )
 
 // waitFor is how long a test waits for the controllers on a slow machine.
-const waitFor = 30 * time.Second
+const waitFor = 90 * time.Second
 
 var (
 	// testConfig is an administrator of the API server of these tests.
@@ -56,6 +57,9 @@ func runWithAPIServer(m *testing.M) int {
 	environment := &envtest.Environment{
 		CRDDirectoryPaths:     []string{filepath.Join("..", "..", "config", "crd", "bases")},
 		ErrorIfCRDPathMissing: true,
+		CRDInstallOptions:     envtest.CRDInstallOptions{MaxTime: time.Minute},
+
+		ControlPlaneStartTimeout: 2 * time.Minute, ControlPlaneStopTimeout: time.Minute,
 	}
 	started, err := environment.Start()
 	if err != nil {
@@ -145,6 +149,6 @@ func eventually(t *testing.T, check func(ctx context.Context) (problem string)) 
 		return problem == "", nil
 	})
 	if err != nil {
-		t.Fatalf("after %s: %s", waitFor, problem)
+		t.Fatalf("after %s: %s", waitFor, harness.Brief(problem))
 	}
 }

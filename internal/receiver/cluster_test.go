@@ -33,10 +33,16 @@ import (
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 )
 
+// patience is how long a test waits for what takes a second on an idle machine.
+const patience = 90 * time.Second
+
 // The control plane starts with the first test that needs it: fuzzing runs TestMain
 // in every worker.
 var (
-	controlPlane      = &envtest.Environment{CRDDirectoryPaths: []string{filepath.Join("..", "..", "config", "crd", "bases")}, ErrorIfCRDPathMissing: true, ControlPlaneStartTimeout: 2 * time.Minute, ControlPlaneStopTimeout: time.Minute}
+	controlPlane = &envtest.Environment{
+		CRDDirectoryPaths: []string{filepath.Join("..", "..", "config", "crd", "bases")}, ErrorIfCRDPathMissing: true,
+		ControlPlaneStartTimeout: 2 * time.Minute, ControlPlaneStopTimeout: time.Minute, CRDInstallOptions: envtest.CRDInstallOptions{MaxTime: time.Minute},
+	}
 	startControlPlane = sync.OnceValues(controlPlane.Start)
 	controlPlaneUsed  bool
 )

@@ -403,7 +403,7 @@ func TestBurst(t *testing.T) {
 
 func (s *site) eventually(what string, condition func() bool) {
 	s.t.Helper()
-	if err := wait.PollUntilContextTimeout(s.t.Context(), 100*time.Millisecond, 30*time.Second, true,
+	if err := wait.PollUntilContextTimeout(s.t.Context(), 100*time.Millisecond, patience, true,
 		func(context.Context) (bool, error) { return condition(), nil }); err != nil {
 		s.t.Fatalf("waiting until %s: %v", what, err)
 	}

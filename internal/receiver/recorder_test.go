@@ -226,7 +226,7 @@ func (b *bench) settle(answered <-chan []outcome) (outcomes []outcome) {
 
 func (b *bench) wait(what string, condition func() bool) {
 	b.t.Helper()
-	if err := wait.PollUntilContextTimeout(b.t.Context(), time.Millisecond, 10*time.Second, true,
+	if err := wait.PollUntilContextTimeout(b.t.Context(), time.Millisecond, patience, true,
 		func(context.Context) (bool, error) { return condition(), nil }); err != nil {
 		b.t.Fatalf("waiting for %s: %v", what, err)
 	}

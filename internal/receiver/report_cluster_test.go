@@ -121,7 +121,7 @@ func (s *reportSite) install(group string) (remove func()) {
 			if err := s.admin.Delete(ctx, crd); err != nil && !apierrors.IsNotFound(err) {
 				s.t.Error(err)
 			}
-			if err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, 30*time.Second, true, func(ctx context.Context) (bool, error) {
+			if err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
 				return apierrors.IsNotFound(s.admin.Get(ctx, client.ObjectKeyFromObject(crd), &apiextensionsv1.CustomResourceDefinition{})), nil
 			}); err != nil {
 				s.t.Errorf("waiting until %s is gone: %v", crd.GetName(), err)

@@ -64,7 +64,7 @@ func TestStartIsIdempotentAndStopEndsTheWholeGroup(t *testing.T) {
 		return nil
 	}
 	first := mustStart(t, processes, process, true)
-	if err := processes.Await(t.Context(), process, 10*time.Second); err != nil {
+	if err := processes.Await(t.Context(), process, time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	if second := mustStart(t, processes, process, false); second != first {
@@ -134,7 +134,7 @@ func TestAwaitTellsWhyAProcessEnded(t *testing.T) {
 	process := shell("loser", "echo the disk is full >&2; exit 1")
 	process.Ready = func(context.Context) error { return errors.New("not ready") }
 	mustStart(t, processes, process, true)
-	err := processes.Await(t.Context(), process, 10*time.Second)
+	err := processes.Await(t.Context(), process, time.Minute)
 	for _, want := range []string{"loser: it has ended", "the disk is full", "loser.log"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Await() = %v, want it to say '%s'", err, want)
