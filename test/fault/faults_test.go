@@ -1,6 +1,7 @@
 package fault
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"strings"
@@ -27,13 +28,22 @@ type troubles struct {
 	mu     sync.Mutex
 	random *rand.Rand
 	counts map[string]int
+	// until is when it ends.
+	until time.Time
 }
+
+// troubleFor is how long an API server makes trouble at most, several times as long as an
+// incident mostly takes with it: what was made worse by it (a watch that is opened anew only
+// after a minute) must mend by itself.
+const troubleFor = 3 * time.Minute
 
 // make chooses the trouble of one request.
 func (m *troubles) make(r *http.Request) harness.Trouble {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
+	case time.Now().After(m.until):
+		return harness.Trouble{}
 	case harness.IsWatch(r):
 		return m.ofWatch()
 	case r.Method == http.MethodGet:
@@ -107,17 +117,62 @@ func TestTroubledOverAllActions(t *testing.T) {
 // trouble runs so many incidents with an API server that makes trouble.
 func (s *scenario) trouble(t *testing.T, proxy *harness.Proxy, manager *harness.Process, incidents int) {
 	t.Helper()
+	s.mustRun(manager)
 	for range incidents {
-		made := &troubles{random: rand.New(rand.NewPCG(s.random.Uint64(), 0)), counts: map[string]int{}}
+		made := &troubles{random: rand.New(rand.NewPCG(s.random.Uint64(), 0)), counts: map[string]int{}, until: time.Now().Add(troubleFor)}
 		result := s.disturbed(t, disturbance{
 			begin: func() { proxy.Make(made.make) },
 			end:   func() { proxy.Make(nil) },
+			says:  func() string { return fmt.Sprintf("the trouble %v", made.counts) },
 		})
-		if !manager.Running() {
-			t.Fatal("the manager has ended")
-		}
 		t.Logf("%s with %v", result.took.Round(time.Millisecond), made.counts)
 	}
+}
+
+// TestEveryRequestFailsAtFirst has the API server fail each request of the manager the first
+// time it is made, while a playbook runs that uses every action: by itself, or by its answer
+// alone. Unlike trouble at random it leaves none out.
+func TestEveryRequestFailsAtFirst(t *testing.T) {
+	s := newScenario(t)
+	proxy := s.cluster.NewProxy(t)
+	s.mustRun(s.manager(t, append(s.allActions(t), proxy.ManagerFlag(t))...))
+	s.undisturbedActions(t)
+	for name, trouble := range map[string]harness.Trouble{
+		"503":       {Code: http.StatusServiceUnavailable},
+		"done, 504": {Code: http.StatusGatewayTimeout, Reaches: true},
+		"409":       {Code: http.StatusConflict},
+		"done, cut": {Cut: true, Reaches: true},
+	} {
+		first := &firsts{trouble: trouble, seen: map[string]bool{}}
+		result := s.disturbed(t, disturbance{
+			begin: func() { proxy.Make(first.make) },
+			end:   func() { proxy.Make(nil) },
+			says:  func() string { return "each request that failed at first (" + name + ")" },
+		})
+		t.Logf("%s: %s with %d requests that failed at first", name, result.took.Round(time.Millisecond), len(first.seen))
+	}
+}
+
+// firsts makes the same trouble of each request the first time.
+type firsts struct {
+	trouble harness.Trouble
+
+	mu   sync.Mutex
+	seen map[string]bool
+}
+
+func (f *firsts) make(r *http.Request) harness.Trouble {
+	if harness.IsWatch(r) || r.Method == http.MethodGet && f.trouble.Code == http.StatusConflict {
+		return harness.Trouble{}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	request := r.Method + " " + r.URL.Path + " " + r.URL.Query().Get("dryRun")
+	if f.seen[request] {
+		return harness.Trouble{}
+	}
+	f.seen[request] = true
+	return f.trouble
 }
 
 // TestLostQuestion has the API server not answer at first whether the playbook's account
@@ -167,6 +222,7 @@ func TestAPIServerRestartedOverAllActions(t *testing.T) {
 // restart stops or kills the API server so often, and starts it again.
 func (s *scenario) restart(t *testing.T, server, manager *harness.Process, left int) {
 	t.Helper()
+	s.mustRun(manager)
 	for left > 0 {
 		result := s.disturbed(t, disturbance{times: min(left, restartsEach), do: func(t *testing.T) {
 			if s.random.IntN(2) == 0 {
@@ -178,9 +234,6 @@ func (s *scenario) restart(t *testing.T, server, manager *harness.Process, left 
 			server.Start(t)
 		}})
 		left -= result.done
-		if !manager.Running() {
-			t.Fatal("the manager has ended")
-		}
 		t.Logf("restarted %d times: %s, %d restarts to go", result.done, result.took.Round(time.Millisecond), left)
 	}
 }

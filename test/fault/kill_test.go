@@ -53,6 +53,7 @@ func TestKilledOverAllActions(t *testing.T) {
 // kill kills the manager so often, up to each times in one incident.
 func (s *scenario) kill(t *testing.T, manager *harness.Process, left, each int) {
 	t.Helper()
+	s.mustRun(manager)
 	total, incidents, repeated, start := 0, 0, 0, time.Now()
 	for left > 0 {
 		manager.WaitReady(t)

@@ -116,7 +116,7 @@ func (s *scenario) disturbLeader(t *testing.T, all []*candidate) string {
 func (w *world) checkPromoted(t *testing.T, s *scenario, all []*candidate, names []string) {
 	t.Helper()
 	var events v1alpha1.SecurityEventList
-	harness.Eventually(t, 3*time.Minute, "all events to be assessed", func(ctx context.Context) error {
+	harness.Eventually(t, incidentTimeout, "all events to be assessed", func(ctx context.Context) error {
 		relaunch(t, all)
 		if err := w.Client.List(ctx, &events, client.InNamespace(w.Namespace)); err != nil {
 			return err

@@ -2,6 +2,7 @@ package fault
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -21,8 +22,15 @@ import (
 	"github.com/firebreak-dev/firebreak/test/harness"
 )
 
-// incidentTimeout is how long an incident may take, with the starts of the manager in it.
-const incidentTimeout = 5 * time.Minute
+const (
+	// incidentTimeout is how long an incident may take, with the starts of the manager in it:
+	// on a busy machine, and with the minute that client-go waits at most before it asks an API
+	// server again that makes trouble.
+	incidentTimeout = 10 * time.Minute
+	// quietFor is for how long nothing changes when an incident has come to rest: its own
+	// changes and those of what was done come by different watches.
+	quietFor = time.Second
+)
 
 // scenario runs incidents, one after the other.
 type scenario struct {
@@ -80,6 +88,16 @@ func (s *scenario) manager(t *testing.T, flags ...string) *harness.Process {
 	return s.cluster.StartManager(t, append([]string{s.evidence, "--zap-log-level=error", "--zap-stacktrace-level=panic"}, flags...)...)
 }
 
+// mustRun fails the test as soon as a manager has ended that nobody has killed.
+func (s *scenario) mustRun(manager *harness.Process) {
+	s.tend = func(t *testing.T) {
+		t.Helper()
+		if !manager.Running() {
+			t.Fatal("the manager has ended by itself")
+		}
+	}
+}
+
 // disturbance is what is done to an incident under way.
 type disturbance struct {
 	// times is how often do is called, at random moments.
@@ -87,6 +105,8 @@ type disturbance struct {
 	do    func(*testing.T)
 	// begin is called before the alert, and end when the incident is over. Nil means nothing.
 	begin, end func()
+	// says tells what there was of it, for people to read; nil means how often do was called.
+	says func() string
 }
 
 // calmDemo is what came of the demo's incident undisturbed, once a test has run it.
@@ -129,7 +149,7 @@ func (s *scenario) undisturbed(t *testing.T) {
 	t.Helper()
 	s.calm = s.run(t, disturbance{})
 	if calm := s.calm.outcome; calm.Phase != v1alpha1.PhaseClosed || calm.Lessons != 1 || len(calm.Evidence) == 0 {
-		t.Fatalf("the undisturbed incident went wrong: %+v", calm)
+		t.Fatalf("the undisturbed incident went wrong: %s", harness.Brief(fmt.Sprintf("%+v", calm)))
 	}
 	for _, step := range s.calm.outcome.Steps {
 		if !strings.Contains(step, " "+string(v1alpha1.StepSucceeded)+" ") && !strings.Contains(step, " "+string(v1alpha1.StepReverted)+" ") {
@@ -147,7 +167,12 @@ func (s *scenario) disturbed(t *testing.T, by disturbance) result {
 	t.Helper()
 	disturbed := s.run(t, by)
 	if diff := cmp.Diff(s.calm.outcome, disturbed.outcome); diff != "" {
-		t.Errorf("the outcome must be the same as undisturbed (-undisturbed +disturbed):\n%s", diff)
+		says := fmt.Sprintf("%d disturbances", disturbed.done)
+		if by.says != nil {
+			says = by.says()
+		}
+		t.Errorf("after %s within %s the outcome must be the same as undisturbed (-undisturbed +disturbed):\n%s",
+			says, disturbed.took.Round(time.Millisecond), harness.Brief(diff))
 	}
 	if t.Failed() {
 		t.FailNow()
@@ -185,12 +210,19 @@ func (s *scenario) run(t *testing.T, by disturbance) result {
 	start := time.Now()
 	r.plan()
 	w.alert(t, s.receiver)
-	for !r.finished() {
+	rest := time.NewTimer(quietFor)
+	defer rest.Stop()
+	for over := false; !over; {
 		select {
+		case <-rest.C:
+			over = len(r.unfinished()) == 0
+			rest.Reset(quietFor)
 		case change := <-changes:
 			r.see(ctx, t, change)
+			rest.Reset(quietFor)
 		case <-r.due:
 			r.disturb(t)
+			rest.Reset(quietFor)
 		case <-w.calls():
 			r.called()
 		case <-tending.C:
@@ -198,10 +230,10 @@ func (s *scenario) run(t *testing.T, by disturbance) result {
 				s.tend(t)
 			}
 		case <-ctx.Done():
-			t.Fatalf("the incident was not closed within %s; it is: %+v", incidentTimeout, r.incident)
+			t.Fatalf("the incident was not over within %s: %s", incidentTimeout, r.whatIsLeft())
 		}
 	}
-	took := time.Since(start)
+	took := time.Since(start) - quietFor
 	if by.end != nil {
 		by.end()
 	}
@@ -220,6 +252,8 @@ type running struct {
 	history  history
 	incident *v1alpha1.Incident
 	answered map[string]bool
+	// assessed says that the event names its incident, which it does off the critical path.
+	assessed bool
 	changes  int
 
 	// left is how many disturbances are to come, and done how many there were.
@@ -277,6 +311,8 @@ func (r *running) see(ctx context.Context, t *testing.T, change watch.Event) {
 	case *v1alpha1.Incident:
 		r.incident, r.world.incident = object, object.Name
 		r.person.see(t, object)
+	case *v1alpha1.SecurityEvent:
+		r.assessed = object.Status.Assessment.Outcome != "" && object.Status.IncidentRef.Name != ""
 	case *v1alpha1.Decision:
 		if r.answered == nil {
 			r.answered = map[string]bool{}
@@ -303,16 +339,43 @@ func (r *running) see(ctx context.Context, t *testing.T, change watch.Event) {
 	}
 }
 
-// finished says that nothing is left to be done.
-func (r *running) finished() bool {
-	if r.incident == nil || r.incident.Status.Phase != v1alpha1.PhaseClosed ||
-		r.incident.Status.Audit.ProjectedSequence != r.incident.Status.Audit.Sequence {
-		return false
+// unfinished says what is left to be done.
+func (r *running) unfinished() []string {
+	if r.incident == nil {
+		return []string{"there is no incident"}
 	}
-	for _, answered := range r.answered {
+	var left []string
+	status := &r.incident.Status
+	if status.Phase != v1alpha1.PhaseClosed {
+		left = append(left, "it is in phase "+string(status.Phase))
+	}
+	if status.Audit.ProjectedSequence != status.Audit.Sequence {
+		left = append(left, fmt.Sprintf("%d of %d entries are Events", status.Audit.ProjectedSequence, status.Audit.Sequence))
+	}
+	if !r.assessed {
+		left = append(left, "its event does not name it")
+	}
+	for name, answered := range r.answered {
 		if !answered {
-			return false
+			left = append(left, "the Decision "+name+" is not answered")
 		}
 	}
-	return len(r.answered) == len(r.person.decided)
+	if len(r.answered) != len(r.person.decided) {
+		left = append(left, fmt.Sprintf("%d of %d Decisions are there", len(r.answered), len(r.person.decided)))
+	}
+	return left
+}
+
+// whatIsLeft says why an incident is not over, for people to read.
+func (r *running) whatIsLeft() string {
+	text := strings.Join(r.unfinished(), "; ")
+	if r.incident == nil {
+		return text
+	}
+	for i := range r.incident.Status.Steps {
+		if step := &r.incident.Status.Steps[i]; step.EndTime == nil && step.StartTime != nil {
+			text += fmt.Sprintf("; step %s is %s: %s", step.Name, step.State, step.Message)
+		}
+	}
+	return harness.Brief(text + "\n" + harness.Describe(r.incident))
 }
