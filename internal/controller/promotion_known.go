@@ -87,6 +87,9 @@ func (k *knownIncidents) opened(ctx context.Context, event *v1alpha1.SecurityEve
 	if everPromoted(event) {
 		return nil, nil
 	}
+	if err := k.ensureComplete(ctx, event.Namespace); err != nil {
+		return nil, err
+	}
 	list := &v1alpha1.IncidentList{}
 	err := k.cached.List(ctx, list, client.InNamespace(event.Namespace), client.MatchingFields{indexIncidentEvents: event.Name}, client.UnsafeDisableDeepCopy)
 	if err != nil {
