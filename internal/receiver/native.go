@@ -144,11 +144,8 @@ func checkTime(spec object) error {
 func (a *alert) complete(r report, raw []byte) error {
 	spec := &a.spec
 	sanitize(spec)
-	if spec.Title == "" {
-		return fieldProblem(a.pointer+"/title", "must say in one line what happened, is empty")
-	}
-	if spec.Severity.Rank() == 0 {
-		return fieldProblem(a.pointer+"/severity", "must be one of Informational, Low, Medium, High, Critical, is '%s'", clean(string(spec.Severity), 32))
+	if err := a.checkWords(); err != nil {
+		return err
 	}
 	if spec.Mode.OrLive() != v1alpha1.ModeLive && spec.Mode != v1alpha1.ModeDrill {
 		return fieldProblem(a.pointer+"/mode", "must be Live or Drill, is '%s'", clean(string(spec.Mode), 32))
@@ -185,6 +182,20 @@ func (a *alert) complete(r report, raw []byte) error {
 	}
 	if spec.Fingerprint == "" {
 		spec.Fingerprint = fingerprintOf(spec)
+	}
+	return nil
+}
+
+// checkWords checks what is of a few words, and that there is a title.
+func (a *alert) checkWords() error {
+	spec := &a.spec
+	switch {
+	case spec.Title == "":
+		return fieldProblem(a.pointer+"/title", "must say in one line what happened, is empty")
+	case spec.Severity.Rank() == 0:
+		return fieldProblem(a.pointer+"/severity", "must be one of Informational, Low, Medium, High, Critical, is '%s'", clean(string(spec.Severity), 32))
+	case spec.Mode.OrLive() != v1alpha1.ModeLive && spec.Mode != v1alpha1.ModeDrill:
+		return fieldProblem(a.pointer+"/mode", "must be Live or Drill, is '%s'", clean(string(spec.Mode), 32))
 	}
 	return nil
 }
