@@ -2,6 +2,8 @@ package receiver
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -10,23 +12,35 @@ import (
 
 const (
 	// pageItems is how many alerts of the spool are written at a time, and pageKinds of how
-	// many events.
+	// many events. Senders share both.
 	pageItems, pageKinds = 4096, 256
 	// pageBytes ends a page earlier: all of it is in memory, several times over.
 	pageBytes = 8 << 20
+	// maxLanes is of how many senders something is written at a time.
+	maxLanes = 16
 	// passPages bounds a pass, so that what was left is tried again though more keeps coming.
 	passPages = 64
 	// firstPause and longestPause are between tries while the API server is away.
 	firstPause, longestPause = 200 * time.Millisecond, 2 * time.Second
 )
 
-// drainer takes alerts from the spool to the API server: of each sender the oldest first,
-// the senders in turns.
+// drainer takes alerts from the spool to the API server: of each sender the oldest first. Nobody
+// waits for what another has there: a page takes long when many alerts are in it, and where
+// counters rest. Its fields belong to the goroutine that runs it.
 type drainer struct {
 	recorder *recorder
-	pause    time.Duration
-	drained  atomic.Int64
-	refused  atomic.Int64
+	lanes    map[string]*lane
+	// last is the sender whose page was begun last.
+	last string
+	// out is how many pages are being written, each of another lane, and done has those that were.
+	out  int
+	done chan pageEnd
+	// pause is how long is waited between tries while the API server is away, and until when.
+	pause time.Duration
+	until time.Time
+
+	drained atomic.Int64
+	refused atomic.Int64
 	// blocked is how many alerts wait because the API server answered that it does not take
 	// them, which lasts until somebody does something about it.
 	blocked atomic.Int64
@@ -34,78 +48,217 @@ type drainer struct {
 	said *cache.LRUExpireCache
 }
 
+// lane is the way of one sender's alerts out of the spool. A pass tries all of them once.
+type lane struct {
+	sender string
+	out    bool
+	// passed is the last number that this pass has come to, in so many pages.
+	passed int64
+	pages  int
+	// left could not be written in this pass, blocked of them is what the API server does not take.
+	left, blocked map[spoolKey]bool
+	// waiting is how many alerts were blocked in the last pass.
+	waiting int64
+	// pause is how long this pass waits before what it has left is tried again, and until when.
+	// Those that come meanwhile do not wait.
+	pause time.Duration
+	until time.Time
+}
+
+// pageEnd is what became of a page.
+type pageEnd struct {
+	lane    *lane
+	left    []item
+	blocked map[spoolKey]bool
+}
+
 // blockedEvery is how often the log is told why alerts of a namespace wait, and maxReasons how
 // many reasons are told apart.
 const blockedEvery, maxReasons = time.Minute, 256
 
 func newDrainer(r *recorder) *drainer {
-	return &drainer{recorder: r, said: cache.NewLRUExpireCacheWithClock(maxReasons, r.clock)}
+	return &drainer{
+		recorder: r, lanes: map[string]*lane{}, done: make(chan pageEnd, maxLanes),
+		said: cache.NewLRUExpireCacheWithClock(maxReasons, r.clock),
+	}
 }
 
 // run drains until the context ends, and returns when it has let go of the spool.
 func (d *drainer) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		if !d.pass(ctx) {
-			d.rest(ctx)
-			continue
-		}
-		select {
-		case <-d.recorder.spool.index.filled:
-		case <-ctx.Done():
-		}
+		d.wait(ctx, d.begin())
+	}
+	for d.out > 0 {
+		d.end(<-d.done)
 	}
 }
 
-// rest waits before what failed is tried again: the longer, the longer the API server is away
-// or does not take it.
-func (d *drainer) rest(ctx context.Context) {
-	if !d.recorder.availability.away.Load() && d.blocked.Load() == 0 {
-		d.pause = 0
+// wait waits until there may be something to begin: at the latest after that long, when it is not 0.
+func (d *drainer) wait(ctx context.Context, atMost time.Duration) {
+	var timeout <-chan time.Time
+	if atMost > 0 {
+		timer := time.NewTimer(atMost)
+		defer timer.Stop()
+		timeout = timer.C
 	}
-	d.pause = min(max(firstPause, 2*d.pause), longestPause)
-	timer := time.NewTimer(d.pause)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case ended := <-d.done:
+		d.end(ended)
+	case <-d.recorder.spool.index.filled:
+	case <-timeout:
 	case <-ctx.Done():
 	}
 }
 
-// pass tries everything in the spool once. False means that something is left. While the API
-// server is away it tries one alert at a time, and each time another: that it fails for one
-// may be due to that one.
-func (d *drainer) pass(ctx context.Context) bool {
-	r := d.recorder
-	left, blocked := map[spoolKey]bool{}, map[spoolKey]bool{}
-	defer r.spool.index.rewind()
-	defer func() { d.blocked.Store(r.spool.index.waiting(blocked)) }()
-	for n := 0; n < passPages && ctx.Err() == nil; n++ {
-		most := pageItems
-		if r.availability.away.Load() {
-			most = 1
-		}
-		page := r.spool.index.page(most, left)
-		if len(page) == 0 {
-			return len(left) == 0
-		}
-		for _, i := range d.write(page, most == 1, blocked) { //nolint:contextcheck // what is begun is finished
-			left[i.key] = true
-		}
-		if r.availability.away.Load() {
-			d.rest(ctx)
-		}
+// begin begins to write a page of each sender of which none is being written, and says when
+// to look again though nothing has happened; 0 is never. While the API server is away it tries
+// one alert at a time, and each time another: that it fails for one may be due to that one.
+func (d *drainer) begin() (again time.Duration) {
+	now, away := time.Now(), d.recorder.availability.away.Load()
+	if wait := d.until.Sub(now); away && wait > 0 {
+		return wait
 	}
-	return false
+	senders := d.recorder.spool.index.waitingSenders()
+	d.forget(senders)
+	at := slices.Index(senders, d.last) + 1
+	share := max(1, min(len(senders), maxLanes))
+	most := pageRoom{items: pageItems / share, kinds: pageKinds / share, bytes: pageBytes / int64(share)}
+	if away {
+		most.items = 1
+	}
+	for _, sender := range slices.Concat(senders[at:], senders[:at]) {
+		if away && d.out > 0 {
+			return firstPause
+		}
+		if d.out == maxLanes {
+			return again // it goes on when a page has ended
+		}
+		l := d.laneOf(sender)
+		if l.out {
+			continue
+		}
+		page, wait := d.page(l, most, now)
+		if again == 0 || wait > 0 && wait < again {
+			again = wait
+		}
+		if len(page) == 0 {
+			continue
+		}
+		d.last, l.out = sender, true
+		d.out++
+		go func() {
+			left, blocked := d.write(page, away)
+			d.done <- pageEnd{lane: l, left: left, blocked: blocked}
+		}()
+	}
+	return again
 }
 
-// write writes a page, forgets what is in the API server, and returns what is left. Of that it
-// takes down what the API server does not take.
-func (d *drainer) write(page []item, probe bool, blocked map[spoolKey]bool) (left []item) {
+// laneOf is the lane of a sender.
+func (d *drainer) laneOf(sender string) *lane {
+	l := d.lanes[sender]
+	if l == nil {
+		l = &lane{sender: sender}
+		l.rewind()
+		d.lanes[sender] = l
+	}
+	return l
+}
+
+// forget forgets the lanes of senders of whom nothing is in the spool.
+func (d *drainer) forget(senders []string) {
+	if len(d.lanes) <= len(senders) {
+		return
+	}
+	there := map[string]bool{}
+	for _, sender := range senders {
+		there[sender] = true
+	}
+	for sender, l := range d.lanes {
+		if !l.out && !there[sender] {
+			d.blocked.Add(-l.waiting)
+			delete(d.lanes, sender)
+		}
+	}
+}
+
+// rewind begins the next pass at the front.
+func (l *lane) rewind() {
+	l.passed, l.pages, l.until = 0, 0, time.Time{}
+	l.left, l.blocked = map[spoolKey]bool{}, map[spoolKey]bool{}
+}
+
+// page gives the next page of a lane, or how long it waits when it has come to the end of its pass
+// and has left something.
+func (d *drainer) page(l *lane, most pageRoom, now time.Time) (page []item, wait time.Duration) {
+	index := d.recorder.spool.index
+	for {
+		if l.pages < passPages {
+			if page, l.passed = index.page(l.sender, l.passed, most, l.left); len(page) > 0 {
+				l.pages++
+				return page, 0
+			}
+		}
+		if l.until.IsZero() && !d.endPass(l, now) {
+			if l.passed == 0 {
+				return nil, 0
+			}
+			l.until = now // numbers are given before alerts are on disk: a lower one may have come since
+		}
+		if wait = l.until.Sub(now); wait > 0 {
+			return nil, wait
+		}
+		l.rewind()
+	}
+}
+
+// endPass ends a pass, and says whether there must be another.
+func (d *drainer) endPass(l *lane, now time.Time) (again bool) {
+	before := l.waiting
+	l.waiting = d.recorder.spool.index.waiting(l.blocked)
+	d.blocked.Add(l.waiting - before)
+	if l.waiting == 0 {
+		l.pause = 0 // it is others of their kind that they wait for
+	}
+	if len(l.left) == 0 && l.pages < passPages {
+		return false
+	}
+	if len(l.left) > 0 {
+		l.pause = min(max(firstPause, 2*l.pause), longestPause)
+	}
+	l.until = now.Add(l.pause)
+	return true
+}
+
+// end takes down what became of a page. The longer the API server is away, the longer it is
+// left alone.
+func (d *drainer) end(ended pageEnd) {
+	l := ended.lane
+	l.out = false
+	d.out--
+	for _, i := range ended.left {
+		l.left[i.key] = true
+	}
+	maps.Copy(l.blocked, ended.blocked)
+	now := time.Now()
+	switch {
+	case !d.recorder.availability.away.Load():
+		d.pause = 0
+	case !now.Before(d.until):
+		d.pause = min(max(firstPause, 2*d.pause), longestPause)
+		d.until = now.Add(d.pause)
+	}
+}
+
+// write writes a page, forgets what is in the API server, and returns what is left, and of that what
+// the API server does not take.
+func (d *drainer) write(page []item, probe bool) (left []item, blocked map[spoolKey]bool) {
 	r := d.recorder
+	blocked = map[spoolKey]bool{}
 	kept, err := r.spool.read(page)
 	if err != nil {
 		r.log.Error(err, "the spool cannot be read")
-		return page
+		return page, blocked
 	}
 	deliveries := make([]*delivery, len(page))
 	for i := range page {
@@ -136,16 +289,16 @@ func (d *drainer) write(page []item, probe bool, blocked map[spoolKey]bool) (lef
 		}
 	}
 	if len(gone) == 0 {
-		return left
+		return left, blocked
 	}
 	if err := r.spool.remove(gone, reasons); err != nil {
 		// They are recorded, and will be seen to be when they are tried again.
 		r.log.Error(err, "the spool cannot be written")
-		return page
+		return page, blocked
 	}
 	d.drained.Add(int64(len(gone) - len(reasons)))
 	d.refused.Add(int64(len(reasons)))
-	return left
+	return left, blocked
 }
 
 // tell tells the log, now and then, why alerts of a namespace stay in the spool.

@@ -41,8 +41,11 @@ type memoryStore struct {
 	late    sync.WaitGroup
 	// refuse is the error of creates by namespace.
 	refuse map[string]error
-	// hold, when there is one, keeps creates waiting until it is closed.
-	hold chan struct{}
+	// hold, when there is one, keeps creates waiting until it is closed: those of holdOf, or of
+	// everybody when that is empty. held counts them.
+	hold   chan struct{}
+	holdOf string
+	held   atomic.Int64
 }
 
 // trouble is what becomes of a write.
@@ -92,7 +95,8 @@ func (s *memoryStore) create(_ context.Context, event *v1alpha1.SecurityEvent) e
 }
 
 func (s *memoryStore) put(event *v1alpha1.SecurityEvent) error {
-	if s.hold != nil {
+	if s.hold != nil && (s.holdOf == "" || s.holdOf == event.Spec.SubmittedBy) {
+		s.held.Add(1)
 		<-s.hold
 	}
 	s.mutex.Lock()

@@ -35,7 +35,7 @@ type spoolIndex struct {
 	marked map[spoolKey][]int64
 	// queues hold what is on disk by sender, rising.
 	queues  map[string]*senderQueue
-	senders []string // in the order of their turns
+	senders []string
 	items   int64
 	bytes   int64
 	// buried are those that were refused for good.
@@ -48,8 +48,6 @@ type spoolIndex struct {
 type senderQueue struct {
 	items []item
 	bytes int64
-	// passed is the last number of this pass.
-	passed int64
 }
 
 func newSpoolIndex(limit int64) *spoolIndex {
@@ -164,9 +162,10 @@ func (x *spoolIndex) insert(i item) {
 	x.items++
 }
 
-// without takes one out of a list, which costs nothing at the front.
+// without takes one out of a list, which costs little at the front, where nearly all are taken out.
 func without[T any](list []T, at int) []T {
-	if at == 0 {
+	if at < len(list)/2 {
+		copy(list[1:at+1], list[:at])
 		return list[1:]
 	}
 	return slices.Delete(list, at, at+1)
@@ -220,33 +219,45 @@ func (x *spoolIndex) tooMuchBuried(more int64) int64 {
 	return x.buriedBytes + more - x.limit/8
 }
 
-// page gives the next items of a pass, the senders taking turns, without those of
-// identities to skip, of few bytes. It is empty at the end of the pass.
-func (x *spoolIndex) page(most int, skip map[spoolKey]bool) []item {
+// pageRoom is how much a page may hold.
+type pageRoom struct {
+	items, kinds int
+	bytes        int64
+}
+
+// page gives the next items of a sender that come after a number, without those of identities to
+// skip, as many as there is room for, and how far it has come. It is empty when there are none.
+func (x *spoolIndex) page(sender string, after int64, most pageRoom, skip map[spoolKey]bool) (page []item, passed int64) {
 	x.mutex.Lock()
 	defer x.mutex.Unlock()
-	var page []item
+	queue := x.queues[sender]
+	if queue == nil {
+		return nil, after
+	}
 	bytes := int64(0)
 	kinds := map[spoolKey]bool{}
-	for progress := true; progress && len(page) < most && bytes < pageBytes; {
-		progress = false
-		for _, sender := range x.senders {
-			queue := x.queues[sender]
-			at, _ := slices.BinarySearchFunc(queue.items, queue.passed+1, compareItem)
-			for at < len(queue.items) && skip[queue.items[at].key] {
-				queue.passed = queue.items[at].sequence
-				at++
+	passed = after
+	at, _ := slices.BinarySearchFunc(queue.items, after+1, compareItem)
+	for ; at < len(queue.items); at++ {
+		next := queue.items[at]
+		if !skip[next.key] {
+			if len(page) >= most.items || bytes >= most.bytes || len(kinds) >= most.kinds && !kinds[next.key] {
+				break
 			}
-			if at == len(queue.items) || len(page) == most || bytes >= pageBytes || len(kinds) == pageKinds && !kinds[queue.items[at].key] {
-				continue
-			}
-			kinds[queue.items[at].key] = true
-			page = append(page, queue.items[at])
-			bytes += queue.items[at].bytes
-			queue.passed, progress = queue.items[at].sequence, true
+			kinds[next.key] = true
+			page = append(page, next)
+			bytes += next.bytes
 		}
+		passed = next.sequence
 	}
-	return page
+	return page, passed
+}
+
+// waitingSenders are those of whom something is in the spool.
+func (x *spoolIndex) waitingSenders() []string {
+	x.mutex.Lock()
+	defer x.mutex.Unlock()
+	return slices.Clone(x.senders)
 }
 
 // waiting is how many alerts of some identities there are.
@@ -257,15 +268,6 @@ func (x *spoolIndex) waiting(keys map[spoolKey]bool) (alerts int64) {
 		alerts += int64(len(x.marked[key]))
 	}
 	return alerts
-}
-
-// rewind begins the next pass at the front.
-func (x *spoolIndex) rewind() {
-	x.mutex.Lock()
-	defer x.mutex.Unlock()
-	for _, queue := range x.queues {
-		queue.passed = 0
-	}
 }
 
 // spoolState is what metrics and probes tell of a spool.
