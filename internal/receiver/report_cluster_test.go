@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -274,4 +275,77 @@ func TestReportsOfDomains(t *testing.T) {
 	if err := s.admin.Delete(t.Context(), cluster); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestReportsOfNamespacesTakeTurns: who writes many reports in one namespace holds up nobody in
+// another, neither when a receiver starts nor later.
+func TestReportsOfNamespacesTakeTurns(t *testing.T) {
+	const reports, results = 40, 50
+	s := newReportSite(t)
+	s.create(&rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "all-" + s.namespace}, Rules: []rbacv1.PolicyRule{{APIGroups: []string{"wgpolicyk8s.io"}, Resources: []string{"policyreports"}, Verbs: []string{"list", "watch"}}}})
+	s.create(&rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: "all-" + s.namespace},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "all-" + s.namespace},
+		Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: s.namespace, Name: "receiver"}},
+	})
+	s.install("wgpolicyk8s.io")
+	for n := range reports {
+		var many []any
+		for i := range results {
+			many = append(many, result(fmt.Sprintf("flood-%d-%d", n, i), "fail", 10))
+		}
+		s.create(s.report(0, s.bank, fmt.Sprint("flood-", n), many...)) // it comes first in lists
+	}
+	s.create(s.report(0, s.shop, "first", result("first", "fail", 10)))
+	s.file = fmt.Sprintf("reports: [{domain: %s, namespaces: ['*']}]", s.namespace)
+	s.reader("r0")
+	var before int
+	s.eventually("the first single result is an event", func() bool { _, before = s.flooded("first", 0); return before >= 0 })
+	if before > reportBurst/2 {
+		t.Errorf("%d results of the flood were recorded before one of another namespace when the receiver started, want few", before)
+	}
+	s.eventually("the burst is used up", func() bool { all, _ := s.flooded("first", 0); return all > reportBurst })
+	second := s.report(0, s.shop, "second", result("second", "fail", 10))
+	s.create(second)
+	since, err := strconv.Atoi(second.GetResourceVersion())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("the second single result is an event", func() bool { _, before = s.flooded("second", since); return before >= 0 })
+	if before > reportRate {
+		t.Errorf("%d results of the flood were recorded between another namespace's report and its event, want at most %d", before, reportRate)
+	}
+	if all, _ := s.flooded("second", since); all == reports*results {
+		t.Error("the flood was over, and this tells nothing")
+	}
+}
+
+// flooded counts the events that a flood has made, and those of them that were made since a version
+// and before that of a policy, which is -1 as long as there is none.
+func (s *reportSite) flooded(policy string, since int) (all, before int) {
+	s.t.Helper()
+	// Events are not written again here, so that their versions are in the order of their making.
+	var versions []int
+	single := -1
+	for _, event := range s.events() {
+		version, err := strconv.Atoi(event.ResourceVersion)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		switch {
+		case strings.HasPrefix(event.Spec.Source.Rule, "flood-"):
+			versions = append(versions, version)
+		case event.Spec.Source.Rule == policy:
+			single = version
+		}
+	}
+	if single < 0 {
+		return len(versions), -1
+	}
+	for _, version := range versions {
+		if version > since && version < single {
+			before++
+		}
+	}
+	return len(versions), before
 }

@@ -1,12 +1,9 @@
 package receiver
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,8 +13,10 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/cache"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/utils/clock"
@@ -29,12 +28,11 @@ const (
 	// receiver may have it.
 	reportsCounter = "policy-reports"
 
-	// reportRate and reportBurst bound how many results a second become alerts of one domain.
-	reportRate, reportBurst = 50, 500
-	// reportWorkers is how many results of one report are recorded at a time.
-	reportWorkers = 8
-	// reportPage is how many reports are read at a time: each may be as large as an object can be.
-	reportPage = 1
+	// reportPage is of how many reports is read at a time which they are. The reports themselves are
+	// read one at a time: each may be as large as an object can be.
+	reportPage = 50
+	// reportMakerLabel is the label by which reports say what makes them.
+	reportMakerLabel = "app.kubernetes.io/managed-by"
 	// maxReported is how many results are remembered, so that a new look costs nothing. What is
 	// forgotten costs two calls, and is not counted again.
 	maxReported = 65536
@@ -65,8 +63,10 @@ type reports struct {
 	clock    clock.Clock
 	log      logr.Logger
 	metrics  *metrics
-	pace     *senders
-	// pages has room for one page of reports, or for one that a watch has brought.
+	// queues are those of the domains, and held is how many bytes are in all of them.
+	queues map[string]*reportQueue
+	held   atomic.Int64
+	// pages has room for one report that is taken apart.
 	pages chan struct{}
 	// recorded has the highest number recorded of an identity.
 	recorded *cache.LRUExpireCache
@@ -97,11 +97,13 @@ func newReports(c client.WithWatch, store *clusterStore, h *Handler) *reports {
 	o := &h.options
 	r := &reports{
 		client: c, recorder: newRecorder(&shared, reportsCounter, o.Clock, o.Log), clock: o.Clock, log: o.Log, metrics: h.metrics,
-		pace:    newSenders(&Options{SenderRate: reportRate, SenderBurst: reportBurst, Clock: o.Clock}),
-		longest: longestReportPause, pages: make(chan struct{}, 1), recorded: cache.NewLRUExpireCacheWithClock(maxReported, o.Clock),
+		queues: map[string]*reportQueue{}, longest: longestReportPause, pages: make(chan struct{}, 1), recorded: cache.NewLRUExpireCacheWithClock(maxReported, o.Clock),
 	}
 	for i := range o.Formats.reports {
 		source := &o.Formats.reports[i]
+		if r.queues[source.Domain] == nil {
+			r.queues[source.Domain] = newReportQueue(r, source.Domain)
+		}
 		for _, kind := range reportKinds {
 			switch {
 			case kind.scope.Name() == meta.RESTScopeNameNamespace:
@@ -124,6 +126,9 @@ func (r *reports) run(ctx context.Context) {
 	var following sync.WaitGroup
 	for _, target := range r.targets {
 		following.Go(func() { r.follow(ctx, target) })
+	}
+	for _, queue := range r.queues {
+		following.Go(func() { queue.run(ctx) })
 	}
 	following.Wait()
 }
@@ -216,23 +221,25 @@ func (t *reportTarget) options() *client.ListOptions {
 	return &client.ListOptions{Namespace: t.namespace, LabelSelector: selector}
 }
 
+// listOf is a list of the target's kind, with the reports, or only with which they are.
 func (t *reportTarget) listOf() *unstructured.UnstructuredList {
 	list := &unstructured.UnstructuredList{}
 	list.SetGroupVersionKind(t.kind.GroupVersion().WithKind(t.kind.Kind + "List"))
 	return list
 }
 
-// list records what fails in the reports there are.
+// list has the reports that there are read and recorded.
 func (r *reports) list(ctx context.Context, t *reportTarget) (version string, err error) {
 	options := t.options()
 	options.Limit = reportPage
 	for {
-		alerts, list, err := r.page(ctx, t, options)
-		if err != nil {
+		list := &metav1.PartialObjectMetadataList{}
+		list.SetGroupVersionKind(t.kind.GroupVersion().WithKind(t.kind.Kind + "List"))
+		if err := r.page(ctx, list, options); err != nil {
 			return "", err
 		}
-		for _, one := range alerts {
-			if err := r.record(ctx, t, one); err != nil {
+		for i := range list.Items {
+			if err := r.queues[t.source.Domain].putUnread(ctx, t.ref(&list.Items[i])); err != nil {
 				return "", err
 			}
 		}
@@ -242,22 +249,38 @@ func (r *reports) list(ctx context.Context, t *reportTarget) (version string, er
 	}
 }
 
-// page gives the alerts of the next reports. The reports themselves are let go.
-func (r *reports) page(ctx context.Context, t *reportTarget, options *client.ListOptions) (alerts [][]numbered, rest metav1.ListMeta, err error) {
-	if err := r.take(ctx); err != nil {
-		return nil, rest, err
-	}
-	defer r.give()
+func (r *reports) page(ctx context.Context, list client.ObjectList, options *client.ListOptions) error {
 	ctx, cancel := context.WithTimeout(ctx, onlyPatience)
 	defer cancel()
-	list := t.listOf()
-	if err := r.client.List(ctx, list, options); err != nil {
-		return nil, rest, err
+	return r.client.List(ctx, list, options)
+}
+
+// ref says which report it is.
+func (t *reportTarget) ref(report metav1.Object) reportRef {
+	return reportRef{
+		target: t, NamespacedName: types.NamespacedName{Namespace: report.GetNamespace(), Name: report.GetName()},
+		maker: report.GetLabels()[reportMakerLabel],
 	}
+}
+
+// fetch reads a report, by the right to list them. One that has gone has no alerts. The report
+// itself is let go.
+func (r *reports) fetch(ctx context.Context, ref reportRef) ([]numbered, error) {
+	if err := r.take(ctx); err != nil {
+		return nil, err
+	}
+	defer r.give()
+	options := ref.target.options()
+	options.Namespace, options.FieldSelector = ref.Namespace, fields.OneTermEqualSelector(metav1.ObjectNameField, ref.Name)
+	list := ref.target.listOf()
+	if err := r.page(ctx, list, options); err != nil {
+		return nil, err
+	}
+	var alerts []numbered
 	for i := range list.Items {
-		alerts = append(alerts, r.alerts(t, &list.Items[i]))
+		alerts = append(alerts, r.alerts(ref.target, &list.Items[i])...)
 	}
-	return alerts, metav1.ListMeta{ResourceVersion: list.GetResourceVersion(), Continue: list.GetContinue()}, nil
+	return alerts, nil
 }
 
 // take waits until no other report is being taken apart; give must follow.
@@ -272,7 +295,7 @@ func (r *reports) take(ctx context.Context) error {
 
 func (r *reports) give() { <-r.pages }
 
-// watch records what fails in the reports that change, until the watch ends.
+// watch has the reports that change recorded, until the watch ends.
 func (r *reports) watch(ctx context.Context, t *reportTarget, version string) (last string, err error) {
 	options := t.options()
 	seconds := int64(watchSeconds)
@@ -307,7 +330,7 @@ func (r *reports) watch(ctx context.Context, t *reportTarget, version string) (l
 			}
 			alerts := r.alerts(t, changed)
 			r.give()
-			if err := r.record(ctx, t, alerts); err != nil {
+			if err := r.queues[t.source.Domain].put(ctx, t.ref(changed), alerts); err != nil {
 				return "", err
 			}
 		}
@@ -329,53 +352,7 @@ func (r *reports) alerts(t *reportTarget, content *unstructured.Unstructured) []
 	return nil
 }
 
-// record records the alerts of one report, as fast as a domain may have them. An error means
-// that some are not recorded and the report must be read again.
-func (r *reports) record(ctx context.Context, t *reportTarget, alerts []numbered) error {
-	// Of one thing the earlier result comes first: its number must not be below the counter's.
-	slices.SortStableFunc(alerts, func(a, b numbered) int { return cmp.Compare(a.number, b.number) })
-	var recording sync.WaitGroup
-	var mutex sync.Mutex
-	var failed error
-	slots, begun := make(chan struct{}, reportWorkers), map[spoolKey]bool{}
-	for i := range alerts {
-		one := &alerts[i]
-		key := identify(t.source.Domain, &one.alert).key()
-		if begun[key] {
-			recording.Wait()
-			clear(begun)
-		}
-		if known, ok := r.recorded.Get(key); ok && known.(int64) >= one.number {
-			continue
-		}
-		begun[key] = true
-		if err := r.turn(ctx, t.source.Domain); err != nil {
-			return err
-		}
-		slots <- struct{}{}
-		recording.Go(func() { //nolint:contextcheck // an alert whose recording was begun is recorded, whoever has left
-			defer func() { <-slots }()
-			if err := r.recordOne(t, one, key); err != nil {
-				mutex.Lock()
-				failed = errors.Join(failed, err)
-				mutex.Unlock()
-			}
-		})
-	}
-	recording.Wait()
-	return failed
-}
-
-func (r *reports) turn(ctx context.Context, domain string) error {
-	for wait := r.pace.charge(domain, 1); wait > 0; wait = r.pace.charge(domain, 1) {
-		r.wait(ctx, wait)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-	}
-	return ctx.Err()
-}
-
+// recordOne records a result. An error means that it is to be tried again.
 func (r *reports) recordOne(t *reportTarget, one *numbered, key spoolKey) error {
 	o := r.recorder.recordNumbered(t.source.Domain, &one.alert, one.number)
 	r.metrics.recorded(formatReports, &o, &one.alert)
@@ -383,7 +360,7 @@ func (r *reports) recordOne(t *reportTarget, one *numbered, key spoolKey) error 
 		if passing(o.err, &one.alert) {
 			return o.err
 		}
-		// It is tried again when its report is read again, but nothing waits for that.
+		// It is tried again when its report changes, but nothing waits for that.
 		r.log.Error(o.err, "a result of a policy report cannot be recorded", "domain", t.source.Domain, "rule", one.spec.Source.Rule)
 		return nil
 	}

@@ -1,0 +1,376 @@
+package receiver
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+const (
+	// reportRate and reportBurst bound how many results a second become alerts of one domain.
+	reportRate, reportBurst = 50, 500
+	// reportWorkers is how many results are recorded at a time in one domain.
+	reportWorkers = 8
+	// reportBytes is how much of what was read is kept until it is recorded, and spaceBytes how much
+	// of one namespace in one domain, if it is not one report. Reports beyond that are read again
+	// when it is their turn.
+	reportBytes, spaceBytes = 32 << 20, 256 << 10
+	// maxUnread is how many reports of one domain wait to be read. What is beyond waits in front.
+	maxUnread = 65536
+	// maxMakers is how many makers of reports are told apart in one namespace.
+	maxMakers = 64
+	// alertBytes is what an alert takes beside its texts, roughly.
+	alertBytes = 1 << 10
+)
+
+// reportRef says which report it is, and who makes it.
+type reportRef struct {
+	target *reportTarget
+	types.NamespacedName
+	maker string
+}
+
+// reportQueue has what is to be recorded in one domain. Namespaces take turns, result by result,
+// and in each of them those that make reports: however many one brings, another's waits for a
+// few of them only. Results of one maker in one namespace stay in their order.
+type reportQueue struct {
+	*reports
+	domain string
+	pace   *rate.Limiter
+	// fetch reads a report.
+	fetch func(ctx context.Context, ref reportRef) ([]numbered, error)
+	// changed is told when there is something to do.
+	changed chan struct{}
+
+	mutex sync.Mutex
+	// failed says that something could not be done now, and pause for how long nothing was tried
+	// the last time.
+	failed bool
+	pause  time.Duration
+	spaces []*reportSpace // the next in turn first
+	unread map[reportRef]bool
+	// writing are the identities that are being recorded: their next result waits.
+	writing map[spoolKey]bool
+	reading bool
+}
+
+// reportSpace has what is to be recorded of the reports of one namespace, or of none.
+type reportSpace struct {
+	name   string
+	bytes  int64
+	makers []*reportMaker // the next in turn first
+}
+
+type reportMaker struct {
+	name    string
+	reports []*queuedReport
+	// reading says that what is in front of the reports is being read.
+	reading bool
+}
+
+// queuedReport is what is left of a report, or one that is to be read.
+type queuedReport struct {
+	reportRef
+	read   bool
+	alerts []numbered
+}
+
+// reportJob is one result to be recorded, or one report to be read.
+type reportJob struct {
+	queuedReport
+	space *reportSpace
+	maker *reportMaker
+	key   spoolKey
+}
+
+func newReportQueue(r *reports, domain string) *reportQueue {
+	return &reportQueue{
+		reports: r, domain: domain, pace: rate.NewLimiter(reportRate, reportBurst), fetch: r.fetch, changed: make(chan struct{}, 1),
+		unread: map[reportRef]bool{}, writing: map[spoolKey]bool{},
+	}
+}
+
+// put has a report recorded.
+func (q *reportQueue) put(ctx context.Context, ref reportRef, alerts []numbered) error {
+	if alerts = q.fresh(alerts); len(alerts) == 0 {
+		return nil
+	}
+	if ref.maker == "" {
+		ref.maker = alerts[0].spec.Source.Product
+	}
+	return q.add(ctx, &queuedReport{reportRef: ref, read: true, alerts: alerts})
+}
+
+// putUnread has a report read and recorded.
+func (q *reportQueue) putUnread(ctx context.Context, ref reportRef) error {
+	return q.add(ctx, &queuedReport{reportRef: ref})
+}
+
+// add waits until there is room for a report.
+func (q *reportQueue) add(ctx context.Context, one *queuedReport) error {
+	for !q.tryPut(one) {
+		q.wait(ctx, reportPause)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	q.tell()
+	return nil
+}
+
+// fresh are the alerts that are not known to be recorded. Of one thing the earlier result comes
+// first: its number must not be below the counter's.
+func (q *reportQueue) fresh(alerts []numbered) []numbered {
+	alerts = slices.DeleteFunc(alerts, func(one numbered) bool {
+		known, ok := q.recorded.Get(identify(q.domain, &one.alert).key())
+		return ok && known.(int64) >= one.number
+	})
+	slices.SortStableFunc(alerts, func(a, b numbered) int { return cmp.Compare(a.number, b.number) })
+	return alerts
+}
+
+// tryPut puts a report into the queue, if there is room, or else which it is, if there is room
+// for that.
+func (q *reportQueue) tryPut(one *queuedReport) bool {
+	q.mutex.Lock()
+	defer q.mutex.Unlock()
+	space := q.space(one.Namespace)
+	size := bytesOf(one.alerts)
+	if one.read && (space.bytes > 0 && space.bytes+size > spaceBytes || q.held.Load()+size > reportBytes) {
+		one.read, one.alerts, size = false, nil, 0
+	}
+	if !one.read {
+		switch {
+		case q.unread[one.reportRef]:
+			return true
+		case len(q.unread) >= maxUnread:
+			return false
+		}
+		q.unread[one.reportRef] = true
+	}
+	q.hold(space, size)
+	maker := space.maker(one.maker)
+	maker.reports = append(maker.reports, one)
+	return true
+}
+
+func (q *reportQueue) hold(space *reportSpace, bytes int64) {
+	space.bytes += bytes
+	q.held.Add(bytes)
+}
+
+func bytesOf(alerts []numbered) (sum int64) {
+	for i := range alerts {
+		spec := &alerts[i].spec
+		sum += int64(alertBytes + len(spec.Title) + len(spec.Description))
+		for name, value := range spec.Attributes {
+			sum += int64(len(name) + len(value))
+		}
+	}
+	return sum
+}
+
+func (q *reportQueue) space(name string) *reportSpace {
+	for _, space := range q.spaces {
+		if space.name == name {
+			return space
+		}
+	}
+	space := &reportSpace{name: name}
+	q.spaces = append(q.spaces, space)
+	return space
+}
+
+func (s *reportSpace) maker(name string) *reportMaker {
+	for _, maker := range s.makers {
+		if maker.name == name {
+			return maker
+		}
+	}
+	if len(s.makers) >= maxMakers {
+		return s.makers[0]
+	}
+	maker := &reportMaker{name: name}
+	s.makers = append(s.makers, maker)
+	return maker
+}
+
+func (q *reportQueue) tell() {
+	select {
+	case q.changed <- struct{}{}:
+	default:
+	}
+}
+
+// run records until the context ends.
+func (q *reportQueue) run(ctx context.Context) {
+	var working sync.WaitGroup
+	defer working.Wait()
+	slots := make(chan struct{}, reportWorkers)
+	for {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		job := q.next(ctx)
+		if job == nil {
+			return
+		}
+		working.Go(func() {
+			defer func() { <-slots }()
+			q.do(ctx, job)
+		})
+	}
+}
+
+// next waits for the next job that may be done; nil means that the context has ended.
+func (q *reportQueue) next(ctx context.Context) *reportJob {
+	for ctx.Err() == nil {
+		q.rest(ctx)
+		job := q.pick()
+		if job == nil {
+			select {
+			case <-q.changed:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		if job.read {
+			now := q.clock.Now()
+			if wait := q.pace.ReserveN(now, 1).DelayFrom(now); wait > 0 {
+				q.wait(ctx, wait)
+			}
+		}
+		return job
+	}
+	return nil
+}
+
+// rest waits when something could not be done now: the longer, the longer that lasts.
+func (q *reportQueue) rest(ctx context.Context) {
+	q.mutex.Lock()
+	failed := q.failed
+	if q.failed = false; failed {
+		q.pause = min(max(reportPause, 2*q.pause), q.longest)
+	}
+	pause := q.pause
+	q.mutex.Unlock()
+	if failed {
+		q.wait(ctx, pause)
+	}
+}
+
+// pick takes what is next in turn; nil is nothing.
+func (q *reportQueue) pick() *reportJob {
+	q.mutex.Lock()
+	defer q.mutex.Unlock()
+	for i, space := range q.spaces {
+		for k, maker := range space.makers {
+			job := q.pickOf(space, maker)
+			if job == nil {
+				continue
+			}
+			space.makers = append(slices.Delete(space.makers, k, k+1), maker)
+			q.spaces = append(slices.Delete(q.spaces, i, i+1), space)
+			return job
+		}
+	}
+	return nil
+}
+
+func (q *reportQueue) pickOf(space *reportSpace, maker *reportMaker) *reportJob {
+	if maker.reading || len(maker.reports) == 0 {
+		return nil
+	}
+	front := maker.reports[0]
+	job := &reportJob{queuedReport: *front, space: space, maker: maker}
+	if !front.read {
+		if q.reading || q.held.Load() > reportBytes {
+			return nil
+		}
+		q.reading, maker.reading = true, true
+		delete(q.unread, front.reportRef)
+		maker.reports = maker.reports[1:]
+		return job
+	}
+	job.alerts = front.alerts[:1]
+	if job.key = identify(q.domain, &job.alerts[0].alert).key(); q.writing[job.key] {
+		return nil // its next result waits, or the counter would be above its number
+	}
+	q.writing[job.key] = true
+	if front.alerts = front.alerts[1:]; len(front.alerts) == 0 {
+		maker.reports = maker.reports[1:]
+	}
+	return job
+}
+
+// do does a job. What could not be done now goes back to the front of its maker's.
+func (q *reportQueue) do(ctx context.Context, job *reportJob) {
+	var back *queuedReport
+	if job.read {
+		if err := q.recordOne(job.target, &job.alerts[0], job.key); err != nil { //nolint:contextcheck // what was begun is recorded, whoever has left
+			back = &job.queuedReport
+		}
+	} else {
+		back = q.readOne(ctx, job)
+	}
+	q.mutex.Lock()
+	defer q.mutex.Unlock()
+	defer q.tell()
+	if job.read {
+		delete(q.writing, job.key)
+		q.hold(job.space, -bytesOf(job.alerts))
+	} else {
+		q.reading, job.maker.reading = false, false
+	}
+	switch {
+	case back != nil && back.read == job.read:
+		q.failed = true
+	case !q.failed:
+		q.pause = 0
+	}
+	if back == nil {
+		q.forget(job.space, job.maker)
+		return
+	}
+	q.hold(job.space, bytesOf(back.alerts))
+	if !back.read {
+		q.unread[back.reportRef] = true
+	}
+	maker := job.space.maker(job.maker.name) // it may have been forgotten
+	maker.reports = slices.Insert(maker.reports, 0, back)
+}
+
+// readOne reads a report that is to be read. It gives what is to be recorded of it, or what was to
+// be read when that could not be done now; nil is nothing.
+func (q *reportQueue) readOne(ctx context.Context, job *reportJob) *queuedReport {
+	alerts, err := q.fetch(ctx, job.reportRef)
+	switch {
+	case err == nil:
+		if alerts = q.fresh(alerts); len(alerts) == 0 {
+			return nil
+		}
+		return &queuedReport{reportRef: job.reportRef, read: true, alerts: alerts}
+	case apierrors.IsNotFound(err), meta.IsNoMatchError(err), apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
+		return nil // its watch says so too, and all is read anew when that has passed
+	}
+	return &job.queuedReport
+}
+
+// forget lets go of a namespace, and of a maker, of whom nothing is left.
+func (q *reportQueue) forget(space *reportSpace, maker *reportMaker) {
+	if len(maker.reports) == 0 && !maker.reading {
+		space.makers = slices.DeleteFunc(space.makers, func(other *reportMaker) bool { return other == maker })
+	}
+	if len(space.makers) == 0 && space.bytes <= 0 {
+		q.spaces = slices.DeleteFunc(q.spaces, func(other *reportSpace) bool { return other == space })
+	}
+}
