@@ -34,6 +34,9 @@ const (
 
 	maxRemembered = 4096
 	reviewTimeout = 3 * time.Second
+	// reviewPatience is how long an answer of the API server is waited for where an earlier one
+	// still holds. It counts as soon as it is there.
+	reviewPatience = 200 * time.Millisecond
 
 	anonymousUser        = "system:anonymous"
 	unauthenticatedGroup = "system:unauthenticated"
@@ -54,6 +57,8 @@ type gatekeeper struct {
 	allows *allows
 	// authorities are who may sign certificates of senders; nil is nobody.
 	authorities *authorities
+	// timeout is how long the API server is waited for.
+	timeout time.Duration
 }
 
 // verdict is an answer about a sender: the user's name, or why not.
@@ -68,7 +73,7 @@ func newGatekeeper(c client.Client, allowUnscoped bool, clock clock.Clock, a *av
 	return &gatekeeper{
 		client: c, allowUnscoped: allowUnscoped, remembered: cache.NewLRUExpireCacheWithClock(maxRemembered, clock),
 		allowed:   cache.NewLRUExpireCacheWithClock(maxRemembered, clock),
-		strangers: newStrangers(clock, mostStrangers), availability: a,
+		strangers: newStrangers(clock, mostStrangers), availability: a, timeout: reviewTimeout,
 	}
 }
 
@@ -90,7 +95,7 @@ func (g *gatekeeper) admit(ctx context.Context, c *credential, namespace string)
 		}
 		defer unknown.leave()
 	}
-	answer, err, _ := g.flights.Do(key, func() (any, error) {
+	flight := g.flights.DoChan(key, func() (any, error) {
 		if known, ok := g.remembered.Get(key); ok {
 			return known, nil // the flight before has just landed
 		}
@@ -98,7 +103,7 @@ func (g *gatekeeper) admit(ctx context.Context, c *credential, namespace string)
 			return nil, tooManyStrangers()
 		}
 		// Others wait for this answer too, so one sender's hanging up does not end it.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reviewTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.timeout)
 		defer cancel()
 		v, err := g.review(ctx, c, namespace)
 		g.availability.note(err)
@@ -111,16 +116,38 @@ func (g *gatekeeper) admit(ctx context.Context, c *credential, namespace string)
 		g.remember(c, key, v)
 		return v, nil
 	})
-	switch {
+	landed, user := g.await(flight, c, key)
+	switch err := landed.Err; {
+	case user != "":
+		return user, nil
 	case err == nil:
-		return answer.(verdict).answer()
+		return landed.Val.(verdict).answer()
 	case isProblem(err):
 		return "", err
+	default:
+		if user, ok := g.stale(c, key); ok && unreachable(err) {
+			return user, nil
+		}
+		return "", unavailable("The Kubernetes API server could not say whether the sender may report: " + err.Error())
 	}
-	if user, ok := g.stale(c, key); ok && unreachable(err) {
-		return user, nil
+}
+
+// await waits for an answer of the API server, or gives the user for whom an earlier one holds, when
+// the API server is slow, as it is in a flood of somebody else.
+func (g *gatekeeper) await(flight <-chan singleflight.Result, c *credential, key string) (landed singleflight.Result, user string) {
+	if _, ok := g.stale(c, key); ok {
+		timer := time.NewTimer(reviewPatience)
+		defer timer.Stop()
+		select {
+		case landed = <-flight:
+			return landed, ""
+		case <-timer.C:
+			if user, ok := g.stale(c, key); ok { // it may just have been taken back
+				return landed, user
+			}
+		}
 	}
-	return "", unavailable("The Kubernetes API server could not say whether the sender may report: " + err.Error())
+	return <-flight, ""
 }
 
 // knows says whether a credential was allowed of late.
@@ -147,7 +174,7 @@ func (g *gatekeeper) remember(c *credential, key string, v verdict) {
 	}
 }
 
-// stale is an earlier answer that still holds because the API server is away.
+// stale is an earlier answer that still holds while the API server is away or slow.
 func (g *gatekeeper) stale(c *credential, key string) (user string, ok bool) {
 	if c.certificate != nil && g.authorities.verify(c.certificate, c.intermediates) != nil {
 		return "", false

@@ -14,8 +14,10 @@ import (
 	"testing"
 	"time"
 
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/client-go/rest"
 	clocktesting "k8s.io/utils/clock/testing"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // gate stands between a receiver and the API server, and can be shut.
@@ -139,6 +141,33 @@ func (s *site) seen() map[string]int64 {
 		}
 	}
 	return seen
+}
+
+// TestSlowReviewDelaysNobodyKnown: an API server that takes its time to say whether a sender may
+// report is not waited for where it has said so before, and heeded when it says no.
+func TestSlowReviewDelaysNobodyKnown(t *testing.T) {
+	s := newSite(t)
+	g := s.gated()
+	passing := clocktesting.NewFakeClock(time.Now())
+	handler := s.handler(Options{Name: "r0", SpoolFolder: t.TempDir(), StaleAuth: time.Hour, Clock: passing})
+	handler.gate.timeout = time.Hour
+	s.post("falco", falcoBody(t)).want(t, http.StatusCreated)
+	passing.Step(allowedFor)
+	release := g.holdReviews()
+	defer release()
+	s.post("falco", falcoBody(t, "cart-7f9", "cart-slow")).want(t, http.StatusCreated)
+	if err := s.admin.DeleteAllOf(t.Context(), &rbacv1.RoleBinding{}, client.InNamespace(s.namespace)); err != nil {
+		t.Fatal(err)
+	}
+	release()
+	s.eventually("the sender is refused", func() bool {
+		passing.Step(allowedFor)
+		return s.post("falco", falcoBody(t)).status == http.StatusForbidden
+	})
+	s.post("falco", falcoBody(t)).wantProblem(t, http.StatusForbidden, "forbidden")
+	if err := handler.Close(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestStaleAuthEndsWithTheToken: a token that has ended by its own claim is not let in.

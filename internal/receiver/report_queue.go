@@ -129,11 +129,16 @@ func (q *reportQueue) add(ctx context.Context, one *queuedReport) error {
 // first: its number must not be below the counter's.
 func (q *reportQueue) fresh(alerts []numbered) []numbered {
 	alerts = slices.DeleteFunc(alerts, func(one numbered) bool {
-		known, ok := q.recorded.Get(identify(q.domain, &one.alert).key())
-		return ok && known.(int64) >= one.number
+		return q.known(identify(q.domain, &one.alert).key(), one.number)
 	})
 	slices.SortStableFunc(alerts, func(a, b numbered) int { return cmp.Compare(a.number, b.number) })
 	return alerts
+}
+
+// known says whether a result is known to be recorded.
+func (r *reports) known(key spoolKey, number int64) bool {
+	known, ok := r.recorded.Get(key)
+	return ok && known.(int64) >= number
 }
 
 // tryPut puts a report into the queue, if there is room, or else which it is, if there is room
@@ -235,15 +240,20 @@ func (q *reportQueue) run(ctx context.Context) {
 func (q *reportQueue) next(ctx context.Context) *reportJob {
 	for ctx.Err() == nil {
 		q.rest(ctx)
-		job := q.pick()
+		job, later := q.pick()
 		if job == nil {
+			var again <-chan time.Time
+			if later {
+				again = q.clock.After(reportPause)
+			}
 			select {
 			case <-q.changed:
+			case <-again:
 			case <-ctx.Done():
 			}
 			continue
 		}
-		if job.read {
+		if job.read && !q.known(job.key, job.alerts[0].number) {
 			now := q.clock.Now()
 			if wait := q.pace.ReserveN(now, 1).DelayFrom(now); wait > 0 {
 				q.wait(ctx, wait)
@@ -268,8 +278,9 @@ func (q *reportQueue) rest(ctx context.Context) {
 	}
 }
 
-// pick takes what is next in turn; nil is nothing.
-func (q *reportQueue) pick() *reportJob {
+// pick takes what is next in turn; nil is nothing. Later there may be something because of what
+// happens in another domain.
+func (q *reportQueue) pick() (next *reportJob, later bool) {
 	q.mutex.Lock()
 	defer q.mutex.Unlock()
 	for i, space := range q.spaces {
@@ -280,10 +291,10 @@ func (q *reportQueue) pick() *reportJob {
 			}
 			space.makers = append(slices.Delete(space.makers, k, k+1), maker)
 			q.spaces = append(slices.Delete(q.spaces, i, i+1), space)
-			return job
+			return job, false
 		}
 	}
-	return nil
+	return nil, len(q.unread) > 0
 }
 
 func (q *reportQueue) pickOf(space *reportSpace, maker *reportMaker) *reportJob {
@@ -315,12 +326,14 @@ func (q *reportQueue) pickOf(space *reportSpace, maker *reportMaker) *reportJob 
 // do does a job. What could not be done now goes back to the front of its maker's.
 func (q *reportQueue) do(ctx context.Context, job *reportJob) {
 	var back *queuedReport
-	if job.read {
+	switch {
+	case !job.read:
+		back = q.readOne(ctx, job)
+	case q.known(job.key, job.alerts[0].number): // it was there twice
+	default:
 		if err := q.recordOne(job.target, &job.alerts[0], job.key); err != nil { //nolint:contextcheck // what was begun is recorded, whoever has left
 			back = &job.queuedReport
 		}
-	} else {
-		back = q.readOne(ctx, job)
 	}
 	q.mutex.Lock()
 	defer q.mutex.Unlock()

@@ -111,7 +111,7 @@ func TestReportsTakeTurns(t *testing.T) {
 	// turns are how many others have theirs until a policy has its own.
 	turns := func(policy string) (others int) {
 		for ; others <= many*results; others++ {
-			job := y.queue.pick()
+			job, _ := y.queue.pick()
 			y.queue.do(t.Context(), job)
 			if job.read && job.alerts[0].spec.Source.Rule == policy {
 				return others
