@@ -43,7 +43,7 @@ func run() error {
 	flag.StringVar(&options.ClientCAFile, "client-ca-file", "", "PEM file of those who may sign client certificates of senders, read again when it changes; the common name, or else the only URI, is the user. Empty means that senders need tokens.")
 	flag.StringVar(&options.SpoolFolder, "spool-dir", "", "Folder where alerts are kept while the API server is away; it must be there, outlive the process, and be no other receiver's. Empty means that alerts are refused then.")
 	flag.Int64Var(&options.SpoolMaxBytes, "spool-max-bytes", receiver.DefaultSpoolMaxBytes, "How many bytes of alerts the spool takes; its file may become twice as large.")
-	flag.DurationVar(&options.StaleAuth, "stale-auth", receiver.DefaultStaleAuth, "How long, while the API server is away, a sender is let in that it has allowed before; needs --spool-dir. 0 means not at all.")
+	flag.DurationVar(&options.StaleAuth, "stale-auth", receiver.DefaultStaleAuth, "How long, while the API server is away or slow, a sender is let in that it has allowed before; needs --spool-dir. 0 means not at all.")
 	flag.Float64Var(&options.SenderRate, "sender-rate", receiver.DefaultSenderRate, "How many alerts a second one sender may send for long; what goes beyond is answered 429.")
 	flag.IntVar(&options.SenderBurst, "sender-burst", receiver.DefaultSenderBurst, "How many alerts one sender may send at once.")
 	formatsFile := flag.String("formats-file", "", "YAML file of the rules of format 'audit' and the mappings of formats 'json/…'. Empty means that there are none.")

@@ -86,7 +86,7 @@ func newDrainer(r *recorder) *drainer {
 // run drains until the context ends, and returns when it has let go of the spool.
 func (d *drainer) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		d.wait(ctx, d.begin())
+		d.wait(ctx, d.begin()) //nolint:contextcheck // what is begun is finished
 	}
 	for d.out > 0 {
 		d.end(<-d.done)

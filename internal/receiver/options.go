@@ -43,7 +43,7 @@ type Options struct {
 	// SpoolMaxBytes is how many bytes of alerts the spool takes, at least 1 MiB; its file may
 	// become twice as large. Default 256 MiB.
 	SpoolMaxBytes int64
-	// StaleAuth is how long, while the API server is away, a sender is let in that it has
+	// StaleAuth is how long, while the API server is away or slow, a sender is let in that it has
 	// allowed before. Needs a spool. 0 means not at all.
 	StaleAuth time.Duration
 	// MaxBodyBytes is how large a body may be. Default 4 MiB.
