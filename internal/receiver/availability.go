@@ -12,15 +12,34 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// availability is whether the API server answered the last call.
-type availability struct{ away atomic.Bool }
+// mostLate is how many calls in a row find the API server too slow before it counts as away. A
+// call now and then that takes long is no reason to let all alerts wait on the disk.
+const mostLate = 8
+
+// availability is whether the API server answers.
+type availability struct {
+	away atomic.Bool
+	// late counts the calls in a row that it has not answered in time.
+	late atomic.Int64
+	// back is told when it answers again; nil is nobody.
+	back chan struct{}
+}
 
 // note takes down how a call ended.
 func (a *availability) note(err error) {
-	if errors.Is(err, errWaited) || errors.Is(err, errNoTurn) || errors.Is(err, context.Canceled) {
-		return // it was not asked
+	switch {
+	case errors.Is(err, errWaited), errors.Is(err, errNoTurn), errors.Is(err, context.Canceled): // it was not asked
+	case !unreachable(err):
+		a.late.Store(0)
+		if a.away.Swap(false) {
+			select {
+			case a.back <- struct{}{}:
+			default:
+			}
+		}
+	case !errors.Is(err, context.DeadlineExceeded), a.late.Add(1) >= mostLate:
+		a.away.Store(true)
 	}
-	a.away.Store(unreachable(err))
 }
 
 // unreachable says whether an error means that the API server is away or overwhelmed, and

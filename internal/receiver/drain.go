@@ -77,6 +77,7 @@ type pageEnd struct {
 const blockedEvery, maxReasons = time.Minute, 256
 
 func newDrainer(r *recorder) *drainer {
+	r.availability.back = make(chan struct{}, 1)
 	return &drainer{
 		recorder: r, lanes: map[string]*lane{}, done: make(chan pageEnd, maxLanes),
 		said: cache.NewLRUExpireCacheWithClock(maxReasons, r.clock),
@@ -105,6 +106,7 @@ func (d *drainer) wait(ctx context.Context, atMost time.Duration) {
 	case ended := <-d.done:
 		d.end(ended)
 	case <-d.recorder.spool.index.filled:
+	case <-d.recorder.availability.back:
 	case <-timeout:
 	case <-ctx.Done():
 	}
