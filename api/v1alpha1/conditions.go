@@ -71,6 +71,12 @@ const (
 	// ReasonRetentionJournalLost surfaces in a Kubernetes Event about the last RetentionJournal
 	// of a domain when its bytes are lost: retention goes on after it.
 	ReasonRetentionJournalLost = "RetentionJournalLost"
+	// ReasonRetentionKept surfaces in a Kubernetes Event about an incident whose time is over by
+	// the plan's `retention`, and that something still needs; the message says what.
+	ReasonRetentionKept = "RetentionKept"
+	// ReasonRetentionRemoved surfaces in a Kubernetes Event about an incident that was deleted
+	// because its time was over; the message says where it is on record.
+	ReasonRetentionRemoved = "RetentionRemoved"
 	// ReasonForgeryRefused surfaces on Guarded when a forged Decision was refused.
 	ReasonForgeryRefused = "ForgeryRefused"
 	// ReasonForgeryAccepted surfaces on Guarded when a forged Decision would have been

@@ -43,6 +43,16 @@ type PlanRetention struct {
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('24h') && duration(self) <= duration('876000h')",message="`dismissedEvents` must be from '24h' to '876000h'"
 	DismissedEvents *metav1.Duration `json:"dismissedEvents,omitempty"`
+
+	// closedIncidents is how long an incident is kept after it was closed, from 24h to
+	// 876000h; it goes within an hour after that, with the Decisions about it, its events and
+	// the Decisions about these. Its essentials, and their assessments, are in a
+	// RetentionJournal from then on. It stays while anything needs it: an open incident that
+	// refers to it or is its original or duplicate, an effect that was not undone, a lesson
+	// that is not done. Its evidence and its lessons stay. Empty means for ever.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('24h') && duration(self) <= duration('876000h')",message="`closedIncidents` must be from '24h' to '876000h'"
+	ClosedIncidents *metav1.Duration `json:"closedIncidents,omitempty"`
 }
 
 // ExpectedSource is a product that must not fall silent.

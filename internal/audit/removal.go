@@ -33,8 +33,13 @@ type Removal struct {
 	ResourceVersion string    `json:"resourceVersion"`
 	// CreationTime is when it was created.
 	CreationTime metav1.Time `json:"creationTime"`
+	// With names the incident of which it is a part, and before which it is deleted. Empty when
+	// it goes by itself.
+	With string `json:"with,omitempty"`
 	// Event is what was known of a SecurityEvent.
 	Event *RemovedEvent `json:"event,omitempty"`
+	// Incident is what was known of an Incident.
+	Incident *RemovedIncident `json:"incident,omitempty"`
 	// Decision is the spec of a Decision, and Answer what became of it.
 	Decision *v1alpha1.DecisionSpec `json:"decision,omitempty"`
 	Answer   *metav1.Condition      `json:"answer,omitempty"`

@@ -95,13 +95,17 @@ func TestRemovalOfDecision(t *testing.T) {
 // that what reads older journals reads newer ones as well.
 func TestRemovalOfDrill(t *testing.T) {
 	for mode, want := range map[v1alpha1.Mode]bool{"": false, v1alpha1.ModeLive: false, v1alpha1.ModeDrill: true} {
-		removal := RemovalOfEvent(&v1alpha1.SecurityEvent{Spec: v1alpha1.SecurityEventSpec{Mode: mode}})
-		lines, err := ChainRemovals([]Removal{removal}, 0, Origin)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := strings.Contains(string(lines), `"mode":"Drill"`); got != want || !want && strings.Contains(string(lines), `"mode"`) {
-			t.Errorf("mode %q is taken down as %s", mode, lines)
+		for _, removal := range []Removal{
+			RemovalOfEvent(&v1alpha1.SecurityEvent{Spec: v1alpha1.SecurityEventSpec{Mode: mode}}),
+			RemovalOfIncident(&v1alpha1.Incident{Spec: v1alpha1.IncidentSpec{Mode: mode}}, metav1.Time{}, nil, nil),
+		} {
+			lines, err := ChainRemovals([]Removal{removal}, 0, Origin)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Contains(string(lines), `"mode":"Drill"`); got != want || !want && strings.Contains(string(lines), `"mode"`) {
+				t.Errorf("mode %q is taken down as %s", mode, lines)
+			}
 		}
 	}
 }
@@ -114,5 +118,68 @@ func TestEventsOfDrills(t *testing.T) {
 	drill := EventOf(incident, entry)
 	if live.Note != "#7: x (by jane)" || drill.Note != "DRILL #7: x (by jane)" || live.Name != drill.Name {
 		t.Errorf("got %q and %q", live.Note, drill.Note)
+	}
+}
+
+// TestRemovalOfIncident takes down by whom and why it was closed, and what is to be checked by.
+func TestRemovalOfIncident(t *testing.T) {
+	at := metav1.NewTime(time.Date(2026, 11, 21, 16, 0, 0, 0, time.UTC))
+	decision := func(name string, kind v1alpha1.DecisionType, answer metav1.ConditionStatus, after time.Duration) v1alpha1.Decision {
+		return v1alpha1.Decision{
+			ObjectMeta: metav1.ObjectMeta{Name: name, CreationTimestamp: metav1.NewTime(at.Add(after))},
+			Spec:       v1alpha1.DecisionSpec{Type: kind, By: "by-" + name, Reason: "because of " + name},
+			Status:     v1alpha1.DecisionStatus{Conditions: []metav1.Condition{{Type: v1alpha1.ConditionAccepted, Status: answer}}},
+		}
+	}
+	decisions := []v1alpha1.Decision{
+		decision("last", v1alpha1.DecisionClose, metav1.ConditionTrue, 3*time.Hour),
+		decision("first", v1alpha1.DecisionClose, metav1.ConditionTrue, time.Hour),
+		decision("refused", v1alpha1.DecisionClose, metav1.ConditionFalse, 4*time.Hour),
+		decision("mark", v1alpha1.DecisionMarkDuplicate, metav1.ConditionTrue, 2*time.Hour),
+	}
+	incident := &v1alpha1.Incident{ObjectMeta: metav1.ObjectMeta{Name: "inc", UID: "1", ResourceVersion: "9"}}
+	incident.Status.Audit = v1alpha1.IncidentAudit{Sequence: 70, HeadHash: strings.Repeat("a", 64), SealedSequence: 32, SealedHash: strings.Repeat("b", 64)}
+	evidence := []v1alpha1.Evidence{{
+		ObjectMeta: metav1.ObjectMeta{Name: "inc-journal-1", UID: "2"},
+		Spec: v1alpha1.EvidenceSpec{
+			Type: v1alpha1.EvidenceJournal, Digest: "sha256:" + strings.Repeat("0", 64), CollectedTime: at,
+			Journal: &v1alpha1.JournalRange{FirstSequence: 1, LastSequence: 32, Previous: Origin, LastHash: strings.Repeat("b", 64)},
+		},
+	}}
+	removal := RemovalOfIncident(incident, at, decisions, evidence)
+	if want := (RemovedClosure{Time: at, By: "by-last", Reason: "because of last", Decision: "last"}); removal.Incident.Closed != want {
+		t.Errorf("closed %+v, want %+v", removal.Incident.Closed, want)
+	}
+	incident.Status.Resolution = v1alpha1.ResolutionDuplicate
+	incident.Status.DuplicateOf = v1alpha1.IncidentOriginal{Name: "original", By: "by-mark", DecisionRef: v1alpha1.DecisionReference{Name: "mark"}, Time: at}
+	duplicate := RemovalOfIncident(incident, at, decisions, nil)
+	if want := (RemovedClosure{Time: at, By: "by-mark", Reason: "because of mark", Decision: "mark"}); duplicate.Incident.Closed != want {
+		t.Errorf("closed %+v, want %+v", duplicate.Incident.Closed, want)
+	}
+
+	all := []Removal{removal, duplicate}
+	lines, err := ChainRemovals(all, 0, Origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, err := ReadRemovals(bytes.NewReader(lines), 0, Origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(all, read); diff != "" {
+		t.Errorf("what is read back (-want +got):\n%s", diff)
+	}
+	for what, edit := range map[string][2]string{
+		"who closed it":     {`"by":"by-last"`, `"by":"by-none"`},
+		"why":               {"because of last", "because of lust"},
+		"its head":          {`"sequence":70`, `"sequence":71`},
+		"a sealed journal":  {strings.Repeat("b", 64), strings.Repeat("c", 64)},
+		"a digest":          {strings.Repeat("0", 64) + `",`, strings.Repeat("1", 64) + `",`},
+		"what it was named": {`"name":"inc"`, `"name":"ink"`},
+	} {
+		edited := strings.Replace(string(lines), edit[0], edit[1], 1)
+		if _, err := ReadRemovals(strings.NewReader(edited), 0, Origin); edited == string(lines) || err == nil || !strings.Contains(err.Error(), "removal 1 was changed") {
+			t.Errorf("edited: %s: got %v", what, err)
+		}
 	}
 }

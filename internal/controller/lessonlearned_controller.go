@@ -49,7 +49,7 @@ func (r *LessonLearnedReconciler) Reconcile(ctx context.Context, request ctrl.Re
 		err := r.Client.Get(ctx, types.NamespacedName{Namespace: lesson.Namespace, Name: reference.Name}, &incident)
 		if apierrors.IsNotFound(err) {
 			condition.Status, condition.Reason = metav1.ConditionFalse, v1alpha1.ReasonIncidentNotFound
-			condition.Message = fmt.Sprintf("there is no Incident '%s'", reference.Name)
+			condition.Message = fmt.Sprintf("there is no Incident '%s': what was measured before is kept", reference.Name)
 			continue
 		}
 		if err != nil {
@@ -59,7 +59,10 @@ func (r *LessonLearnedReconciler) Reconcile(ctx context.Context, request ctrl.Re
 	}
 	update := lesson.DeepCopy()
 	changed := setReady(&update.Status.Conditions, &update.Status.ObservedGeneration, condition)
-	update.Status.Measures = lifecycle.Measure(incidents)
+	if condition.Status == metav1.ConditionTrue || update.Status.Measures == (v1alpha1.LessonMeasures{}) {
+		// Retention may have deleted an incident: what the response to it took stays on record.
+		update.Status.Measures = lifecycle.Measure(incidents)
+	}
 	if !changed && equality.Semantic.DeepEqual(update.Status.Measures, lesson.Status.Measures) {
 		return ctrl.Result{}, nil
 	}

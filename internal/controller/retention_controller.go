@@ -46,11 +46,13 @@ type RetentionJournals interface {
 	LastRemovals(ctx context.Context, namespace string) (*v1alpha1.Evidence, error)
 	// ReadRemovals reads and checks what a journal holds.
 	ReadRemovals(ctx context.Context, journal *v1alpha1.Evidence) ([]audit.Removal, error)
+	// EvidenceOf lists the evidence of an incident, by its name.
+	EvidenceOf(ctx context.Context, namespace, incident string) ([]v1alpha1.Evidence, error)
 }
 
-// RetentionReconciler deletes dismissed events whose time is over, a batch at a time: first it
-// journals what was on record about them, then it deletes just what is in the journal. After
-// a crash it begins by deleting what the last journal still names.
+// RetentionReconciler deletes dismissed events and closed incidents whose time is over, a batch
+// at a time: first it journals what was on record about them, then it deletes just what is in
+// the journal. After a crash it begins by deleting what the last journal still names.
 type RetentionReconciler struct {
 	// Client reads from the cache and writes.
 	Client client.Client
@@ -59,9 +61,12 @@ type RetentionReconciler struct {
 	// Clock tells the time.
 	Clock clock.PassiveClock
 
-	hours dismissedHours
-	// heads are the ends of the domains' journals. One reconciliation runs at a time.
+	// dismissed and closed are the hours in which events were dismissed and incidents closed.
+	dismissed, closed knownHours
+	// heads are the ends of the domains' journals.
 	heads map[string]*journalHead
+	// mu has one reconciliation run at a time: journals are one chain.
+	mu sync.Mutex
 }
 
 // journalHead is the end of a domain's chain of journals.
@@ -80,6 +85,8 @@ var _ reconcile.Reconciler = (*RetentionReconciler)(nil)
 
 // Reconcile deletes what is over in one domain, and says when the next is.
 func (r *RetentionReconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	namespace := &corev1.Namespace{}
 	if err := r.Client.Get(ctx, types.NamespacedName{Name: request.Namespace}, namespace); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
@@ -88,8 +95,12 @@ func (r *RetentionReconciler) Reconcile(ctx context.Context, request ctrl.Reques
 		return ctrl.Result{}, nil
 	}
 	plan, err := planOf(ctx, r.Client, request.Namespace)
-	if err != nil || plan == nil || plan.Spec.Retention.DismissedEvents == nil {
+	if err != nil || plan == nil {
 		return ctrl.Result{}, err
+	}
+	kinds := r.expiring(plan)
+	if len(kinds) == 0 {
+		return ctrl.Result{}, nil
 	}
 	head := r.heads[request.Namespace]
 	if head == nil || head.domain != namespace.UID {
@@ -99,7 +110,7 @@ func (r *RetentionReconciler) Reconcile(ctx context.Context, request ctrl.Reques
 		}
 		r.heads[request.Namespace] = head
 	}
-	wait, err := r.removeOver(ctx, request.Namespace, head, plan.Spec.Retention.DismissedEvents.Duration)
+	wait, err := r.removeOver(ctx, request.Namespace, head, kinds)
 	if err != nil {
 		// What the journal names may be there yet: the next try begins with that.
 		head.known = false
@@ -108,29 +119,58 @@ func (r *RetentionReconciler) Reconcile(ctx context.Context, request ctrl.Reques
 	return ctrl.Result{RequeueAfter: wait}, nil
 }
 
+// expiring is a kind of objects of which the plan says how long they are kept.
+type expiring struct {
+	keep time.Duration
+	// because is the plan's field, and what it says.
+	because string
+	// hours are those in which the time of such objects began.
+	hours *knownHours
+	// remove deletes a batch of those whose time began within an hour.
+	remove func(ctx context.Context, namespace string, hour int64, head *journalHead, because string) (taken, error)
+}
+
+// expiring are the kinds of which a plan says how long they are kept.
+func (r *RetentionReconciler) expiring(plan *v1alpha1.ResponsePlan) []expiring {
+	var kinds []expiring
+	add := func(field string, keep *metav1.Duration, kind expiring) {
+		if keep != nil {
+			kind.keep, kind.because = keep.Duration, "retention."+field+": "+keep.Duration.String()
+			kinds = append(kinds, kind)
+		}
+	}
+	retention := &plan.Spec.Retention
+	add("dismissedEvents", retention.DismissedEvents, expiring{hours: &r.dismissed, remove: r.removeHour})
+	add("closedIncidents", retention.ClosedIncidents, expiring{hours: &r.closed, remove: r.removeClosedHour})
+	return kinds
+}
+
 // removeOver deletes what is over, hour by hour. It says how long to wait until there may be
 // more; zero is for ever.
-func (r *RetentionReconciler) removeOver(ctx context.Context, namespace string, head *journalHead, keep time.Duration) (time.Duration, error) {
+func (r *RetentionReconciler) removeOver(ctx context.Context, namespace string, head *journalHead, kinds []expiring) (time.Duration, error) {
 	rounds, wait := 0, time.Duration(0)
-	for _, hour := range r.hours.of(namespace) {
-		if left := expiryOf(hour, keep).Sub(r.Clock.Now()); left > 0 {
-			wait = sooner(wait, left)
-			break
-		}
-		for more := true; more; rounds++ {
-			if rounds >= removalRounds {
-				return time.Millisecond, nil
-			}
-			if err := r.find(ctx, namespace, head); err != nil {
-				return 0, err
-			}
-			took, err := r.removeHour(ctx, namespace, hour, head, "retention.dismissedEvents: "+keep.String())
-			if err != nil {
-				return 0, err
-			}
-			if more = len(took.removals) > 0; !more {
-				wait = sooner(wait, took.wait)
+	for i := range kinds {
+		kind := &kinds[i]
+		for _, hour := range kind.hours.of(namespace) {
+			if left := expiryOf(hour, kind.keep).Sub(r.Clock.Now()); left > 0 {
+				wait = sooner(wait, left)
 				break
+			}
+			for more := true; more; rounds++ {
+				if rounds >= removalRounds {
+					return time.Millisecond, nil
+				}
+				if err := r.find(ctx, namespace, head); err != nil {
+					return 0, err
+				}
+				took, err := kind.remove(ctx, namespace, hour, head, kind.because)
+				if err != nil {
+					return 0, err
+				}
+				if more = len(took.removals) > 0; !more {
+					wait = sooner(wait, took.wait)
+					break
+				}
 			}
 		}
 	}
@@ -140,7 +180,7 @@ func (r *RetentionReconciler) removeOver(ctx context.Context, namespace string, 
 	return wait, nil
 }
 
-// expiryOf is when what was dismissed within an hour is over: all of it.
+// expiryOf is when what began within an hour is over: all of it.
 func expiryOf(hour int64, keep time.Duration) time.Time {
 	return time.Unix((hour+1)*int64(time.Hour/time.Second), 0).Add(keep)
 }
@@ -162,7 +202,7 @@ func (r *RetentionReconciler) removeHour(ctx context.Context, namespace string, 
 			return taken{}, fmt.Errorf("list the dismissed events of namespace %q: %w", namespace, err)
 		}
 		if len(list.Items) == 0 {
-			r.hours.forget(namespace, hour)
+			r.dismissed.forget(namespace, hour)
 			return taken{}, nil
 		}
 		took, err := r.takeDown(ctx, list.Items, head, because)
@@ -181,7 +221,6 @@ func (r *RetentionReconciler) removeHour(ctx context.Context, namespace string, 
 // takeDown is what is on record about a batch of events and the Decisions about them, each
 // event before its Decisions. What must stay is left out.
 func (r *RetentionReconciler) takeDown(ctx context.Context, events []v1alpha1.SecurityEvent, head *journalHead, because string) (taken, error) {
-	now := metav1.NewTime(r.Clock.Now().UTC().Truncate(time.Second))
 	took, batch := taken{}, 0
 	for i := range events {
 		one := &events[i]
@@ -209,10 +248,16 @@ func (r *RetentionReconciler) takeDown(ctx context.Context, events []v1alpha1.Se
 			break
 		}
 	}
-	for i := range took.removals {
-		took.removals[i].Time, took.removals[i].Because = now, because
-	}
+	r.stamp(took.removals, because)
 	return took, nil
+}
+
+// stamp says of removals when and why they are made.
+func (r *RetentionReconciler) stamp(removals []audit.Removal, because string) {
+	now := metav1.NewTime(r.Clock.Now().UTC().Truncate(time.Second))
+	for i := range removals {
+		removals[i].Time, removals[i].Because = now, because
+	}
 }
 
 // remove journals removals, and then makes them.
@@ -231,19 +276,29 @@ func (r *RetentionReconciler) remove(ctx context.Context, namespace string, head
 	return r.execute(ctx, namespace, head, journal, removals)
 }
 
-// execute deletes what a journal names, as it names it: each event, then its Decisions.
+// execute deletes what a journal names, in its order, group by group.
 func (r *RetentionReconciler) execute(ctx context.Context, namespace string, head *journalHead, journal *v1alpha1.Evidence, removals []audit.Removal) error {
 	for start := 0; start < len(removals); {
-		end := start + 1
-		for end < len(removals) && removals[end].Kind == kindDecision {
-			end++
+		end, remove := groupEnd(removals, start), r.removeGroup
+		if incidentOf(&removals[start]) != "" {
+			remove = r.removeParts
 		}
-		if err := r.removeGroup(ctx, namespace, head, removals[start:end]); err != nil {
+		if err := remove(ctx, namespace, head, removals[start:end]); err != nil {
 			return fmt.Errorf("what the journal %q names: %w", journal.Name, err)
 		}
 		start = end
 	}
 	return nil
+}
+
+// groupEnd says where the group of a removal ends: an event and its Decisions, or an incident
+// and its parts.
+func groupEnd(removals []audit.Removal, start int) int {
+	end, incident := start+1, incidentOf(&removals[start])
+	for end < len(removals) && incidentOf(&removals[end]) == incident && (incident != "" || removals[end].Kind == kindDecision) {
+		end++
+	}
+	return end
 }
 
 // removeGroup deletes an event and the Decisions about it. An event that has changed since it
@@ -316,10 +371,15 @@ func (r *RetentionReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Man
 	if err != nil {
 		return fmt.Errorf("index SecurityEvents: %w", err)
 	}
+	if err := indexRetained(ctx, mgr.GetFieldIndexer()); err != nil {
+		return err
+	}
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("retention").
 		For(&v1alpha1.ResponsePlan{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&v1alpha1.SecurityEvent{}, handler.EnqueueRequestsFromMapFunc(r.noteDismissed)).
+		Watches(&v1alpha1.Incident{}, handler.EnqueueRequestsFromMapFunc(r.noteClosed)).
+		Watches(&v1alpha1.LessonLearned{}, handler.EnqueueRequestsFromMapFunc(planOfDomain), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(planOfNamespace), builder.WithPredicates(becomesDomain)).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: 1, ReconciliationTimeout: removalTimeout,
@@ -344,21 +404,21 @@ func dismissedHour(object client.Object) (int64, bool) {
 // noteDismissed takes down in which hours events were dismissed.
 func (r *RetentionReconciler) noteDismissed(_ context.Context, object client.Object) []reconcile.Request {
 	hour, ok := dismissedHour(object)
-	if !ok || !r.hours.note(object.GetNamespace(), hour) {
+	if !ok || !r.dismissed.note(object.GetNamespace(), hour) {
 		return nil
 	}
 	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: object.GetNamespace(), Name: v1alpha1.ResponsePlanName}}}
 }
 
-// dismissedHours are the hours in which the events of each namespace were dismissed: a few
-// numbers, however many events there are.
-type dismissedHours struct {
+// knownHours are the hours in which the events of each namespace were dismissed, or its
+// incidents closed: a few numbers, however many there are.
+type knownHours struct {
 	mu    sync.Mutex
 	hours map[string]map[int64]struct{}
 }
 
 // note takes down an hour, and says whether it is new.
-func (d *dismissedHours) note(namespace string, hour int64) bool {
+func (d *knownHours) note(namespace string, hour int64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.hours == nil {
@@ -373,13 +433,13 @@ func (d *dismissedHours) note(namespace string, hour int64) bool {
 }
 
 // of gives the hours of a namespace, the earliest first.
-func (d *dismissedHours) of(namespace string) []int64 {
+func (d *knownHours) of(namespace string) []int64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return slices.Sorted(maps.Keys(d.hours[namespace]))
 }
 
-func (d *dismissedHours) forget(namespace string, hour int64) {
+func (d *knownHours) forget(namespace string, hour int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.hours[namespace], hour)

@@ -2,22 +2,15 @@ package controller
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	eventsv1 "k8s.io/api/events/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 	"github.com/firebreak-dev/firebreak/internal/audit"
-	"github.com/firebreak-dev/firebreak/internal/classify"
 	"github.com/firebreak-dev/firebreak/internal/evidence"
 )
 
@@ -28,7 +21,7 @@ const (
 	// long as the incident.
 	namedRetry = 10 * time.Minute
 
-	kindDecision = "Decision"
+	kindDecision, kindEvidence = "Decision", "Evidence"
 )
 
 // eventsOfIncident are the events that an incident names: that opened it, or were detached.
@@ -91,29 +84,4 @@ func (r *RetentionReconciler) heldSince(ctx context.Context, namespace string, g
 // isLost says whether the bytes of a journal are gone for good.
 func isLost(err error) bool {
 	return errors.Is(err, evidence.ErrNotStored) || errors.Is(err, evidence.ErrChanged)
-}
-
-// tellLost tells by a Kubernetes Event that the bytes of the last journal are lost. Its name
-// follows from the journal, so that another try finds it.
-func (r *RetentionReconciler) tellLost(ctx context.Context, journal *v1alpha1.Evidence, lost error) error {
-	sum := sha256.Sum256([]byte(journal.UID))
-	told := &eventsv1.Event{
-		ObjectMeta:          metav1.ObjectMeta{Namespace: journal.Namespace, Name: journal.Name + ".lost-" + hex.EncodeToString(sum[:8])},
-		EventTime:           metav1.NewMicroTime(r.Clock.Now()),
-		ReportingController: audit.Controller,
-		ReportingInstance:   audit.Controller,
-		Action:              "Retain",
-		Reason:              v1alpha1.ReasonRetentionJournalLost,
-		Type:                corev1.EventTypeWarning,
-		Note: classify.Line(fmt.Sprintf("what was on record about the objects that evidence '%s' names is lost; retention goes on after it, "+
-			"and 'kubectl firebreak verify --retention' will say so: restore the store from a backup: %v", journal.Name, lost), 1000),
-		Regarding: corev1.ObjectReference{
-			APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: "Evidence",
-			Namespace: journal.Namespace, Name: journal.Name, UID: journal.UID,
-		},
-	}
-	if err := r.Client.Create(ctx, told); err != nil && !apierrors.IsAlreadyExists(err) {
-		return fmt.Errorf("tell that evidence %q is lost: %w", journal.Name, err)
-	}
-	return nil
 }

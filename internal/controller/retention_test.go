@@ -76,9 +76,14 @@ func (k *keeping) start(t *testing.T) {
 
 func (k *keeping) plan(t *testing.T) {
 	t.Helper()
+	k.planFor(t, v1alpha1.PlanRetention{DismissedEvents: &metav1.Duration{Duration: 48 * time.Hour}})
+}
+
+func (k *keeping) planFor(t *testing.T, retention v1alpha1.PlanRetention) {
+	t.Helper()
 	mustCreate(t, &v1alpha1.ResponsePlan{
 		ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ResponsePlanName, Namespace: k.namespace},
-		Spec:       v1alpha1.ResponsePlanSpec{Retention: v1alpha1.PlanRetention{DismissedEvents: &metav1.Duration{Duration: 48 * time.Hour}}},
+		Spec:       v1alpha1.ResponsePlanSpec{Retention: retention},
 	})
 }
 
@@ -159,6 +164,7 @@ func (k *keeping) journaled(t *testing.T) (names []string, removals map[string]a
 	if err := testClient.List(t.Context(), list, client.InNamespace(k.namespace)); err != nil {
 		t.Fatal(err)
 	}
+	list.Items = slices.DeleteFunc(list.Items, func(one v1alpha1.Evidence) bool { return one.Spec.Type != v1alpha1.EvidenceRetentionJournal })
 	slices.SortFunc(list.Items, func(a, b v1alpha1.Evidence) int {
 		return int(a.Spec.Journal.FirstSequence - b.Spec.Journal.FirstSequence)
 	})
@@ -243,7 +249,7 @@ func TestRetentionWaitsUntilTheHourIsOver(t *testing.T) {
 	if got, want := expiryOf(hour, 48*time.Hour), time.Date(2026, 11, 23, 17, 0, 0, 0, time.UTC); !got.Equal(want) {
 		t.Errorf("got %s, want %s: all that was dismissed in the hour must be over", got, want)
 	}
-	hours := dismissedHours{}
+	hours := knownHours{}
 	if !hours.note("a", 7) || hours.note("a", 7) || !hours.note("a", 5) || !hours.note("b", 1) {
 		t.Error("an hour is new once in each namespace")
 	}

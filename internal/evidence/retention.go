@@ -103,6 +103,24 @@ func (r *Recorder) LastRemovals(ctx context.Context, namespace string) (*v1alpha
 	}
 }
 
+// EvidenceOf lists the evidence of an incident, by name.
+func (r *Recorder) EvidenceOf(ctx context.Context, namespace, incident string) ([]v1alpha1.Evidence, error) {
+	var found []v1alpha1.Evidence
+	next := ""
+	for {
+		list := &v1alpha1.EvidenceList{}
+		err := r.Client.List(ctx, list, client.InNamespace(namespace), client.MatchingFields{"spec.incidentRef.name": incident},
+			client.Limit(listPage), client.Continue(next))
+		if err != nil {
+			return nil, fmt.Errorf("listing the evidence of incident '%s': %w", incident, err)
+		}
+		found = append(found, list.Items...)
+		if next = list.Continue; next == "" {
+			return found, nil
+		}
+	}
+}
+
 // ReadRemovals reads what a RetentionJournal holds, and checks it: its bytes, their chain, and
 // that this is what the Evidence says.
 func (r *Recorder) ReadRemovals(ctx context.Context, journal *v1alpha1.Evidence) ([]audit.Removal, error) {

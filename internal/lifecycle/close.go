@@ -59,18 +59,18 @@ func (m *machine) openGates() []string {
 	if len(open) > 6 {
 		open = append(open[:6], fmt.Sprintf("and %d more", len(open)-6))
 	}
-	if len(open) == 0 && len(m.status.Steps) > 0 && m.lessonRequired() && !m.LessonDrafted {
+	if len(open) == 0 && len(m.status.Steps) > 0 && lessonRequired(m.Plan, m.status.Severity) && !m.LessonDrafted {
 		open = append(open, "its LessonLearned '"+LessonName(m.incident.Name)+"' is not there: Firebreak drafts it in Review")
 	}
 	return open
 }
 
-func (m *machine) lessonRequired() bool {
+func lessonRequired(plan *v1alpha1.ResponsePlan, severity v1alpha1.Severity) bool {
 	from := v1alpha1.SeverityHigh
-	if m.Plan != nil && m.Plan.Spec.Lessons.RequiredFrom != "" {
-		from = m.Plan.Spec.Lessons.RequiredFrom
+	if plan != nil && plan.Spec.Lessons.RequiredFrom != "" {
+		from = plan.Spec.Lessons.RequiredFrom
 	}
-	return m.status.Severity.Rank() >= from.Rank()
+	return severity.Rank() >= from.Rank()
 }
 
 // closeByHand takes a person's word for what no playbook has done.

@@ -17,6 +17,8 @@ func TestBadResponsePlans(t *testing.T) {
 		{"a channel of a bad name", `{"spec":{"channels":[` + channelOf("A b") + `]}}`, "spec.channels[0].name"},
 		{"a channel for any marking", `{"spec":{"channels":[{"name":"a","urlSecretKeyRef":{"name":"a","key":"b"}}]}}`, "spec.channels[0].tlp: Required value"},
 		{"a channel with no URL", `{"spec":{"channels":[{"name":"a","tlp":"Amber"}]}}`, "spec.channels[0].urlSecretKeyRef: Required value"},
+		{"incidents kept for an hour", `{"spec":{"retention":{"closedIncidents":"1h"}}}`, "`closedIncidents` must be from '24h' to '876000h'"},
+		{"incidents kept for too long", `{"spec":{"retention":{"closedIncidents":"876001h"}}}`, "`closedIncidents` must be from '24h' to '876000h'"},
 		{"lessons from no severity", `{"spec":{"lessons":{"requiredFrom":"Bad"}}}`, `spec.lessons.requiredFrom: Unsupported value: "Bad"`},
 	})
 }

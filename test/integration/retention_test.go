@@ -16,7 +16,8 @@ func TestTheManagerDeletesOnlyWhatIsOver(t *testing.T) {
 	d := harness.Get(t).NewDomain(t)
 	manager := d.As(t, harness.Manager)
 	d.Allow(t, d.Namespace, harness.User(jane), harness.Rule("firebreak.dev", []string{"decisions"}, []string{"create", "delete"}),
-		harness.Rule("firebreak.dev", []string{"securityevents"}, []string{"dismiss"}), harness.Rule("firebreak.dev", []string{"incidents"}, []string{"acknowledge"}))
+		harness.Rule("firebreak.dev", []string{"securityevents"}, []string{"dismiss"}), harness.Rule("firebreak.dev", []string{"incidents"}, []string{"acknowledge"}),
+		harness.Rule("firebreak.dev", []string{"responseplans"}, []string{"stop-automation"}))
 	event := func(name string, change func(*v1alpha1.SecurityEvent)) client.Object {
 		object := harness.MakeEvent(d.Namespace, name, harness.Receiver)
 		done(t, d.As(t, harness.Receiver).Create(t.Context(), object))
@@ -36,6 +37,12 @@ func TestTheManagerDeletesOnlyWhatIsOver(t *testing.T) {
 		}
 		return object
 	}
+	incident := func(name string, phase v1alpha1.Phase) client.Object {
+		object := harness.MakeIncident(d.Namespace, name)
+		done(t, manager.Create(t.Context(), object))
+		done(t, patchStatus(t, manager, object, func(i *v1alpha1.Incident) { i.Status.Phase = phase }))
+		return object
+	}
 	evidence := harness.MakeEvidence(d.Namespace, "evidence", jane)
 	d.Allow(t, d.Namespace, harness.User(jane), harness.Rule("firebreak.dev", []string{"evidence"}, []string{"create"}))
 	done(t, d.As(t, jane).Create(t.Context(), evidence))
@@ -46,10 +53,16 @@ func TestTheManagerDeletesOnlyWhatIsOver(t *testing.T) {
 	}{
 		"a dismissed event":            {event("dismissed", assessed(v1alpha1.OutcomeDismissed, "")), ""},
 		"a deferred event":             {event("deferred", assessed(v1alpha1.OutcomeDeferred, "")), "must be kept"},
-		"an event of an incident":      {event("joined", assessed(v1alpha1.OutcomeJoined, "open")), "must be kept"},
+		"an event of an incident":      {event("joined", assessed(v1alpha1.OutcomeJoined, "open")), ""},
+		"an event of none any more":    {event("nowhere", assessed(v1alpha1.OutcomeJoined, "")), "must be kept"},
 		"an event nobody assessed":     {event("new", func(*v1alpha1.SecurityEvent) {}), "must be kept"},
 		"an unanswered Decision":       {decision("waits", v1alpha1.SubjectSecurityEvent, v1alpha1.DecisionDismiss, false), "is a record and must be kept"},
-		"a Decision about an incident": {decision("about-incident", v1alpha1.SubjectIncident, v1alpha1.DecisionAcknowledge, true), "is a record and must be kept"},
+		"a Decision about an incident": {decision("about-incident", v1alpha1.SubjectIncident, v1alpha1.DecisionAcknowledge, true), ""},
+		"an unanswered one about it":   {decision("incident-waits", v1alpha1.SubjectIncident, v1alpha1.DecisionAcknowledge, false), "is a record and must be kept"},
+		"a Decision about the plan":    {decision("stop", v1alpha1.SubjectResponsePlan, v1alpha1.DecisionStopAutomation, true), "is a record and must be kept"},
+		"a closed incident":            {incident("closed", v1alpha1.PhaseClosed), ""},
+		"an open incident":             {incident("open", v1alpha1.PhaseReview), "is open and must be closed first"},
+		"an incident of no phase yet":  {incident("new", ""), "is open and must be closed first"},
 		"evidence":                     {evidence, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1614,6 +1614,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.PlanRetention
   map:
     fields:
+    - name: closedIncidents
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
     - name: dismissedEvents
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration

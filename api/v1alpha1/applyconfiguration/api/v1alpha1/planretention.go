@@ -31,6 +31,13 @@ type PlanRetentionApplyConfiguration struct {
 	// are in a RetentionJournal from then on. An event that has ever belonged to an
 	// incident stays with that. Empty means for ever.
 	DismissedEvents *v1.Duration `json:"dismissedEvents,omitempty"`
+	// closedIncidents is how long an incident is kept after it was closed, from 24h to
+	// 876000h; it goes within an hour after that, with the Decisions about it, its events and
+	// the Decisions about these. Its essentials, and their assessments, are in a
+	// RetentionJournal from then on. It stays while anything needs it: an open incident that
+	// refers to it or is its original or duplicate, an effect that was not undone, a lesson
+	// that is not done. Its evidence and its lessons stay. Empty means for ever.
+	ClosedIncidents *v1.Duration `json:"closedIncidents,omitempty"`
 }
 
 // PlanRetentionApplyConfiguration constructs a declarative configuration of the PlanRetention type for use with
@@ -44,5 +51,13 @@ func PlanRetention() *PlanRetentionApplyConfiguration {
 // If called multiple times, the DismissedEvents field is set to the value of the last call.
 func (b *PlanRetentionApplyConfiguration) WithDismissedEvents(value v1.Duration) *PlanRetentionApplyConfiguration {
 	b.DismissedEvents = &value
+	return b
+}
+
+// WithClosedIncidents sets the ClosedIncidents field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ClosedIncidents field is set to the value of the last call.
+func (b *PlanRetentionApplyConfiguration) WithClosedIncidents(value v1.Duration) *PlanRetentionApplyConfiguration {
+	b.ClosedIncidents = &value
 	return b
 }

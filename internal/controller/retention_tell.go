@@ -1,0 +1,80 @@
+package controller
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/audit"
+	"github.com/firebreak-dev/firebreak/internal/classify"
+)
+
+// told is what a Kubernetes Event says about an object.
+type told struct {
+	kind, namespace, name string
+	uid                   types.UID
+	reason, severity      string
+	note                  string
+}
+
+// tellLost tells that the bytes of the last journal are lost.
+func (r *RetentionReconciler) tellLost(ctx context.Context, journal *v1alpha1.Evidence, lost error) error {
+	return r.tell(ctx, &told{
+		kind: kindEvidence, namespace: journal.Namespace, name: journal.Name, uid: journal.UID,
+		reason: v1alpha1.ReasonRetentionJournalLost, severity: corev1.EventTypeWarning,
+		note: fmt.Sprintf("what was on record about the objects that evidence '%s' names is lost; retention goes on after it, "+
+			"and 'kubectl firebreak verify --retention' will say so: restore the store from a backup: %v", journal.Name, lost),
+	}, "lost-")
+}
+
+// tellKept tells why an incident stays although its time is over.
+func (r *RetentionReconciler) tellKept(ctx context.Context, incident *v1alpha1.Incident, why string) error {
+	return r.tell(ctx, &told{
+		kind: kindIncident, namespace: incident.Namespace, name: incident.Name, uid: incident.UID,
+		reason: v1alpha1.ReasonRetentionKept, severity: corev1.EventTypeNormal,
+		note: "its time is over by the plan's `retention`, but it is kept: " + why,
+	}, "kept-", why)
+}
+
+// tellRemoved tells that an incident was deleted, and where it is on record.
+func (r *RetentionReconciler) tellRemoved(ctx context.Context, namespace string, removal *audit.Removal) error {
+	return r.tell(ctx, &told{
+		kind: removal.Kind, namespace: namespace, name: removal.Name, uid: removal.UID,
+		reason: v1alpha1.ReasonRetentionRemoved, severity: corev1.EventTypeNormal,
+		note: fmt.Sprintf("deleted by the plan's `%s`; what was on record about it is number %d of the retention journals", removal.Because, removal.Sequence),
+	}, "removed-")
+}
+
+// tell creates a Kubernetes Event. Its name follows from the object and what sets this apart
+// from other Events about it, so that another try finds it.
+func (r *RetentionReconciler) tell(ctx context.Context, what *told, prefix string, apart ...string) error {
+	hash := sha256.New()
+	for _, text := range append([]string{string(what.uid)}, apart...) {
+		_, _ = hash.Write([]byte(text))
+	}
+	event := &eventsv1.Event{
+		ObjectMeta:          metav1.ObjectMeta{Namespace: what.namespace, Name: what.name + "." + prefix + hex.EncodeToString(hash.Sum(nil)[:8])},
+		EventTime:           metav1.NewMicroTime(r.Clock.Now()),
+		ReportingController: audit.Controller,
+		ReportingInstance:   audit.Controller,
+		Action:              "Retain",
+		Reason:              what.reason,
+		Type:                what.severity,
+		Note:                classify.Line(what.note, 1000),
+		Regarding: corev1.ObjectReference{
+			APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: what.kind, Namespace: what.namespace, Name: what.name, UID: what.uid,
+		},
+	}
+	if err := r.Client.Create(ctx, event); err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("tell of %s %q that %s: %w", what.kind, what.name, what.reason, err)
+	}
+	return nil
+}
