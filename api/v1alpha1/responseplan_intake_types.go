@@ -49,10 +49,21 @@ type PlanRetention struct {
 	// the Decisions about these. Its essentials, and their assessments, are in a
 	// RetentionJournal from then on. It stays while anything needs it: an open incident that
 	// refers to it or is its original or duplicate, an effect that was not undone, a lesson
-	// that is not done. Its evidence and its lessons stay. Empty means for ever.
+	// that is not done. Its evidence stays as long as `evidence` says, its lessons for ever.
+	// Empty means for ever.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('24h') && duration(self) <= duration('876000h')",message="`closedIncidents` must be from '24h' to '876000h'"
 	ClosedIncidents *metav1.Duration `json:"closedIncidents,omitempty"`
+
+	// evidence is how long a piece of evidence that Firebreak keeps is kept after it was collected
+	// and its incident was closed, from 24h to 876000h; it goes within an hour after that, with its
+	// bytes where no other Evidence of the domain has the same. What it was, and its digest, is
+	// in a RetentionJournal from then on. It stays while anything needs its incident, and a sealed
+	// part of a timeline as long as its incident is there. Evidence whose bytes people keep is
+	// theirs to delete. Empty means for ever.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('24h') && duration(self) <= duration('876000h')",message="`evidence` must be from '24h' to '876000h'"
+	Evidence *metav1.Duration `json:"evidence,omitempty"`
 }
 
 // ExpectedSource is a product that must not fall silent.

@@ -40,6 +40,10 @@ type Removal struct {
 	Event *RemovedEvent `json:"event,omitempty"`
 	// Incident is what was known of an Incident.
 	Incident *RemovedIncident `json:"incident,omitempty"`
+	// Evidence is the spec of Evidence, and Location where its bytes were: they go with it, but
+	// where other Evidence has the same.
+	Evidence *v1alpha1.EvidenceSpec `json:"evidence,omitempty"`
+	Location string                 `json:"location,omitempty"`
 	// Decision is the spec of a Decision, and Answer what became of it.
 	Decision *v1alpha1.DecisionSpec `json:"decision,omitempty"`
 	Answer   *metav1.Condition      `json:"answer,omitempty"`
@@ -92,6 +96,13 @@ func RemovalOfDecision(decision *v1alpha1.Decision) Removal {
 			removal.Answer = &decision.Status.Conditions[i]
 		}
 	}
+	return removal
+}
+
+// RemovalOfEvidence takes down a piece of evidence.
+func RemovalOfEvidence(piece *v1alpha1.Evidence) Removal {
+	removal := removalOf("Evidence", &piece.ObjectMeta)
+	removal.Evidence, removal.Location = &piece.Spec, piece.Status.Location
 	return removal
 }
 

@@ -48,10 +48,16 @@ type RetentionJournals interface {
 	ReadRemovals(ctx context.Context, journal *v1alpha1.Evidence) ([]audit.Removal, error)
 	// EvidenceOf lists the evidence of an incident, by its name.
 	EvidenceOf(ctx context.Context, namespace, incident string) ([]v1alpha1.Evidence, error)
+	// EvidenceNamed reads a piece of evidence; nil when it is not there.
+	EvidenceNamed(ctx context.Context, namespace, name string) (*v1alpha1.Evidence, error)
+	// EachEvidence goes through all the evidence of a namespace.
+	EachEvidence(ctx context.Context, namespace string, look func(*v1alpha1.Evidence), options ...client.ListOption) error
+	// RemoveBytes removes bytes that no Evidence names any more.
+	RemoveBytes(ctx context.Context, namespace string, locations []string) error
 }
 
-// RetentionReconciler deletes dismissed events and closed incidents whose time is over, a batch
-// at a time: first it journals what was on record about them, then it deletes just what is in
+// RetentionReconciler deletes dismissed events, closed incidents and evidence whose time is over, a
+// batch at a time: first it journals what was on record about them, then it deletes just what is in
 // the journal. After a crash it begins by deleting what the last journal still names.
 type RetentionReconciler struct {
 	// Client reads from the cache and writes.
@@ -61,8 +67,9 @@ type RetentionReconciler struct {
 	// Clock tells the time.
 	Clock clock.PassiveClock
 
-	// dismissed and closed are the hours in which events were dismissed and incidents closed.
-	dismissed, closed knownHours
+	// dismissed and closed are the hours in which events were dismissed and incidents closed,
+	// orphaned those in which evidence was collected whose incident is gone.
+	dismissed, closed, orphaned knownHours
 	// heads are the ends of the domains' journals.
 	heads map[string]*journalHead
 	// mu has one reconciliation run at a time: journals are one chain.
@@ -79,6 +86,13 @@ type journalHead struct {
 	// journaled are the resourceVersions of which the journals tell, by UID, until the cache
 	// shows that the objects are gone or have changed.
 	journaled map[types.UID]string
+	// kept are the incidents of which was told that they stay, by UID.
+	kept map[types.UID]toldKept
+	// evidence is what is known of the domain's evidence.
+	evidence knownEvidence
+	// unswept are the locations of bytes whose Evidence the journal that is being executed has
+	// deleted.
+	unswept []string
 }
 
 var _ reconcile.Reconciler = (*RetentionReconciler)(nil)
@@ -104,11 +118,20 @@ func (r *RetentionReconciler) Reconcile(ctx context.Context, request ctrl.Reques
 	}
 	head := r.heads[request.Namespace]
 	if head == nil || head.domain != namespace.UID {
-		head = &journalHead{domain: namespace.UID, journaled: map[types.UID]string{}}
+		head = &journalHead{domain: namespace.UID, journaled: map[types.UID]string{}, kept: map[types.UID]toldKept{}}
 		if r.heads == nil {
 			r.heads = map[string]*journalHead{}
 		}
 		r.heads[request.Namespace] = head
+	}
+	if plan.Spec.Retention.Evidence != nil {
+		// A manager may have been killed when the last bytes were all that was left to remove.
+		if err := r.find(ctx, request.Namespace, head); err != nil {
+			return ctrl.Result{}, err
+		}
+		if err := r.knowEvidence(ctx, request.Namespace, head); err != nil {
+			return ctrl.Result{}, err
+		}
 	}
 	wait, err := r.removeOver(ctx, request.Namespace, head, kinds)
 	if err != nil {
@@ -142,6 +165,8 @@ func (r *RetentionReconciler) expiring(plan *v1alpha1.ResponsePlan) []expiring {
 	retention := &plan.Spec.Retention
 	add("dismissedEvents", retention.DismissedEvents, expiring{hours: &r.dismissed, remove: r.removeHour})
 	add("closedIncidents", retention.ClosedIncidents, expiring{hours: &r.closed, remove: r.removeClosedHour})
+	add("evidence", retention.Evidence, expiring{hours: &r.closed, remove: r.removeEvidenceHour})
+	add("evidence", retention.Evidence, expiring{hours: &r.orphaned, remove: r.removeOrphanHour})
 	return kinds
 }
 
@@ -276,19 +301,30 @@ func (r *RetentionReconciler) remove(ctx context.Context, namespace string, head
 	return r.execute(ctx, namespace, head, journal, removals)
 }
 
-// execute deletes what a journal names, in its order, group by group.
+// execute deletes what a journal names, in its order, group by group, and then the bytes of the
+// evidence among it.
 func (r *RetentionReconciler) execute(ctx context.Context, namespace string, head *journalHead, journal *v1alpha1.Evidence, removals []audit.Removal) error {
+	head.unswept = nil
 	for start := 0; start < len(removals); {
 		end, remove := groupEnd(removals, start), r.removeGroup
-		if incidentOf(&removals[start]) != "" {
+		switch {
+		case incidentOf(&removals[start]) != "":
 			remove = r.removeParts
+		case removals[start].Kind == kindEvidence:
+			remove = r.removeEvidence
 		}
 		if err := remove(ctx, namespace, head, removals[start:end]); err != nil {
 			return fmt.Errorf("what the journal %q names: %w", journal.Name, err)
 		}
 		start = end
 	}
-	return nil
+	if len(head.unswept) == 0 {
+		return nil
+	}
+	if err := r.Journals.RemoveBytes(ctx, namespace, head.unswept); err != nil {
+		return fmt.Errorf("the bytes of what the journal %q names: %w", journal.Name, err)
+	}
+	return r.tellSwept(ctx, journal, len(head.unswept))
 }
 
 // groupEnd says where the group of a removal ends: an event and its Decisions, or an incident

@@ -145,21 +145,26 @@ func (r *RetentionReconciler) takeIncident(ctx context.Context, cached *v1alpha1
 		}
 	}
 	if why := lifecycle.KeptBecause(known.Retained); why != "" {
-		return taken{wait: keptRetry}, r.tellKept(ctx, cached, why)
-	}
-	switch {
-	case len(parts) < room:
-	case room < removalBatch:
-		return taken{}, nil // in the next batch
-	default:
-		return taken{removals: parts[:room]}, nil
+		return taken{wait: keptRetry}, r.tellKept(ctx, head, cached, why)
 	}
 	evidence, err := r.Journals.EvidenceOf(ctx, cached.Namespace, cached.Name)
 	if err != nil {
 		return taken{}, err
 	}
+	over, journals := r.overWith(known, evidence)
+	parts = append(parts, over...)
+	switch {
+	case len(parts)+len(journals) < room:
+	case room < removalBatch:
+		return taken{}, nil // in the next batch
+	case len(parts) > 0:
+		return taken{removals: parts[:min(room, len(parts))]}, nil
+	default:
+		return taken{removals: journals[:room]}, nil
+	}
 	closed, _ := lifecycle.ClosedAt(&known.Incident.Status)
-	return taken{removals: append(parts, audit.RemovalOfIncident(known.Incident, metav1.NewTime(closed.UTC()), known.about, evidence))}, nil
+	last := audit.RemovalOfIncident(known.Incident, metav1.NewTime(closed.UTC()), known.about, evidence)
+	return taken{removals: append(append(parts, journals...), last)}, nil
 }
 
 // incidentParts is an incident, what goes with it, and what may need it.
@@ -273,8 +278,16 @@ func (r *RetentionReconciler) removeParts(ctx context.Context, namespace string,
 		if apierrors.IsConflict(err) {
 			return nil
 		}
-		if err == nil && removal.Kind == kindIncident {
-			if err := r.tellRemoved(ctx, namespace, removal); err != nil {
+		switch removal.Kind {
+		case kindEvidence:
+			head.unswept = append(head.unswept, removal.Location)
+		case kindIncident:
+			delete(head.kept, removal.UID)
+			r.noteOrphans(namespace, head, group)
+			if err == nil {
+				err = r.tellRemoved(ctx, namespace, removal)
+			}
+			if client.IgnoreNotFound(err) != nil {
 				return err
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
@@ -35,13 +36,28 @@ func (r *RetentionReconciler) tellLost(ctx context.Context, journal *v1alpha1.Ev
 	}, "lost-")
 }
 
-// tellKept tells why an incident stays although its time is over.
-func (r *RetentionReconciler) tellKept(ctx context.Context, incident *v1alpha1.Incident, why string) error {
-	return r.tell(ctx, &told{
+// tellKept tells why an incident stays although its time is over: at once, and every hour, for
+// Kubernetes forgets Events.
+func (r *RetentionReconciler) tellKept(ctx context.Context, head *journalHead, incident *v1alpha1.Incident, why string) error {
+	now := r.Clock.Now()
+	if last, ok := head.kept[incident.UID]; ok && last.why == why && now.Sub(last.at) < keptRetry {
+		return nil
+	}
+	err := r.tell(ctx, &told{
 		kind: kindIncident, namespace: incident.Namespace, name: incident.Name, uid: incident.UID,
 		reason: v1alpha1.ReasonRetentionKept, severity: corev1.EventTypeNormal,
 		note: "its time is over by the plan's `retention`, but it is kept: " + why,
 	}, "kept-", why)
+	if err == nil {
+		head.kept[incident.UID] = toldKept{why, now}
+	}
+	return err
+}
+
+// toldKept is what was told about an incident that stays, and when.
+type toldKept struct {
+	why string
+	at  time.Time
 }
 
 // tellRemoved tells that an incident was deleted, and where it is on record.
@@ -51,6 +67,15 @@ func (r *RetentionReconciler) tellRemoved(ctx context.Context, namespace string,
 		reason: v1alpha1.ReasonRetentionRemoved, severity: corev1.EventTypeNormal,
 		note: fmt.Sprintf("deleted by the plan's `%s`; what was on record about it is number %d of the retention journals", removal.Because, removal.Sequence),
 	}, "removed-")
+}
+
+// tellSwept tells how much evidence was deleted.
+func (r *RetentionReconciler) tellSwept(ctx context.Context, journal *v1alpha1.Evidence, pieces int) error {
+	return r.tell(ctx, &told{
+		kind: kindEvidence, namespace: journal.Namespace, name: journal.Name, uid: journal.UID,
+		reason: v1alpha1.ReasonRetentionRemoved, severity: corev1.EventTypeNormal,
+		note: fmt.Sprintf("deleted by the plan's `retention`: %d pieces of evidence that this journal names, with their bytes where no others have the same", pieces),
+	}, "swept-")
 }
 
 // tell creates a Kubernetes Event. Its name follows from the object and what sets this apart

@@ -32,6 +32,8 @@ type keeping struct {
 	stop      func()
 	// dies is how many deletions are made before none is any more.
 	dies atomic.Int64
+	// keepsBytes says that no bytes of evidence are removed any more.
+	keepsBytes atomic.Bool
 }
 
 // mortal makes no deletion once it is dead.
@@ -45,6 +47,19 @@ func (m mortal) Delete(ctx context.Context, object client.Object, options ...cli
 		return errors.New("the test kills the manager here")
 	}
 	return m.Client.Delete(ctx, object, options...)
+}
+
+// mortalJournals removes no bytes once it is dead.
+type mortalJournals struct {
+	*evidence.Recorder
+	dead *atomic.Bool
+}
+
+func (m mortalJournals) RemoveBytes(ctx context.Context, namespace string, locations []string) error {
+	if m.dead.Load() {
+		return errors.New("the test kills the manager here")
+	}
+	return m.Recorder.RemoveBytes(ctx, namespace, locations)
 }
 
 func newKeeping(t *testing.T) *keeping {
@@ -67,7 +82,7 @@ func (k *keeping) start(t *testing.T) {
 	if err := AddIndexes(t.Context(), mgr.GetFieldIndexer()); err != nil {
 		t.Fatal(err)
 	}
-	k.retention = &RetentionReconciler{Client: mortal{mgr.GetClient(), &k.dies}, Journals: k.recorder, Clock: k.clock}
+	k.retention = &RetentionReconciler{Client: mortal{mgr.GetClient(), &k.dies}, Journals: mortalJournals{k.recorder, &k.keepsBytes}, Clock: k.clock}
 	if err := k.retention.SetupWithManager(t.Context(), mgr); err != nil {
 		t.Fatal(err)
 	}

@@ -43,7 +43,8 @@ func (r *Recorder) SealJournal(ctx context.Context, incident *v1alpha1.Incident,
 	if found != nil {
 		return found, r.markStored(ctx, found)
 	}
-	stored, err := r.put(ctx, incident.Namespace, bytes.NewReader(lines))
+	stored, release, err := r.put(ctx, incident.Namespace, bytes.NewReader(lines))
+	defer release()
 	if err != nil {
 		return nil, err
 	}

@@ -77,7 +77,8 @@ func (r *Recorder) Preserve(ctx context.Context, request *action.Request, record
 	if err != nil {
 		return nil, err
 	}
-	stored, err := r.put(ctx, incident.Namespace, from)
+	stored, release, err := r.put(ctx, incident.Namespace, from)
+	defer release()
 	if err := errors.Join(err, from.Close()); err != nil {
 		return nil, err
 	}
@@ -121,12 +122,13 @@ func (r *Recorder) find(ctx context.Context, namespace string, names []string, m
 	return "", nil, fmt.Errorf("evidence '%s' is not what was to be kept under that name: somebody has taken it, delete it", strings.Join(names, "' and '"))
 }
 
-func (r *Recorder) put(ctx context.Context, namespace string, from io.Reader) (Stored, error) {
+// put stores bytes. They stay until release is called, also when nothing refers to them.
+func (r *Recorder) put(ctx context.Context, namespace string, from io.Reader) (stored Stored, release func(), err error) {
 	domain, err := r.domain(ctx, namespace)
 	if err != nil {
-		return Stored{}, err
+		return Stored{}, func() {}, err
 	}
-	return r.Store.Put(ctx, domain, from)
+	return r.Store.PutHeld(ctx, domain, from)
 }
 
 // domain gives the UID of a namespace: one that was made anew under the same name is

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -54,7 +55,8 @@ func (r *Recorder) SealRemovals(ctx context.Context, namespace string, after *v1
 	if found != nil {
 		return found, r.markStored(ctx, found)
 	}
-	stored, err := r.put(ctx, namespace, bytes.NewReader(lines))
+	stored, release, err := r.put(ctx, namespace, bytes.NewReader(lines))
+	defer release()
 	if err != nil {
 		return nil, err
 	}
@@ -82,43 +84,34 @@ func (r *Recorder) SealRemovals(ctx context.Context, namespace string, after *v1
 // them all, so it is for the start of a process.
 func (r *Recorder) LastRemovals(ctx context.Context, namespace string) (*v1alpha1.Evidence, error) {
 	var last *v1alpha1.Evidence
-	next := ""
-	for {
-		list := &v1alpha1.EvidenceList{}
-		err := r.Client.List(ctx, list, client.InNamespace(namespace), client.MatchingLabels{v1alpha1.LabelJournal: retentionLabel},
-			client.Limit(listPage), client.Continue(next))
-		if err != nil {
-			return nil, fmt.Errorf("listing the retention journals of namespace '%s': %w", namespace, err)
+	err := r.EachEvidence(ctx, namespace, func(one *v1alpha1.Evidence) {
+		if one.Spec.Type == v1alpha1.EvidenceRetentionJournal && one.Spec.CollectedBy == r.Manager && one.Spec.Journal != nil &&
+			(last == nil || one.Spec.Journal.LastSequence > last.Spec.Journal.LastSequence) {
+			last = one.DeepCopy()
 		}
-		for i := range list.Items {
-			one := &list.Items[i]
-			if one.Spec.Type == v1alpha1.EvidenceRetentionJournal && one.Spec.CollectedBy == r.Manager && one.Spec.Journal != nil &&
-				(last == nil || one.Spec.Journal.LastSequence > last.Spec.Journal.LastSequence) {
-				last = one.DeepCopy()
-			}
-		}
-		if next = list.Continue; next == "" {
-			return last, nil
-		}
-	}
+	}, client.MatchingLabels{v1alpha1.LabelJournal: retentionLabel})
+	return last, err
 }
 
 // EvidenceOf lists the evidence of an incident, by name.
 func (r *Recorder) EvidenceOf(ctx context.Context, namespace, incident string) ([]v1alpha1.Evidence, error) {
 	var found []v1alpha1.Evidence
-	next := ""
-	for {
-		list := &v1alpha1.EvidenceList{}
-		err := r.Client.List(ctx, list, client.InNamespace(namespace), client.MatchingFields{"spec.incidentRef.name": incident},
-			client.Limit(listPage), client.Continue(next))
-		if err != nil {
-			return nil, fmt.Errorf("listing the evidence of incident '%s': %w", incident, err)
-		}
-		found = append(found, list.Items...)
-		if next = list.Continue; next == "" {
-			return found, nil
-		}
+	err := r.EachEvidence(ctx, namespace, func(piece *v1alpha1.Evidence) { found = append(found, *piece) },
+		client.MatchingFields{"spec.incidentRef.name": incident})
+	return found, err
+}
+
+// EvidenceNamed reads a piece of evidence; nil when it is not there.
+func (r *Recorder) EvidenceNamed(ctx context.Context, namespace, name string) (*v1alpha1.Evidence, error) {
+	found := &v1alpha1.Evidence{}
+	err := r.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, found)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
 	}
+	if err != nil {
+		return nil, fmt.Errorf("evidence '%s': %w", name, err)
+	}
+	return found, nil
 }
 
 // ReadRemovals reads what a RetentionJournal holds, and checks it: its bytes, their chain, and

@@ -44,6 +44,7 @@ type Store struct {
 	bucket    *blob.Bucket
 	directory string
 	temporary string
+	uses      uses
 }
 
 // Stored says where bytes are and what they are.
@@ -118,32 +119,46 @@ func (s *Store) Close() error { return s.bucket.Close() }
 // Put stores bytes for a domain. They are there, on the disk, and have been read back
 // when it returns.
 func (s *Store) Put(ctx context.Context, domain types.UID, from io.Reader) (Stored, error) {
+	stored, release, err := s.PutHeld(ctx, domain, from)
+	release()
+	return stored, err
+}
+
+// PutHeld does what Put does, and has nobody remove the bytes until release is called, which
+// is never nil: once there is Evidence that names them.
+func (s *Store) PutHeld(ctx context.Context, domain types.UID, from io.Reader) (stored Stored, release func(), err error) {
 	file, err := s.createTemporary()
 	if err != nil {
-		return Stored{}, fmt.Errorf("evidence: %w", err)
+		return Stored{}, func() {}, fmt.Errorf("evidence: %w", err)
 	}
 	defer func() { _ = file.Close() }()
 	hash := sha256.New()
 	size, err := io.Copy(io.MultiWriter(file, hash), from)
 	if err != nil {
-		return Stored{}, fmt.Errorf("evidence: %w", err)
+		return Stored{}, func() {}, fmt.Errorf("evidence: %w", err)
 	}
 	digits := hex.EncodeToString(hash.Sum(nil))
-	stored := Stored{Location: string(domain) + "/" + digits, Digest: DigestPrefix + digits, SizeBytes: size}
+	stored = Stored{Location: string(domain) + "/" + digits, Digest: DigestPrefix + digits, SizeBytes: size}
 	if !locationForm.MatchString(stored.Location) {
-		return Stored{}, fmt.Errorf("evidence: '%s' is not the UID of a namespace", domain)
+		return Stored{}, func() {}, fmt.Errorf("evidence: '%s' is not the UID of a namespace", domain)
 	}
-	err = s.Check(ctx, stored.Location, stored.Digest)
+	release = s.uses.hold(stored.Location)
+	return stored, release, s.keep(ctx, stored, file)
+}
+
+// keep makes sure that bytes are stored under their digest.
+func (s *Store) keep(ctx context.Context, stored Stored, file *os.File) error {
+	err := s.Check(ctx, stored.Location, stored.Digest)
 	if err == nil || !errors.Is(err, ErrNotStored) && !errors.Is(err, ErrChanged) {
-		return stored, err
+		return err
 	}
 	// Bytes that do not have the digest they are stored under are what a crash of the
 	// node has left of an earlier write, or were tampered with: the right ones replace them.
 	options := &blob.WriterOptions{ContentType: "application/octet-stream", IfNotExist: errors.Is(err, ErrNotStored)}
 	if err := s.write(ctx, stored.Location, file, options); err != nil {
-		return Stored{}, err
+		return err
 	}
-	return stored, s.Check(ctx, stored.Location, stored.Digest)
+	return s.Check(ctx, stored.Location, stored.Digest)
 }
 
 func (s *Store) write(ctx context.Context, location string, file *os.File, options *blob.WriterOptions) error {

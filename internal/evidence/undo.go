@@ -22,7 +22,8 @@ func (r *Recorder) KeepUndo(ctx context.Context, request *action.Request, record
 	incident, target := request.Incident, &request.Target
 	// The bytes first and in any case: an effect is made next, and it may be another try
 	// that finds them gone.
-	stored, err := r.put(ctx, incident.Namespace, bytes.NewReader(record))
+	stored, release, err := r.put(ctx, incident.Namespace, bytes.NewReader(record))
+	defer release()
 	if err != nil {
 		return action.UndoReference{}, err
 	}

@@ -128,3 +128,51 @@ func TestClosedAt(t *testing.T) {
 		t.Error("it was opened again: it must not count as closed")
 	}
 }
+
+func TestEvidenceKeptBecause(t *testing.T) {
+	const keep = 100 * 24 * time.Hour
+	incident := overIncident()
+	closed := incident.Status.Times.ClosedTime.Time
+	for name, test := range map[string]struct {
+		change func(*RetainedEvidence)
+		want   string
+		until  time.Time
+	}{
+		"it is over":                       {func(*RetainedEvidence) {}, "", time.Time{}},
+		"its incident is gone":             {func(in *RetainedEvidence) { in.Incident = nil }, "", time.Time{}},
+		"its incident was closed just now": {func(in *RetainedEvidence) { in.Now = closed.Add(keep - time.Second) }, "its time is not over", closed.Add(keep)},
+		"just over":                        {func(in *RetainedEvidence) { in.Now = closed.Add(keep) }, "", time.Time{}},
+		"it was collected after that": {func(in *RetainedEvidence) {
+			in.Evidence.Spec.CollectedTime = metav1.NewTime(in.Now.Add(-time.Hour))
+		}, "its time is not over", closed.Add(2*keep - time.Hour + keep)},
+		"young, and its incident is gone": {func(in *RetainedEvidence) {
+			in.Incident, in.Now = nil, closed.Add(-time.Hour+keep-time.Second)
+		}, "its time is not over", closed.Add(-time.Hour + keep)},
+		"its incident is open":   {func(in *RetainedEvidence) { in.Incident.Incident.Status.Phase = v1alpha1.PhaseReview }, "its incident is open", time.Time{}},
+		"its incident is needed": {func(in *RetainedEvidence) { in.Incident.Holds = []string{"a hold"} }, "its incident is kept: a hold", time.Time{}},
+		"it is held itself":      {func(in *RetainedEvidence) { in.Holds = []string{"a legal hold"} }, "a legal hold", time.Time{}},
+		"people keep its bytes":  {func(in *RetainedEvidence) { in.Evidence.Status.Location = "" }, "does not keep its bytes", time.Time{}},
+		"it is being deleted":    {func(in *RetainedEvidence) { in.Evidence.DeletionTimestamp = &metav1.Time{} }, "it is being deleted", time.Time{}},
+		"a retention journal": {func(in *RetainedEvidence) {
+			in.Incident, in.Evidence.Spec.Type = nil, v1alpha1.EvidenceRetentionJournal
+		}, "what is left", time.Time{}},
+		"a part of the record":      {func(in *RetainedEvidence) { in.Evidence.Spec.Type = v1alpha1.EvidenceJournal }, "goes with that", time.Time{}},
+		"it goes with the incident": {func(in *RetainedEvidence) { in.Evidence.Spec.Type, in.Goes = v1alpha1.EvidenceJournal, true }, "", time.Time{}},
+		"it goes after it":          {func(in *RetainedEvidence) { in.Evidence.Spec.Type, in.Incident = v1alpha1.EvidenceJournal, nil }, "", time.Time{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := RetainedEvidence{
+				Evidence: &v1alpha1.Evidence{
+					Spec:   v1alpha1.EvidenceSpec{Type: v1alpha1.EvidenceLog, CollectedTime: metav1.NewTime(closed.Add(-time.Hour))},
+					Status: v1alpha1.EvidenceStatus{Location: "domain/digest"},
+				},
+				Keep: keep, Incident: &Retained{Incident: overIncident()}, Now: closed.Add(2 * keep),
+			}
+			test.change(&in)
+			why, until := EvidenceKeptBecause(in)
+			if (why == "") != (test.want == "") || !strings.Contains(why, test.want) || !until.Equal(test.until) {
+				t.Errorf("kept because %q until %s, want %q until %s", why, until, test.want, test.until)
+			}
+		})
+	}
+}

@@ -19,6 +19,7 @@ func TestBadResponsePlans(t *testing.T) {
 		{"a channel with no URL", `{"spec":{"channels":[{"name":"a","tlp":"Amber"}]}}`, "spec.channels[0].urlSecretKeyRef: Required value"},
 		{"incidents kept for an hour", `{"spec":{"retention":{"closedIncidents":"1h"}}}`, "`closedIncidents` must be from '24h' to '876000h'"},
 		{"incidents kept for too long", `{"spec":{"retention":{"closedIncidents":"876001h"}}}`, "`closedIncidents` must be from '24h' to '876000h'"},
+		{"evidence kept for an hour", `{"spec":{"retention":{"evidence":"1h"}}}`, "`evidence` must be from '24h' to '876000h'"},
 		{"lessons from no severity", `{"spec":{"lessons":{"requiredFrom":"Bad"}}}`, `spec.lessons.requiredFrom: Unsupported value: "Bad"`},
 	})
 }

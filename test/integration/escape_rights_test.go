@@ -24,7 +24,7 @@ import (
 var managerRights = map[string]string{
 	"firebreak.dev classificationpolicies get list watch":          "rules, through the cache",
 	"firebreak.dev decisions create delete get list watch":         "what people decided; create is for the dry run of a forged one, which proves that admission stands; delete is for retention",
-	"firebreak.dev evidence create get list":                       "what was collected; list finds the last retention journal, and what an incident leaves",
+	"firebreak.dev evidence create delete get list":                "what was collected; list finds the last retention journal, and what an incident leaves; delete is for retention",
 	"firebreak.dev incidents create delete get list watch":         "what it carries on; made from events; delete is for retention",
 	"firebreak.dev lessonslearned create get list watch":           "drafts of lessons",
 	"firebreak.dev responseplans get list watch":                   "roles and switches, through the cache",
@@ -125,6 +125,7 @@ var unusedRights = map[string]string{
 	"firebreak.dev decisions delete":            "retention, as well",
 	"firebreak.dev incidents delete":            "retention, as well",
 	"firebreak.dev evidence list":               "retention, as well",
+	"firebreak.dev evidence delete":             "retention, as well",
 	"firebreak.dev incidents/finalizers update": "asked for by an admission plugin that tests do not run (OwnerReferencesPermissionEnforcement)",
 	"authentication.k8s.io tokenreviews create": "only when somebody reads the metrics",
 	"apps controllerrevisions get":              "after a restart",

@@ -25,9 +25,13 @@ func TestTheManagerDeletesOnlyWhatIsOver(t *testing.T) {
 		return object
 	}
 	decision := func(name string, kind v1alpha1.SubjectKind, kindOf v1alpha1.DecisionType, answered bool) client.Object {
+		subject := v1alpha1.DecisionSubject{Kind: kind, Name: "subject"}
+		if kind == v1alpha1.SubjectResponsePlan {
+			subject.Name = v1alpha1.ResponsePlanName
+		}
 		object := &v1alpha1.Decision{
 			ObjectMeta: metav1.ObjectMeta{Namespace: d.Namespace, Name: name},
-			Spec:       v1alpha1.DecisionSpec{Subject: v1alpha1.DecisionSubject{Kind: kind, Name: "subject"}, Type: kindOf, By: jane, Reason: "a test"},
+			Spec:       v1alpha1.DecisionSpec{Subject: subject, Type: kindOf, By: jane, Reason: "a test"},
 		}
 		done(t, d.As(t, jane).Create(t.Context(), object))
 		if answered {
@@ -42,6 +46,19 @@ func TestTheManagerDeletesOnlyWhatIsOver(t *testing.T) {
 		done(t, manager.Create(t.Context(), object))
 		done(t, patchStatus(t, manager, object, func(i *v1alpha1.Incident) { i.Status.Phase = phase }))
 		return object
+	}
+	piece := func(name string, change func(*v1alpha1.Evidence)) client.Object {
+		object := harness.MakeEvidence(d.Namespace, name, "system:serviceaccount:"+d.Namespace+":responder")
+		change(object)
+		status := object.Status
+		done(t, manager.Create(t.Context(), object))
+		done(t, patchStatus(t, manager, object, func(e *v1alpha1.Evidence) { e.Status = status }))
+		return object
+	}
+	kept := func(e *v1alpha1.Evidence) { e.Status.Location = "domain/" + e.Spec.Digest[len("sha256:"):] }
+	journal := func(e *v1alpha1.Evidence) {
+		kept(e)
+		e.Spec.Type, e.Spec.IncidentRef = v1alpha1.EvidenceRetentionJournal, v1alpha1.IncidentReference{}
 	}
 	evidence := harness.MakeEvidence(d.Namespace, "evidence", jane)
 	d.Allow(t, d.Namespace, harness.User(jane), harness.Rule("firebreak.dev", []string{"evidence"}, []string{"create"}))
@@ -63,18 +80,18 @@ func TestTheManagerDeletesOnlyWhatIsOver(t *testing.T) {
 		"a closed incident":            {incident("closed", v1alpha1.PhaseClosed), ""},
 		"an open incident":             {incident("open", v1alpha1.PhaseReview), "is open and must be closed first"},
 		"an incident of no phase yet":  {incident("new", ""), "is open and must be closed first"},
-		"evidence":                     {evidence, ""},
+		"a person's evidence":          {evidence, "must be preserved"},
+		"evidence that it keeps":       {piece("kept", kept), ""},
+		"evidence without bytes":       {piece("lost", func(*v1alpha1.Evidence) {}), "must be preserved"},
+		"a retention journal":          {piece("retention-1", journal), "must be preserved"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := manager.Delete(t.Context(), test.object, client.DryRunAll)
-			switch {
-			case test.object == client.Object(evidence):
-				refused(t, err, "forbidden") // it has no right to
-			case test.refusal != "":
+			if test.refusal != "" {
 				refused(t, err, test.refusal)
-			default:
-				done(t, err)
+				return
 			}
+			done(t, err)
 		})
 	}
 	t.Run("an answered Decision about an event", func(t *testing.T) {

@@ -1620,6 +1620,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: dismissedEvents
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+    - name: evidence
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.PlanRole
   map:
     fields:

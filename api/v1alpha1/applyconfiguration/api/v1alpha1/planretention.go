@@ -36,8 +36,16 @@ type PlanRetentionApplyConfiguration struct {
 	// the Decisions about these. Its essentials, and their assessments, are in a
 	// RetentionJournal from then on. It stays while anything needs it: an open incident that
 	// refers to it or is its original or duplicate, an effect that was not undone, a lesson
-	// that is not done. Its evidence and its lessons stay. Empty means for ever.
+	// that is not done. Its evidence stays as long as `evidence` says, its lessons for ever.
+	// Empty means for ever.
 	ClosedIncidents *v1.Duration `json:"closedIncidents,omitempty"`
+	// evidence is how long a piece of evidence that Firebreak keeps is kept after it was collected
+	// and its incident was closed, from 24h to 876000h; it goes within an hour after that, with its
+	// bytes where no other Evidence of the domain has the same. What it was, and its digest, is
+	// in a RetentionJournal from then on. It stays while anything needs its incident, and a sealed
+	// part of a timeline as long as its incident is there. Evidence whose bytes people keep is
+	// theirs to delete. Empty means for ever.
+	Evidence *v1.Duration `json:"evidence,omitempty"`
 }
 
 // PlanRetentionApplyConfiguration constructs a declarative configuration of the PlanRetention type for use with
@@ -59,5 +67,13 @@ func (b *PlanRetentionApplyConfiguration) WithDismissedEvents(value v1.Duration)
 // If called multiple times, the ClosedIncidents field is set to the value of the last call.
 func (b *PlanRetentionApplyConfiguration) WithClosedIncidents(value v1.Duration) *PlanRetentionApplyConfiguration {
 	b.ClosedIncidents = &value
+	return b
+}
+
+// WithEvidence sets the Evidence field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Evidence field is set to the value of the last call.
+func (b *PlanRetentionApplyConfiguration) WithEvidence(value v1.Duration) *PlanRetentionApplyConfiguration {
+	b.Evidence = &value
 	return b
 }
