@@ -1,8 +1,13 @@
 package integration
 
 import (
+	"context"
+	"errors"
+	"strings"
 	"testing"
+	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -98,4 +103,71 @@ func TestTheManagerDeletesOnlyWhatIsOver(t *testing.T) {
 		refused(t, d.As(t, jane).Delete(t.Context(), answered), "is a record and must be kept")
 		done(t, manager.Delete(t.Context(), answered))
 	})
+}
+
+// TestRetentionByTheManagerThatShips has the manager itself, with no more than its rights and
+// held by admission, delete a closed incident with all its parts and its evidence.
+func TestRetentionByTheManagerThatShips(t *testing.T) {
+	d := harness.Get(t).NewDomain(t)
+	manager := d.As(t, harness.Manager)
+	d.Allow(t, d.Namespace, harness.User(jane), harness.Rule("firebreak.dev", []string{"decisions"}, []string{"create"}),
+		harness.Rule("firebreak.dev", []string{"incidents"}, []string{"note"}))
+	namespace := &corev1.Namespace{}
+	done(t, d.Client.Get(t.Context(), client.ObjectKey{Name: d.Namespace}, namespace))
+	long := metav1.NewTime(time.Now().Add(-50 * time.Hour).Truncate(time.Second))
+	var gone, kept []client.Object
+	for name, phase := range map[string]v1alpha1.Phase{"over": v1alpha1.PhaseClosed, "open": v1alpha1.PhaseReview} {
+		incident := harness.MakeIncident(d.Namespace, name)
+		event := harness.MakeEvent(d.Namespace, "sev-"+name, harness.Receiver)
+		note := harness.MakeDecision(d.Namespace, name, jane, v1alpha1.DecisionNote)
+		piece := harness.MakeEvidence(d.Namespace, "log-"+name, "system:serviceaccount:"+d.Namespace+":responder", func(e *v1alpha1.Evidence) {
+			e.Spec.IncidentRef.Name, e.Spec.CollectedTime = name, long
+		})
+		done(t, manager.Create(t.Context(), incident))
+		done(t, d.As(t, harness.Receiver).Create(t.Context(), event))
+		done(t, d.As(t, jane).Create(t.Context(), note))
+		done(t, manager.Create(t.Context(), piece))
+		done(t, patchStatus(t, manager, incident, func(i *v1alpha1.Incident) {
+			i.Status.Phase, i.Status.Severity, i.Status.Times.ClosedTime = phase, v1alpha1.SeverityHigh, &long
+		}))
+		done(t, patchStatus(t, manager, event, func(e *v1alpha1.SecurityEvent) {
+			assessed(v1alpha1.OutcomeJoined, name)(e)
+			e.Status.Occurrences = 1
+		}))
+		done(t, patchStatus(t, manager, note, func(one *v1alpha1.Decision) {
+			one.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionAccepted, Status: "True", Reason: "Accepted", LastTransitionTime: long}}
+		}))
+		done(t, patchStatus(t, manager, piece, func(e *v1alpha1.Evidence) {
+			e.Status.Location = string(namespace.UID) + "/" + strings.TrimPrefix(e.Spec.Digest, "sha256:")
+		}))
+		objects := []client.Object{incident, event, note, piece}
+		if phase == v1alpha1.PhaseClosed {
+			gone = objects
+		} else {
+			kept = objects
+		}
+	}
+	day := &metav1.Duration{Duration: 24 * time.Hour}
+	d.ServiceAccount(t, "reader")
+	done(t, d.Client.Create(t.Context(), harness.MakePlan(d.Namespace, "reader", func(p *v1alpha1.ResponsePlan) {
+		p.Spec.Retention = v1alpha1.PlanRetention{ClosedIncidents: day, Evidence: day}
+	})))
+	d.StartManager(t)
+	for _, object := range gone {
+		harness.Eventually(t, harness.Patience, object.GetName()+" to go", func(ctx context.Context) error {
+			err := d.Client.Get(ctx, client.ObjectKeyFromObject(object), object)
+			if err == nil {
+				return errors.New("it is there")
+			}
+			return client.IgnoreNotFound(err)
+		})
+	}
+	for _, object := range kept {
+		done(t, d.Client.Get(t.Context(), client.ObjectKeyFromObject(object), object))
+	}
+	journal := &v1alpha1.Evidence{}
+	done(t, d.Client.Get(t.Context(), client.ObjectKey{Namespace: d.Namespace, Name: "retention-1"}, journal))
+	if journal.Spec.Type != v1alpha1.EvidenceRetentionJournal || journal.Spec.Journal == nil || journal.Spec.Journal.LastSequence != int64(len(gone)) {
+		t.Errorf("the journal is %+v: it must be about the %d objects that went", journal.Spec, len(gone))
+	}
 }
