@@ -12,6 +12,7 @@ import (
 	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	clocktesting "k8s.io/utils/clock/testing"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -383,4 +384,27 @@ func TestALessonOutlivesItsIncident(t *testing.T) {
 		t.Fatal(err)
 	}
 	measured(metav1.ConditionFalse)
+}
+
+// TestPartsAreJournaledOnce has the cache lag behind a part that a journal names already.
+func TestPartsAreJournaledOnce(t *testing.T) {
+	k := newKeeping(t)
+	incident := k.closed(t, "over", 50*time.Hour)
+	k.joined(t, "first", "over")
+	event := &v1alpha1.SecurityEvent{}
+	if err := testClient.Get(t.Context(), client.ObjectKey{Namespace: k.namespace, Name: "first"}, event); err != nil {
+		t.Fatal(err)
+	}
+	head := &journalHead{journaled: map[types.UID]string{}, kept: map[types.UID]toldKept{}}
+	eventually(t, func(ctx context.Context) string {
+		took, err := k.retention.takeIncident(ctx, incident, head, removalBatch)
+		if err != nil || len(took.removals) != 2 {
+			return fmt.Sprintf("took down %+v, %v", took, err)
+		}
+		return ""
+	})
+	head.journaled[event.UID] = event.ResourceVersion
+	if took, err := k.retention.takeIncident(t.Context(), incident, head, removalBatch); err != nil || len(took.removals) != 0 || took.wait != conflictRetry {
+		t.Errorf("took down %+v, %v: it must wait until the cache shows what became of the event", took, err)
+	}
 }
