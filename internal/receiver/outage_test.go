@@ -152,16 +152,19 @@ func TestSlowReviewDelaysNobodyKnown(t *testing.T) {
 	handler := s.handler(Options{Name: "r0", SpoolFolder: t.TempDir(), StaleAuth: time.Hour, Clock: passing})
 	handler.gate.timeout = time.Hour
 	s.post("falco", falcoBody(t)).want(t, http.StatusCreated)
-	passing.Step(allowedFor)
-	release := g.holdReviews()
+	passing.Step(allowedFor + time.Second)
+	release, before := g.holdReviews(), g.reviews.Load()
 	defer release()
 	s.post("falco", falcoBody(t, "cart-7f9", "cart-slow")).want(t, http.StatusCreated)
+	if asked := g.reviews.Load() - before; asked != 1 {
+		t.Errorf("the API server was asked %d times, want once", asked)
+	}
 	if err := s.admin.DeleteAllOf(t.Context(), &rbacv1.RoleBinding{}, client.InNamespace(s.namespace)); err != nil {
 		t.Fatal(err)
 	}
 	release()
 	s.eventually("the sender is refused", func() bool {
-		passing.Step(allowedFor)
+		passing.Step(allowedFor + time.Second)
 		return s.post("falco", falcoBody(t)).status == http.StatusForbidden
 	})
 	s.post("falco", falcoBody(t)).wantProblem(t, http.StatusForbidden, "forbidden")

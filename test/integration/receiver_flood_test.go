@@ -30,8 +30,8 @@ const (
 	// afterFlood is how many single alerts are posted before a flood, and after it, so often.
 	afterFlood, betweenSingles = 20, 100 * time.Millisecond
 	// maxOvertaken is how many writes of a flood may go before the event of another's single alert:
-	// about as many as an API server does in a second where each costs it the 2.3 ms of the design.
-	maxOvertaken = 400
+	// clearly less than an API server does in a second where each costs it the 2.3 ms of the design.
+	maxOvertaken = 256
 )
 
 // flooded is a receiver with a spool, whose calls of the API server are counted.
