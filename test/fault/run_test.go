@@ -205,11 +205,24 @@ func (s *scenario) run(t *testing.T, by disturbance) result {
 	if by.begin != nil {
 		by.begin()
 	}
-	tending := time.NewTicker(time.Second)
-	defer tending.Stop()
 	start := time.Now()
 	r.plan()
 	w.alert(t, s.receiver)
+	r.untilAtRest(ctx, t, changes)
+	took := time.Since(start) - quietFor
+	if by.end != nil {
+		by.end()
+	}
+	outcome := w.outcomeOf(t, s.store, r.history)
+	return result{outcome: outcome, changes: r.changes, done: r.done, repeated: w.repeated, took: took}
+}
+
+// untilAtRest lets those react who would, and disturbs, until the incident is over and nothing
+// changes any more.
+func (r *running) untilAtRest(ctx context.Context, t *testing.T, changes <-chan watch.Event) {
+	t.Helper()
+	tending := time.NewTicker(time.Second)
+	defer tending.Stop()
 	rest := time.NewTimer(quietFor)
 	defer rest.Stop()
 	for over := false; !over; {
@@ -223,22 +236,16 @@ func (s *scenario) run(t *testing.T, by disturbance) result {
 		case <-r.due:
 			r.disturb(t)
 			rest.Reset(quietFor)
-		case <-w.calls():
+		case <-r.world.calls():
 			r.called()
 		case <-tending.C:
-			if s.tend != nil {
-				s.tend(t)
+			if r.tend != nil {
+				r.tend(t)
 			}
 		case <-ctx.Done():
 			t.Fatalf("the incident was not over within %s: %s", incidentTimeout, r.whatIsLeft())
 		}
 	}
-	took := time.Since(start) - quietFor
-	if by.end != nil {
-		by.end()
-	}
-	outcome := w.outcomeOf(t, s.store, r.history)
-	return result{outcome: outcome, changes: r.changes, done: r.done, repeated: w.repeated, took: took}
 }
 
 // running is an incident under way.
