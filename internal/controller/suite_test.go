@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,11 +25,13 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
-	"github.com/firebreak-dev/firebreak/test/harness"
 )
 
 // waitFor is how long a test waits for the controllers on a slow machine.
 const waitFor = 90 * time.Second
+
+// maxProblem is how much a test says of what it has waited for in vain.
+const maxProblem = 3000
 
 var (
 	// testConfig is an administrator of the API server of these tests.
@@ -149,6 +152,9 @@ func eventually(t *testing.T, check func(ctx context.Context) (problem string)) 
 		return problem == "", nil
 	})
 	if err != nil {
-		t.Fatalf("after %s: %s", waitFor, harness.Brief(problem))
+		if left := len(problem) - maxProblem; left > 0 {
+			problem = fmt.Sprintf("%s … and %d bytes more", strings.ToValidUTF8(problem[:maxProblem], ""), left)
+		}
+		t.Fatalf("after %s: %s", waitFor, problem)
 	}
 }

@@ -141,7 +141,7 @@ func newEnvironment(work string) (*envtest.Environment, error) {
 	environment := &envtest.Environment{ControlPlaneStartTimeout: startTimeout, ControlPlaneStopTimeout: startTimeout}
 	server := environment.ControlPlane.GetAPIServer()
 	server.CertDir = certificates
-	server.SecureServing.ListenAddr = envtest.ListenAddr{Address: host, Port: port}
+	server.ListenAddr = envtest.ListenAddr{Address: host, Port: port}
 	environment.ControlPlane.Etcd = &envtest.Etcd{}
 	// Nothing here must survive the machine.
 	environment.ControlPlane.Etcd.Configure().Append("unsafe-no-fsync", "true")
