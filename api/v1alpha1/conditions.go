@@ -129,6 +129,10 @@ const (
 	// ReasonAssessmentOverdue surfaces on Assessed when an event waits for a person for longer
 	// than the plan's objectives allow; the message says since when, and what to do.
 	ReasonAssessmentOverdue = "Overdue"
+	// ReasonOpenedBefore surfaces when an event had opened its incident and could not say so
+	// before the manager ended, and the policies say something else by now: it stays with the
+	// incident, whose `spec.rule` names the rule that decided.
+	ReasonOpenedBefore = "OpenedBefore"
 	// ReasonDecidedByPerson surfaces when a person's Decision decided.
 	ReasonDecidedByPerson = "DecidedByPerson"
 )

@@ -86,7 +86,8 @@ func (p *promoter) openOrJoin(ctx context.Context, in promotion) (name string, j
 	if err != nil {
 		return "", false, err
 	}
-	if opened != nil {
+	// What a person decides opens an incident of its own.
+	if opened != nil && (in.correlation.Rule != "" || opened.Labels[v1alpha1.LabelCorrelation] == label) {
 		return opened.Name, false, nil
 	}
 	sure := !p.nameMayDiffer(in.event)
@@ -167,7 +168,7 @@ func (p *promoter) nameMayDiffer(event *v1alpha1.SecurityEvent) bool {
 // openedBy says whether an event has opened the incident, before a crash. What is older
 // than the event was not opened by it, whatever the event's name.
 func openedBy(incident *v1alpha1.Incident, event *v1alpha1.SecurityEvent) bool {
-	return !incident.CreationTimestamp.Before(&event.CreationTimestamp) &&
+	return incident.Spec.Mode.OrLive() == event.Spec.Mode.OrLive() && !incident.CreationTimestamp.Before(&event.CreationTimestamp) &&
 		slices.Contains(incident.Spec.EventRefs, v1alpha1.EventReference{Name: event.Name})
 }
 

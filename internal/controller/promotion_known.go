@@ -40,6 +40,8 @@ type knownIncidents struct {
 	complete map[string]bool
 	// recent are incidents that the cache may not hold yet.
 	recent map[types.NamespacedName]recentIncident
+	// full is how many of them there are when those that are not recent any more are forgotten.
+	full int
 }
 
 type recentIncident struct {
@@ -114,14 +116,14 @@ func (k *knownIncidents) add(incident *v1alpha1.Incident) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now := k.clock.Now()
-	if k.recent == nil || len(k.recent) >= recentSize {
+	if k.recent == nil || len(k.recent) >= k.full {
 		kept := map[types.NamespacedName]recentIncident{}
 		for key, other := range k.recent {
 			if now.Sub(other.since) < recentFor {
 				kept[key] = other
 			}
 		}
-		k.recent = kept
+		k.recent, k.full = kept, max(recentSize, 2*len(kept))
 	}
 	k.recent[recentKey(incident.Namespace, incident.Labels[v1alpha1.LabelCorrelation])] = recentIncident{incident, now}
 	for _, opener := range incident.Spec.EventRefs {

@@ -100,6 +100,26 @@ func TestCrashBetweenIncidentAndStatus(t *testing.T) {
 // TestCrashWhileThePodLeavesItsWorkload: the incident contains the pod before the event says
 // that it has opened it. Without its workload the event would be of another correlation.
 func TestCrashWhileThePodLeavesItsWorkload(t *testing.T) {
+	t.Run("the policy is the same", func(t *testing.T) {
+		got := crashWhileThePodLeaves(t, func(*v1alpha1.ClassificationPolicy) {})
+		if got.Status.Assessment.Workload != "cart" || got.Status.Assessment.Rule != "shell-in-container" || got.Status.Occurrences != 1 {
+			t.Errorf("assessed as %+v, want by the same rule, with the workload 'cart'", got.Status.Assessment)
+		}
+	})
+	t.Run("the policy dismisses by now", func(t *testing.T) {
+		got := crashWhileThePodLeaves(t, func(policy *v1alpha1.ClassificationPolicy) {
+			policy.Spec.Rules[1].Outcome, policy.Spec.Rules[1].Correlate, policy.Spec.Rules[1].Incident = v1alpha1.RuleDismiss, v1alpha1.Correlation{}, v1alpha1.IncidentTemplate{}
+		})
+		if got.Status.Assessment.Reason != v1alpha1.ReasonOpenedBefore {
+			t.Errorf("assessed as %+v, want it to stay with the incident it has opened", got.Status.Assessment)
+		}
+	})
+}
+
+// crashWhileThePodLeaves opens an incident for an event and ends before the event says so; the
+// pod leaves its workload, and the policy is edited before the next start.
+func crashWhileThePodLeaves(t *testing.T, edit func(*v1alpha1.ClassificationPolicy)) *v1alpha1.SecurityEvent {
+	t.Helper()
 	namespace := newDomain(t)
 	cartPod(t, namespace)
 	mustCreate(t, shellPolicy(namespace))
@@ -139,12 +159,20 @@ func TestCrashWhileThePodLeavesItsWorkload(t *testing.T) {
 	if err := testClient.Patch(t.Context(), pod, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"ownerReferences":null}}`))); err != nil {
 		t.Fatal(err)
 	}
+	policy := shellPolicy(namespace)
+	if err := testClient.Get(t.Context(), client.ObjectKeyFromObject(policy), policy); err != nil {
+		t.Fatal(err)
+	}
+	edit(policy)
+	if err := testClient.Update(t.Context(), policy); err != nil {
+		t.Fatal(err)
+	}
 	startAssessor(t, namespace, nil)
 	got := awaitAssessment(t, event, v1alpha1.OutcomePromoted)
-	if incidents := incidentsIn(t, namespace); len(incidents) != 1 || got.Status.IncidentRef.Name != opened.Name || got.Status.Assessment.Workload != "cart" {
-		t.Errorf("there are %d incidents; the event names %q by workload %q, want the one it has opened, %q, by 'cart'",
-			len(incidents), got.Status.IncidentRef.Name, got.Status.Assessment.Workload, opened.Name)
+	if incidents := incidentsIn(t, namespace); len(incidents) != 1 || got.Status.IncidentRef.Name != opened.Name {
+		t.Errorf("there are %d incidents; the event names %q, want the one it has opened, %q", len(incidents), got.Status.IncidentRef.Name, opened.Name)
 	}
+	return got
 }
 
 func TestIncidentInReviewIsNotJoined(t *testing.T) {

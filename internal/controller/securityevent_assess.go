@@ -56,8 +56,14 @@ func (r *SecurityEventReconciler) assess(ctx context.Context, event *v1alpha1.Se
 		return nil, err
 	}
 	result, err := r.classify(ctx, question)
-	if err != nil || wasRefused(last, &result) || stillTooFew(last, &result) {
+	if err != nil {
 		return nil, err
+	}
+	if opened, err := r.openedBefore(ctx, event, &result); err != nil || opened {
+		return &result, err
+	}
+	if wasRefused(last, &result) || stillTooFew(last, &result) {
+		return nil, nil
 	}
 	if missed {
 		leaveOut(last, &result)

@@ -202,6 +202,9 @@ func (r *SecurityEventReconciler) writeAssessed(ctx context.Context, before, eve
 	now := r.Clock.Now()
 	decided := !equality.Semantic.DeepEqual(before.Status, event.Status)
 	event.Status.Occurrences = occurrences(event.Status.Counters)
+	if opened, _, ok := r.opened.get(event, now); ok {
+		event.Status.Occurrences = opened.occurrences // the next look judges by the incident whose the others are
+	}
 	counted := before.Status.Occurrences != event.Status.Occurrences
 	if !decided && !counted {
 		return 0, nil

@@ -1,9 +1,12 @@
 package controller
 
 import (
+	"context"
+	"fmt"
 	"sync"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -32,7 +35,9 @@ type openedIncident struct {
 	assessed *classify.Assessment
 	record   v1alpha1.Assessment
 	incident string
-	at       time.Time
+	// occurrences are those the event had then: of the others the incident may take up none.
+	occurrences int64
+	at          time.Time
 }
 
 // note remembers the assessment by which an event has opened its incident.
@@ -43,7 +48,8 @@ func (o *openedIncidents) note(event *v1alpha1.SecurityEvent, assessed *classify
 		o.of = map[client.ObjectKey]openedIncident{}
 	}
 	o.of[client.ObjectKeyFromObject(event)] = openedIncident{
-		event: event.UID, assessed: assessed, record: event.Status.Assessment, incident: event.Status.IncidentRef.Name, at: now,
+		event: event.UID, assessed: assessed, at: now,
+		record: event.Status.Assessment, incident: event.Status.IncidentRef.Name, occurrences: event.Status.Occurrences,
 	}
 }
 
@@ -64,4 +70,31 @@ func (o *openedIncidents) forget(event client.ObjectKey) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	delete(o.of, event)
+}
+
+// openedBefore decides about an event that nobody has decided about although it has opened an
+// incident, before a crash: it belongs to that, whatever the policies say by now.
+func (r *SecurityEventReconciler) openedBefore(ctx context.Context, event *v1alpha1.SecurityEvent, now *classify.Assessment) (bool, error) {
+	if event.Status.Assessment.Outcome != "" {
+		return false, nil
+	}
+	opened, err := r.promoter.known.opened(ctx, event)
+	if err != nil || opened == nil || opened.Spec.Rule == "" {
+		return false, err // what a person has opened is for the Decision
+	}
+	record := now.Record
+	if now.Incident == nil || now.Incident.Rule != opened.Spec.Rule {
+		record.Policy, record.Rule, record.Reason = v1alpha1.PolicyGeneration{}, "", v1alpha1.ReasonOpenedBefore
+		record.Message = fmt.Sprintf("it had opened incident %s by rule %s, which could not be written then; what the policies say by now does not change that",
+			opened.Name, opened.Spec.Rule)
+		now.Until, now.Incident = time.Time{}, nil
+	}
+	record.Outcome, record.By, record.Time = v1alpha1.OutcomePromoted, r.ManagerUser, metav1.NewTime(r.Clock.Now())
+	record.Message = classify.Line(record.Message, maxAssessmentMessage)
+	now.Record = record
+	r.apply(event, record, opened.Name)
+	if over(opened) {
+		event.Status.Occurrences = 1 // who was seen since needs another incident
+	}
+	return true, nil
 }

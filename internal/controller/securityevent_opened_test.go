@@ -105,3 +105,35 @@ func TestTheIncidentGoesFirst(t *testing.T) {
 			len(incidents), got.Status.IncidentRef.Name, len(lost))
 	}
 }
+
+// TestSeenAgainBeforeTold: what was seen after a short playbook was through is not taken for
+// the incident's own, although the event was not told of the incident yet.
+func TestSeenAgainBeforeTold(t *testing.T) {
+	namespace := newDomain(t)
+	mustCreate(t, shellPolicy(namespace))
+	now := clocktesting.NewFakePassiveClock(time.Now())
+	startAssessor(t, namespace, nil, func(r *SecurityEventReconciler) { r.Clock = now })
+	event := shellEvent(namespace, "first", "cart-1")
+	mustCreate(t, event)
+	eventually(t, func(context.Context) string {
+		if len(incidentsIn(t, namespace)) == 0 {
+			return "no incident yet"
+		}
+		return ""
+	})
+	first := incidentsIn(t, namespace)[0].Name
+	setIncident(t, namespace, first, inPhase(v1alpha1.PhaseReview))
+	repeat(t, event, 1)
+	eventually(t, func(context.Context) string {
+		now.SetTime(now.Now().Add(tellAfter))
+		if len(incidentsIn(t, namespace)) < 2 {
+			return "it was seen again after the incident's end, and no other opens"
+		}
+		return ""
+	})
+	for _, incident := range incidentsIn(t, namespace) {
+		if incident.Name != first && incident.Spec.RelatedTo.Name != first {
+			t.Errorf("incident %s is related to %q, want %s", incident.Name, incident.Spec.RelatedTo.Name, first)
+		}
+	}
+}
