@@ -15,6 +15,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -32,6 +33,9 @@ const (
 	// it. The longer it is missing, the longer the wait, up to rightsEvery.
 	missingEvery = 15 * time.Second
 
+	// playbookWorkers is how many playbooks are checked at the same time. A check waits for an
+	// answer for each right, and at a start all playbooks there are want one.
+	playbookWorkers = 4
 	// maxPreflightMessage is how much of what is missing a condition shows.
 	maxPreflightMessage = 2048
 )
@@ -164,6 +168,7 @@ func (r *ResponsePlaybookReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		For(&v1alpha1.ResponsePlaybook{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.playbooksOfNamespace), builder.WithPredicates(becomesDomain)).
 		Watches(&v1alpha1.ResponsePlan{}, handler.EnqueueRequestsFromMapFunc(r.playbooksOfPlan), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		WithOptions(controller.Options{MaxConcurrentReconciles: playbookWorkers}).
 		Complete(r)
 }
 
