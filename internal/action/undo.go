@@ -60,6 +60,9 @@ func Do(ctx context.Context, does Action, verb lifecycle.Verb, r *Request) lifec
 	case lifecycle.VerbPlan:
 		return r.keepUndo(ctx, does.Plan(ctx, r), kept)
 	case lifecycle.VerbApply:
+		if problem := r.planAnew(ctx, does); problem != nil {
+			return *problem
+		}
 		return does.Apply(ctx, r)
 	case lifecycle.VerbObserve:
 		return does.Observe(ctx, r)
@@ -93,7 +96,7 @@ func (r *Request) fitsInline(undo string) bool {
 }
 
 // keepUndo moves a planned record that is too large for the status into Evidence. kept is
-// what the status holds already.
+// what the status holds already. In a dry run there will be nothing to undo: it is not kept.
 func (r *Request) keepUndo(ctx context.Context, result lifecycle.Result, kept string) lifecycle.Result {
 	switch {
 	case r.fitsInline(result.Undo), result.Undo == kept:
@@ -106,6 +109,10 @@ func (r *Request) keepUndo(ctx context.Context, result lifecycle.Result, kept st
 	case r.Evidence == nil:
 		return refused("%s: %d bytes would have to be kept as Evidence before it is done, and there is no evidence store; nothing was done", r.targetName(), len(result.Undo))
 	}
+	if r.DryRun {
+		result.Undo = ""
+		return result
+	}
 	reference, err := r.Evidence.KeepUndo(ctx, r, []byte(result.Undo))
 	if err != nil {
 		return failed("%s: what must be kept before it is done could not be kept, so nothing was done: %v", r.targetName(), err)
@@ -116,6 +123,26 @@ func (r *Request) keepUndo(ctx context.Context, result lifecycle.Result, kept st
 	}
 	result.Undo = string(text)
 	return result
+}
+
+// planAnew plans a dry run once more whose record was not kept: Apply reads in it what is to
+// be tried. It gives what there is to say when there is nothing to try any more.
+func (r *Request) planAnew(ctx context.Context, does Action) *lifecycle.Result {
+	if !r.DryRun || r.Target.Undo != "" {
+		return nil
+	}
+	planned := does.Plan(ctx, r)
+	switch planned.State {
+	case v1alpha1.TargetActing:
+		r.Target.Undo = planned.Undo
+		return nil
+	case v1alpha1.TargetHeld: // since it was planned
+		planned = refused("%s", planned.Message)
+	case v1alpha1.TargetFailed:
+		planned.Unknown = true // whether it would be accepted
+	}
+	planned.Undo = ""
+	return &planned
 }
 
 // fetchUndo puts the record that the target's status refers to in its place.

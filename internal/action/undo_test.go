@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -105,6 +106,39 @@ func TestLargeUndoRecordIsEvidence(t *testing.T) {
 	}
 }
 
+// TestLargeUndoRecordOfADryRun: nothing is kept of what is only tried, and it is tried all the
+// same, also when the manager was killed between the plan and the try.
+func TestLargeUndoRecordOfADryRun(t *testing.T) {
+	w := clusterWorld(t, slices.Concat(revokeRights, changeRights))
+	for i := range 60 {
+		w.bind(fmt.Sprintf("binding-%02d", i), "view", user("jane"), w.account())
+	}
+	large := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: w.shop, Name: "settings"}, Data: map[string]string{"policy": strings.Repeat("allow all\n", 4000)}}
+	w.create(large)
+	for name, test := range map[string]struct {
+		request *action.Request
+		says    string
+	}{
+		"revokeAccess": {w.revoke("inc-1"), "would be taken out of RoleBinding"},
+		"patch":        {w.valued(w.incident("inc-1"), patchStep(`{"data": {"policy": "deny all"}}`), large), ""},
+	} {
+		request := test.request
+		request.Client, request.DryRun = client.NewDryRunClient(w.client), true
+		request.Evidence, _ = w.vault()
+		planned := w.ask(lifecycle.VerbPlan, request, "")
+		w.expect(name+" Plan", planned, v1alpha1.TargetActing)
+		if planned.Undo != "" {
+			t.Errorf("%s: the status would keep %.120s", name, planned.Undo)
+		}
+		for _, try := range []string{"first", "repeated"} {
+			w.expect(name+" "+try+" Apply", w.ask(lifecycle.VerbApply, request, planned.Undo), v1alpha1.TargetSucceeded, test.says)
+		}
+	}
+	if kept := w.undoRecords(); len(kept) > 0 {
+		t.Errorf("kept: %+v", kept)
+	}
+}
+
 // refusesLost changes the bytes of a record and takes them away, and brings them back.
 func (w *world) refusesLost(request *action.Request, undo, file string) {
 	w.Helper()
@@ -176,15 +210,18 @@ func TestUndoRecordsAreBounded(t *testing.T) {
 		state    v1alpha1.TargetState
 		says     string
 		kept     int
+		dryRun   bool
 	}{
-		{"fits", 4096, nil, v1alpha1.TargetActing, "", 0},
-		{"no store", 4097, nil, v1alpha1.TargetFailed, "there is no evidence store; nothing was done", 0},
-		{"too large", action.MaxUndo + 1, recorder, v1alpha1.TargetFailed, "1048577 bytes would have to be kept before it is done, and there is room for 1048576; nothing was done", 0},
-		{"largest", action.MaxUndo, recorder, v1alpha1.TargetActing, "", 1},
+		{"fits", 4096, nil, v1alpha1.TargetActing, "", 0, false},
+		{"no store", 4097, nil, v1alpha1.TargetFailed, "there is no evidence store; nothing was done", 0, false},
+		{"too large", action.MaxUndo + 1, recorder, v1alpha1.TargetFailed, "1048577 bytes would have to be kept before it is done, and there is room for 1048576; nothing was done", 0, false},
+		{"too large, tried", action.MaxUndo + 1, recorder, v1alpha1.TargetFailed, "there is room for 1048576; nothing was done", 0, true},
+		{"largest, tried", action.MaxUndo, recorder, v1alpha1.TargetActing, "", 0, true},
+		{"largest", action.MaxUndo, recorder, v1alpha1.TargetActing, "", 1, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			request := w.onIncident(w.incident("inc-1"), revokeStep())
-			request.Evidence = test.recorder
+			request.Evidence, request.DryRun = test.recorder, test.dryRun
 			result := action.Do(t.Context(), recording{bytes: test.bytes}, lifecycle.VerbPlan, request)
 			if result.State != test.state || !strings.Contains(result.Message, test.says) || len(result.Undo) > 4096 {
 				t.Errorf("Plan: %s, %d bytes on record (%s); want %s and %q", result.State, len(result.Undo), result.Message, test.state, test.says)
