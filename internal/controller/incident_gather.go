@@ -109,7 +109,8 @@ func broughtBy(event *v1alpha1.SecurityEventStatus) []string {
 	}
 }
 
-// gatherOpeners adds the events that opened the incident and do not say so yet.
+// gatherOpeners adds the events that opened the incident and do not say so yet; and those of the
+// other mode that it names, wherever they belong, so that they are refused and not only missing.
 func (run *incidentRun) gatherOpeners(ctx context.Context, in *lifecycle.Input) error {
 	for _, reference := range run.incident.Spec.EventRefs {
 		if slices.ContainsFunc(in.Events, func(event v1alpha1.SecurityEvent) bool { return event.Name == reference.Name }) {
@@ -120,7 +121,7 @@ func (run *incidentRun) gatherOpeners(ctx context.Context, in *lifecycle.Input) 
 		if client.IgnoreNotFound(err) != nil {
 			return err
 		}
-		if err == nil && event.Status.IncidentRef.Name == "" {
+		if err == nil && (event.Status.IncidentRef.Name == "" || event.Spec.Mode.OrLive() != run.incident.Spec.Mode.OrLive()) {
 			in.Events = append(in.Events, event)
 		}
 	}

@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -39,7 +40,7 @@ func (m *machine) open() {
 	}
 	for _, resource := range spec.Resources {
 		m.addResource(v1alpha1.IncidentResource{
-			ResourceReference: resource, EventRef: firstEvent(spec.EventRefs),
+			ResourceReference: resource, EventRef: m.opener(),
 			SubmittedBy: spec.SubmittedBy, Rule: spec.Rule,
 		})
 	}
@@ -57,11 +58,14 @@ func (m *machine) open() {
 	}
 }
 
-func firstEvent(events []v1alpha1.EventReference) v1alpha1.EventReference {
-	if len(events) == 0 {
-		return v1alpha1.EventReference{}
+// opener is the first event that the incident names, of its own mode.
+func (m *machine) opener() v1alpha1.EventReference {
+	for _, reference := range m.incident.Spec.EventRefs {
+		if !slices.Contains(m.foreign, reference.Name) {
+			return reference
+		}
 	}
-	return events[0]
+	return v1alpha1.EventReference{}
 }
 
 // pin takes down which playbook runs, and its steps. What is pinned stays.
