@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 )
@@ -82,7 +83,11 @@ func TestEventsOfTheOtherModeAreLeftOut(t *testing.T) {
 		s.events[0].Spec.Mode = mode
 		s.event("foreign", "c")
 		s.events[1].Spec.Mode = map[v1alpha1.Mode]v1alpha1.Mode{v1alpha1.ModeLive: v1alpha1.ModeDrill, v1alpha1.ModeDrill: ""}[mode]
+		s.stored.Spec.EventRefs = []v1alpha1.EventReference{{Name: "foreign"}, {Name: "own"}}
 		s.run()
+		if from := s.stored.Status.Resources[0].EventRef.Name; from != "own" {
+			t.Errorf("%s: what it was declared about is said to come from event %q", mode, from)
+		}
 		if got := len(s.stored.Status.Resources); got != 2 || s.stored.Status.EventCount != 1 {
 			t.Errorf("%s: it is about %d objects, and was seen %d times", mode, got, s.stored.Status.EventCount)
 		}
@@ -90,6 +95,46 @@ func TestEventsOfTheOtherModeAreLeftOut(t *testing.T) {
 			t.Errorf("%s: the timeline does not say that an event was refused\n%s", mode, s)
 		}
 		s.refused(detach("jane", "foreign"), v1alpha1.ReasonNoSuchEvent)
+	}
+}
+
+// TestDuplicateOfADrill: between drills it goes as between live incidents, though a drill never
+// is contained.
+func TestDuplicateOfADrill(t *testing.T) {
+	for name, test := range map[string]struct {
+		state func(*v1alpha1.Incident)
+		lets  bool
+	}{
+		"in containment": {func(i *v1alpha1.Incident) { i.Status.Phase = v1alpha1.PhaseContainment }, false},
+		"in eradication": {func(i *v1alpha1.Incident) { i.Status.Phase = v1alpha1.PhaseEradication }, false},
+		"in recovery":    {func(*v1alpha1.Incident) {}, true},
+		"in review":      {func(i *v1alpha1.Incident) { i.Status.Phase = v1alpha1.PhaseReview }, true},
+		"an object has joined it": {func(i *v1alpha1.Incident) {
+			says(i, v1alpha1.ConditionContained, metav1.ConditionFalse, v1alpha1.ReasonNewTarget)
+		}, false},
+		"nobody has looked at what has joined": {func(i *v1alpha1.Incident) {
+			i.Status.Resources = []v1alpha1.IncidentResource{{ResourceReference: podReference("z")}}
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newDrill(t, demo(), "a")
+			original := s.another(originalName, -time.Hour, v1alpha1.PhaseContainment)
+			original.Spec.Mode = v1alpha1.ModeDrill
+			s.run()
+			s.must(markDuplicate("jane", originalName))
+			s.takesUp(original)
+			s.pass(originalLook)
+			recovering(original)
+			says(original, v1alpha1.ConditionContained, metav1.ConditionFalse, v1alpha1.ReasonDryRun)
+			test.state(original)
+			s.pass(10 * time.Minute)
+			if closed := s.stored.Status.Phase == v1alpha1.PhaseClosed; closed != test.lets || closed && s.stored.Status.Resolution != v1alpha1.ResolutionDuplicate {
+				t.Errorf("closed: %t as %q, want %t\n%s", closed, s.stored.Status.Resolution, test.lets, s)
+			}
+			if len(s.effects) > 0 && !cmp.Equal(s.effects, map[string]bool{"preserve a": true}) {
+				t.Errorf("effects are %v", s.effects)
+			}
+		})
 	}
 }
 

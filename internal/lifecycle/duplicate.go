@@ -325,7 +325,7 @@ func letsGo(original *v1alpha1.Incident) string {
 		return ""
 	}
 	contained, eradicated := findCondition(status.Conditions, v1alpha1.ConditionContained), findCondition(status.Conditions, v1alpha1.ConditionEradicated)
-	if contained == nil || contained.Status != metav1.ConditionTrue || eradicated == nil {
+	if contained == nil || eradicated == nil || contained.Status != metav1.ConditionTrue && !triedByDrill(original, contained) {
 		return ""
 	}
 	switch eradicated.Reason {
@@ -335,7 +335,16 @@ func letsGo(original *v1alpha1.Incident) string {
 	if slices.ContainsFunc(status.Resources, func(resource v1alpha1.IncidentResource) bool { return resource.State == "" }) {
 		return ""
 	}
+	if contained.Status != metav1.ConditionTrue {
+		return "is in " + string(status.Phase) + ", and as a drill would be contained"
+	}
 	return "is contained and in " + string(status.Phase)
+}
+
+// triedByDrill says that a goal is as near as a drill comes to it: what it would do was tried,
+// and nothing is held.
+func triedByDrill(incident *v1alpha1.Incident, goal *metav1.Condition) bool {
+	return IsDrill(incident) && goal.Reason == v1alpha1.ReasonDryRun
 }
 
 // withdraw takes the mark away: the incident goes on by itself.
