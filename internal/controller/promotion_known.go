@@ -93,7 +93,7 @@ func (k *knownIncidents) opened(ctx context.Context, event *v1alpha1.SecurityEve
 		return nil, err
 	}
 	list := &v1alpha1.IncidentList{}
-	err := k.cached.List(ctx, list, client.InNamespace(event.Namespace), client.MatchingFields{indexIncidentEvents: event.Name}, client.UnsafeDisableDeepCopy)
+	err := k.cached.List(ctx, list, client.InNamespace(event.Namespace), client.MatchingFields{indexIncidentEvents: eventKey(event.Spec.Mode, event.Name)}, client.UnsafeDisableDeepCopy)
 	if err != nil {
 		return nil, fmt.Errorf("list the incidents that name event %q: %w", event.Name, err)
 	}

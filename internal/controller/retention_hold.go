@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// indexIncidentEvents finds the Incidents that name an event, by its name.
+	// indexIncidentEvents finds the Incidents that name an event of their own mode, by its eventKey.
 	indexIncidentEvents = "firebreak.incidentEvents"
 	// namedRetry is how long an event stays at least that an incident names: as a rule for as
 	// long as the incident.
@@ -23,6 +23,10 @@ const (
 
 	kindDecision, kindEvidence = "Decision", "Evidence"
 )
+
+// eventKey is how indexIncidentEvents knows an event. A drill may name what is live, and the
+// other way round: it takes nothing in of it, so that the one never keeps the other.
+func eventKey(mode v1alpha1.Mode, name string) string { return string(mode.OrLive()) + "/" + name }
 
 // eventsOfIncident are the events that an incident names: that opened it, or were detached.
 func eventsOfIncident(object client.Object) []string {
@@ -32,10 +36,10 @@ func eventsOfIncident(object client.Object) []string {
 	}
 	var names []string
 	for _, reference := range incident.Spec.EventRefs {
-		names = append(names, reference.Name)
+		names = append(names, eventKey(incident.Spec.Mode, reference.Name))
 	}
 	for i := range incident.Status.DetachedEvents {
-		names = append(names, incident.Status.DetachedEvents[i].Name)
+		names = append(names, eventKey(incident.Spec.Mode, incident.Status.DetachedEvents[i].Name))
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
@@ -45,7 +49,7 @@ func eventsOfIncident(object client.Object) []string {
 // again; zero is that it may go.
 func (r *RetentionReconciler) held(ctx context.Context, event *v1alpha1.SecurityEvent, decisions []v1alpha1.Decision) (time.Duration, error) {
 	incidents := &v1alpha1.IncidentList{}
-	err := r.Client.List(ctx, incidents, client.InNamespace(event.Namespace), client.MatchingFields{indexIncidentEvents: event.Name},
+	err := r.Client.List(ctx, incidents, client.InNamespace(event.Namespace), client.MatchingFields{indexIncidentEvents: eventKey(event.Spec.Mode, event.Name)},
 		client.Limit(1), client.UnsafeDisableDeepCopy)
 	switch {
 	case err != nil:

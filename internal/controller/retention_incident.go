@@ -233,7 +233,7 @@ func (r *RetentionReconciler) partsOf(ctx context.Context, incident *v1alpha1.In
 func (r *RetentionReconciler) othersOf(ctx context.Context, incident *v1alpha1.Incident, events []v1alpha1.SecurityEvent) ([]v1alpha1.Incident, error) {
 	fields := []client.MatchingFields{{indexIncidentRelated: incident.Name}, {indexIncidentOriginal: incident.Name}}
 	for i := range events {
-		fields = append(fields, client.MatchingFields{indexIncidentEvents: events[i].Name})
+		fields = append(fields, client.MatchingFields{indexIncidentEvents: eventKey(events[i].Spec.Mode, events[i].Name)})
 	}
 	var others []v1alpha1.Incident
 	for _, field := range fields {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -30,6 +31,8 @@ type keeping struct {
 	recorder  *evidence.Recorder
 	retention *RetentionReconciler
 	stop      func()
+	// mode is that of the events and incidents that are created; empty is live.
+	mode v1alpha1.Mode
 	// dies is how many deletions are made before none is any more.
 	dies atomic.Int64
 	// keepsBytes says that no bytes of evidence are removed any more.
@@ -106,6 +109,7 @@ func (k *keeping) planFor(t *testing.T, retention v1alpha1.PlanRetention) {
 func (k *keeping) event(t *testing.T, name string, ago time.Duration, outcome v1alpha1.AssessmentOutcome, earlier ...v1alpha1.AssessmentOutcome) *v1alpha1.SecurityEvent {
 	t.Helper()
 	event := shellEvent(k.namespace, name, "cart-1")
+	event.Spec.Mode = k.mode
 	mustCreate(t, event)
 	assessment := func(outcome v1alpha1.AssessmentOutcome) v1alpha1.Assessment {
 		return v1alpha1.Assessment{Outcome: outcome, Reason: v1alpha1.ReasonRuleMatched, Rule: "noise", By: "manager", Time: metav1.NewTime(k.clock.Now().Add(-ago))}
@@ -330,7 +334,7 @@ func (k *keeping) incident(t *testing.T, event string) {
 		ObjectMeta: metav1.ObjectMeta{Name: "of-" + event, Namespace: k.namespace},
 		Spec: v1alpha1.IncidentSpec{
 			Title: "A shell", Severity: v1alpha1.SeverityHigh, Category: v1alpha1.CategoryIntrusion, SubmittedBy: "jane",
-			EventRefs: []v1alpha1.EventReference{{Name: event}},
+			Mode: k.mode, EventRefs: []v1alpha1.EventReference{{Name: event}},
 		},
 	})
 }
@@ -377,7 +381,7 @@ func TestRetentionKeepsWhatIsNotAtRest(t *testing.T) {
 	k.clock.SetTime(k.clock.Now().Add(time.Hour))
 	eventually(t, func(ctx context.Context) string {
 		list := &v1alpha1.IncidentList{}
-		if err := k.retention.Client.List(ctx, list, client.InNamespace(k.namespace), client.MatchingFields{indexIncidentEvents: "named"}); err != nil || len(list.Items) != 1 {
+		if err := k.retention.Client.List(ctx, list, client.InNamespace(k.namespace), client.MatchingFields{indexIncidentEvents: "Live/named"}); err != nil || len(list.Items) != 1 {
 			return fmt.Sprintf("the cache knows %d incidents, %v", len(list.Items), err)
 		}
 		one := &v1alpha1.SecurityEvent{}
@@ -394,6 +398,30 @@ func TestRetentionKeepsWhatIsNotAtRest(t *testing.T) {
 	if names, _ := k.journaled(t); !slices.Equal(names, []string{"old", "repeats"}) {
 		t.Errorf("journaled %q", names)
 	}
+}
+
+// TestRetentionOfWhatTheOtherModeNames: a drill that names what is live does not keep it, nor the
+// other way round.
+func TestRetentionOfWhatTheOtherModeNames(t *testing.T) {
+	k := newKeeping(t)
+	for _, mode := range []v1alpha1.Mode{v1alpha1.ModeLive, v1alpha1.ModeDrill} {
+		name := strings.ToLower(string(mode))
+		k.mode = mode
+		k.event(t, name, 50*time.Hour, v1alpha1.OutcomeDismissed)
+		k.event(t, name+"-kept", 50*time.Hour, v1alpha1.OutcomeDismissed)
+		k.incident(t, name+"-kept")
+		k.mode = map[v1alpha1.Mode]v1alpha1.Mode{v1alpha1.ModeLive: v1alpha1.ModeDrill, v1alpha1.ModeDrill: v1alpha1.ModeLive}[mode]
+		k.incident(t, name)
+	}
+	eventually(t, func(ctx context.Context) string {
+		list := &v1alpha1.IncidentList{}
+		if err := k.retention.Client.List(ctx, list, client.InNamespace(k.namespace)); err != nil || len(list.Items) != 4 {
+			return fmt.Sprintf("the cache knows %d incidents, %v", len(list.Items), err)
+		}
+		return ""
+	})
+	k.plan(t)
+	k.await(t, "drill-kept", "live-kept")
 }
 
 // TestRetentionLeavesWhatTheCacheShowsWrong has the cache lag behind an event that has changed.
