@@ -441,6 +441,19 @@ func TestCompletion(t *testing.T) {
 	if strings.Contains(r.out, "isolate") {
 		t.Errorf("only what waits for an approval can be approved:\n%s", r.out)
 	}
+
+	drill := sampleIncident()
+	drill.Namespace, drill.Name, drill.Spec.Mode = namespace, "inc-20261121-drill", v1alpha1.ModeDrill
+	createIncident(t, drill)
+	complete(t.Context(), "-n", namespace, "--kubeconfig", janeConfig, "verify", "").check(t, ExitOK,
+		sampleName+"\tCritical Shell in shop/cart\n"+drill.Name+"\tCritical DRILL: Shell in shop/cart\n", "")
+	event := explainedEvent()
+	event.Namespace, event.Spec.Mode = namespace, v1alpha1.ModeDrill
+	status := event.Status
+	mustDo(t, admin.Create(t.Context(), event))
+	event.Status, event.Status.Assessment.Outcome = status, v1alpha1.OutcomeDeferred
+	mustDo(t, admin.Status().Update(t.Context(), event))
+	complete(t.Context(), "-n", namespace, "--kubeconfig", janeConfig, "explain", "").check(t, ExitOK, "falco-1\tHigh DRILL: A shell", "")
 }
 
 // complete is what the shell asks for; the word to be completed comes last.

@@ -35,7 +35,7 @@ func (s *session) completeIncidents(cmd *cobra.Command, args []string, _ string)
 	var names []string
 	for i := range list.Items {
 		incident := &list.Items[i]
-		names = append(names, cobra.CompletionWithDesc(incident.Name, clean(string(severityOf(incident))+" "+incident.Spec.Title)))
+		names = append(names, cobra.CompletionWithDesc(incident.Name, clean(string(severityOf(incident)))+" "+marked(incident.Spec.Mode, incident.Spec.Title)))
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
 }
@@ -77,7 +77,7 @@ func (s *session) completeEvents(cmd *cobra.Command, args []string, _ string) ([
 	}
 	var names []string
 	for _, event := range list.Items {
-		names = append(names, cobra.CompletionWithDesc(event.Name, clean(string(event.Spec.Severity)+" "+event.Spec.Title)))
+		names = append(names, cobra.CompletionWithDesc(event.Name, clean(string(event.Spec.Severity))+" "+marked(event.Spec.Mode, event.Spec.Title)))
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
 }

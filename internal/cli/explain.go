@@ -66,6 +66,8 @@ type askedPolicy struct {
 // explanation is why an event was assessed as it was.
 type explanation struct {
 	Event string `json:"event"`
+	// Mode is 'Drill' for an exercise, and absent for the real thing.
+	Mode v1alpha1.Mode `json:"mode,omitempty"`
 	// Record is what was decided, and Rules the last time that rules decided, when a
 	// person has decided since.
 	Record v1alpha1.Assessment  `json:"record"`
@@ -115,7 +117,7 @@ func (s *session) explainEvent(ctx context.Context, output, name string) error {
 
 // whyAssessed asks again what was asked about an event, in the texts of then.
 func whyAssessed(ctx context.Context, event *v1alpha1.SecurityEvent, policies []v1alpha1.ClassificationPolicy, texts map[string]askedText) (*explanation, error) {
-	why := &explanation{Event: event.Name, Record: event.Status.Assessment, Policies: []askedPolicy{}}
+	why := &explanation{Event: event.Name, Mode: onlyDrill(event.Spec.Mode), Record: event.Status.Assessment, Policies: []askedPolicy{}}
 	byRules := lastByRules(event)
 	if byRules != nil && byRules != &event.Status.Assessment {
 		why.Rules = byRules

@@ -36,6 +36,14 @@ func marked(mode v1alpha1.Mode, title string) string {
 	return clean(title)
 }
 
+// onlyDrill is a mode as JSON has it: nothing for the real thing.
+func onlyDrill(mode v1alpha1.Mode) v1alpha1.Mode {
+	if mode == v1alpha1.ModeDrill {
+		return mode
+	}
+	return ""
+}
+
 // cleanLines is clean for text that may have several lines.
 func cleanLines(text string) []string {
 	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")

@@ -25,7 +25,9 @@ Exit code: 0 whole, 1 broken (it says where), 2 it could not be checked.`
 type verification struct {
 	Incident  string `json:"incident"`
 	Namespace string `json:"namespace"`
-	Intact    bool   `json:"intact"`
+	// Mode is 'Drill' for an exercise, and absent for the real thing.
+	Mode   v1alpha1.Mode `json:"mode,omitempty"`
+	Intact bool          `json:"intact"`
 	// Entries is how many entries are in the timeline; FirstSequence and HeadSequence say which.
 	Entries       int    `json:"entries"`
 	FirstSequence int64  `json:"firstSequence"`
@@ -112,7 +114,7 @@ func (s *session) verify(ctx context.Context, output, name string) error {
 func verifyRecord(incident *v1alpha1.Incident, evidence []v1alpha1.Evidence) verification {
 	status := &incident.Status
 	v := verification{
-		Incident: incident.Name, Namespace: incident.Namespace,
+		Incident: incident.Name, Namespace: incident.Namespace, Mode: onlyDrill(incident.Spec.Mode),
 		Entries: len(status.Timeline), HeadSequence: status.Audit.Sequence, HeadHash: status.Audit.HeadHash,
 		SealedSequence: status.Audit.SealedSequence, ProjectedSequence: status.Audit.ProjectedSequence,
 		Problems: []problem{},
@@ -197,7 +199,7 @@ func (s *session) countEvents(ctx context.Context, incident *v1alpha1.Incident) 
 func (s *session) printVerification(v verification) {
 	t := &table{indent: "  "}
 	row := func(name, value string) { t.add(cell{name, s.style.dim}, plain(clean(value))) }
-	fmt.Fprintf(s.Out, "%s in %s\n", v.Incident, v.Namespace)
+	fmt.Fprintf(s.Out, "%s in %s\n", marked(v.Mode, v.Incident), v.Namespace)
 	entries := "no entries"
 	if v.Entries > 0 {
 		entries = fmt.Sprintf("%s, %d to %d", plural(v.Entries, "entry"), v.FirstSequence, v.FirstSequence+int64(v.Entries)-1)
