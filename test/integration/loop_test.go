@@ -68,6 +68,8 @@ type scene struct {
 	sender   harness.Sender
 	// jane manages incidents.
 	jane client.Client
+	// seen is when everything was seen that drills and live reports tell.
+	seen metav1.Time
 }
 
 const contain = "contain"
@@ -75,7 +77,7 @@ const contain = "contain"
 func newScene(t *testing.T, cluster *harness.Cluster, receiver *harness.ReceiverProcess) *scene {
 	t.Helper()
 	d := cluster.NewDomain(t)
-	s := &scene{Domain: d, receiver: receiver, sender: d.NewSender(t, "falco"), jane: d.As(t, jane, "security-oncall")}
+	s := &scene{Domain: d, receiver: receiver, sender: d.NewSender(t, "falco"), jane: d.As(t, jane, "security-oncall"), seen: metav1.Now()}
 	d.Bind(t, d.Namespace, "firebreak-incident-manager", harness.User(jane))
 	d.ServiceAccount(t, "reader", harness.ReadRules()...)
 	d.ServiceAccount(t, contain, harness.ContainRules()...)

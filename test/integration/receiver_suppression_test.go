@@ -233,7 +233,7 @@ func TestDrillsAreNotTakenForTheRealThing(t *testing.T) {
 		for i, mode := range modes {
 			want[mode]++
 			answer := d.receiver.Post(t, d.Namespace, "events", d.honest.Token, fmt.Appendf(nil, report, pod, mode, pod))
-			if first := i < 2; first && answer.Code != http.StatusCreated || answer.Code/100 != 2 {
+			if answer.Code/100 != 2 { // 202 where the API server is busy
 				t.Errorf("%s: report %d, %s, is answered %d: %s", pod, i, mode, answer.Code, answer.Body)
 			}
 		}

@@ -35,16 +35,13 @@ func (s *scene) report(t *testing.T, mode v1alpha1.Mode, pod string) {
 	body, err := json.Marshal(v1alpha1.SecurityEventSpec{
 		Source: v1alpha1.EventSource{Kind: v1alpha1.SourceAutomatic, Product: "falco", Rule: "Terminal shell in container"},
 		Title:  "A shell was spawned in " + pod, Severity: v1alpha1.SeverityHigh, Mode: mode, Fingerprint: "shell in " + pod,
-		ObservedTime: sameTime, Resources: podResource(s.Target, pod, ""),
+		ObservedTime: s.seen, Resources: podResource(s.Target, pod, ""),
 	})
 	done(t, err)
 	if answer := s.receiver.Post(t, s.Namespace, "events", s.sender.Token, body); answer.Code/100 != 2 {
 		t.Fatalf("the receiver answers %d: %s, want 2xx", answer.Code, answer.Body)
 	}
 }
-
-// sameTime is when everything was seen that drills and live reports tell.
-var sameTime = metav1.Now()
 
 // eventOf waits for the one event of a mode about a pod.
 func (s *scene) eventOf(t *testing.T, mode v1alpha1.Mode, pod, what string, holds func(*v1alpha1.SecurityEvent) bool) *v1alpha1.SecurityEvent {
@@ -255,6 +252,14 @@ func drillJoins(t *testing.T, s *scene) {
 		done(t, s.Client.Get(t.Context(), client.ObjectKey{Namespace: s.Namespace, Name: event.Status.IncidentRef.Name}, opened))
 		if opened.Spec.Mode != mode {
 			t.Errorf("a person has promoted the event of mode %s to an incident of mode %s", mode, opened.Spec.Mode)
+		}
+		late := harness.MakeIncident(s.Namespace, fmt.Sprintf("late-%d", i), func(i *v1alpha1.Incident) {
+			i.Spec.Mode, i.Spec.EventRefs, i.Spec.Resources = other, []v1alpha1.EventReference{{Name: event.Name}}, podResource(s.Target, pod.Name, "")
+		})
+		done(t, s.jane.Create(t.Context(), late))
+		s.until(t, late, "the incident to be opened", func(i *v1alpha1.Incident) bool { return i.Status.Phase != "" })
+		if from := late.Status.Resources[0].EventRef.Name; from != "" {
+			t.Errorf("what the incident of mode %s was declared about is said to come from the event %s of mode %s", other, from, mode)
 		}
 		done(t, s.Client.Get(t.Context(), client.ObjectKeyFromObject(declared), declared))
 		if len(declared.Status.Resources) > 0 || declared.Status.EventCount > 0 {
