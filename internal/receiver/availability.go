@@ -57,6 +57,17 @@ func unreachable(err error) bool {
 	return code >= http.StatusInternalServerError || code == http.StatusTooManyRequests || apierrors.IsTimeout(err)
 }
 
+// doubtful says whether an error, for which the API server is unreachable, may be due to the one
+// call: it took too long, or something in its way is broken, such as the webhook of a namespace.
+func doubtful(err error) bool {
+	var status apierrors.APIStatus
+	if errors.As(err, &status) {
+		code := status.Status().Code
+		return code == http.StatusInternalServerError || code == http.StatusGatewayTimeout
+	}
+	return errors.Is(err, context.DeadlineExceeded)
+}
+
 const (
 	// refusedOfLate is how old a refusal may be to say something about now, and writtenOfLate
 	// how old a write that the API server took.

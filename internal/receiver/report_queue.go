@@ -50,7 +50,7 @@ type reportQueue struct {
 	changed chan struct{}
 
 	mutex sync.Mutex
-	// failed says that something could not be done now, and pause for how long nothing was tried
+	// failed says that the API server was found away, and pause for how long nothing was tried
 	// the last time.
 	failed bool
 	pause  time.Duration
@@ -71,8 +71,14 @@ type reportSpace struct {
 type reportMaker struct {
 	name    string
 	reports []*queuedReport
-	// reading says that what is in front of the reports is being read.
+	// reading says that what is in front of the reports is being read, and out how many jobs of the
+	// maker are being done.
 	reading bool
+	out     int
+	// pause is how long nothing of the maker is tried because something of it could not be done,
+	// and until when. Others do not wait for that.
+	pause time.Duration
+	until time.Time
 }
 
 // queuedReport is what is left of a report, or one that is to be read.
@@ -264,7 +270,7 @@ func (q *reportQueue) next(ctx context.Context) *reportJob {
 	return nil
 }
 
-// rest waits when something could not be done now: the longer, the longer that lasts.
+// rest waits when the API server was found away: the longer, the longer that lasts.
 func (q *reportQueue) rest(ctx context.Context) {
 	q.mutex.Lock()
 	failed := q.failed
@@ -279,12 +285,18 @@ func (q *reportQueue) rest(ctx context.Context) {
 }
 
 // pick takes what is next in turn; nil is nothing. Later there may be something because of what
-// happens in another domain.
+// happens in another domain, or because a maker has rested.
 func (q *reportQueue) pick() (next *reportJob, later bool) {
 	q.mutex.Lock()
 	defer q.mutex.Unlock()
+	now := q.clock.Now()
+	later = len(q.unread) > 0
 	for i, space := range q.spaces {
 		for k, maker := range space.makers {
+			if now.Before(maker.until) {
+				later = true
+				continue
+			}
 			job := q.pickOf(space, maker)
 			if job == nil {
 				continue
@@ -294,7 +306,7 @@ func (q *reportQueue) pick() (next *reportJob, later bool) {
 			return job, false
 		}
 	}
-	return nil, len(q.unread) > 0
+	return nil, later
 }
 
 func (q *reportQueue) pickOf(space *reportSpace, maker *reportMaker) *reportJob {
@@ -310,6 +322,7 @@ func (q *reportQueue) pickOf(space *reportSpace, maker *reportMaker) *reportJob 
 		q.reading, maker.reading = true, true
 		delete(q.unread, front.reportRef)
 		maker.reports = maker.reports[1:]
+		maker.out++
 		return job
 	}
 	job.alerts = front.alerts[:1]
@@ -320,67 +333,82 @@ func (q *reportQueue) pickOf(space *reportSpace, maker *reportMaker) *reportJob 
 	if front.alerts = front.alerts[1:]; len(front.alerts) == 0 {
 		maker.reports = maker.reports[1:]
 	}
+	maker.out++
 	return job
 }
 
 // do does a job. What could not be done now goes back to the front of its maker's.
 func (q *reportQueue) do(ctx context.Context, job *reportJob) {
 	var back *queuedReport
+	var err error
 	switch {
 	case !job.read:
-		back = q.readOne(ctx, job)
+		back, err = q.readOne(ctx, job)
 	case q.known(job.key, job.alerts[0].number): // it was there twice
 	default:
-		if err := q.recordOne(job.target, &job.alerts[0], job.key); err != nil { //nolint:contextcheck // what was begun is recorded, whoever has left
+		if err = q.recordOne(job.target, &job.alerts[0], job.key); err != nil { //nolint:contextcheck // what was begun is recorded, whoever has left
 			back = &job.queuedReport
 		}
 	}
 	q.mutex.Lock()
 	defer q.mutex.Unlock()
 	defer q.tell()
+	maker := job.maker
+	maker.out--
 	if job.read {
 		delete(q.writing, job.key)
 		q.hold(job.space, -bytesOf(job.alerts))
 	} else {
-		q.reading, job.maker.reading = false, false
+		q.reading, maker.reading = false, false
 	}
-	switch {
-	case back != nil && back.read == job.read:
-		q.failed = true
-	case !q.failed:
-		q.pause = 0
-	}
+	q.note(maker, err)
 	if back == nil {
-		q.forget(job.space, job.maker)
+		q.forget(job.space, maker)
 		return
 	}
 	q.hold(job.space, bytesOf(back.alerts))
 	if !back.read {
 		q.unread[back.reportRef] = true
 	}
-	maker := job.space.maker(job.maker.name) // it may have been forgotten
 	maker.reports = slices.Insert(maker.reports, 0, back)
 }
 
-// readOne reads a report that is to be read. It gives what is to be recorded of it, or what was to
-// be read when that could not be done now; nil is nothing.
-func (q *reportQueue) readOne(ctx context.Context, job *reportJob) *queuedReport {
+// note takes down how a job of a maker ended. When the API server is away all wait; what may be
+// due to this report, or its namespace, is no reason for others to wait.
+func (q *reportQueue) note(maker *reportMaker, err error) {
+	switch now := q.clock.Now(); {
+	case err == nil:
+		maker.pause = 0
+		if !q.failed {
+			q.pause = 0
+		}
+	case unreachable(err) && !doubtful(err):
+		q.failed = true
+	case !now.Before(maker.until): // it is the first since the last rest
+		maker.pause = min(max(reportPause, 2*maker.pause), q.longest)
+		maker.until = now.Add(maker.pause)
+	}
+}
+
+// readOne reads a report that is to be read. It gives what is to be recorded of it, or with an error
+// what was to be read when that could not be done now; nil is nothing.
+func (q *reportQueue) readOne(ctx context.Context, job *reportJob) (*queuedReport, error) {
 	alerts, err := q.fetch(ctx, job.reportRef)
 	switch {
 	case err == nil:
 		if alerts = q.fresh(alerts); len(alerts) == 0 {
-			return nil
+			return nil, nil
 		}
-		return &queuedReport{reportRef: job.reportRef, read: true, alerts: alerts}
+		return &queuedReport{reportRef: job.reportRef, read: true, alerts: alerts}, nil
 	case apierrors.IsNotFound(err), meta.IsNoMatchError(err), apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
-		return nil // its watch says so too, and all is read anew when that has passed
+		return nil, nil // its watch says so too, and all is read anew when that has passed
 	}
-	return &job.queuedReport
+	return &job.queuedReport, err
 }
 
 // forget lets go of a namespace, and of a maker, of whom nothing is left.
 func (q *reportQueue) forget(space *reportSpace, maker *reportMaker) {
-	if len(maker.reports) == 0 && !maker.reading {
+	if len(maker.reports) == 0 && maker.out == 0 {
 		space.makers = slices.DeleteFunc(space.makers, func(other *reportMaker) bool { return other == maker })
 	}
 	if len(space.makers) == 0 && space.bytes <= 0 {

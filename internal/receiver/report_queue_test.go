@@ -187,6 +187,61 @@ func TestReportsAreTriedAgain(t *testing.T) {
 	y.wait("it to be let go", func() bool { spaces, unread, _ := y.left(); return spaces == 0 && unread == 0 })
 }
 
+// TestReportsWaitForNobodyElse: what cannot be read, or is not taken, of one namespace does not have
+// others wait, and is tried again when it has rested.
+func TestReportsWaitForNobodyElse(t *testing.T) {
+	for name, test := range map[string]struct {
+		err  error
+		all  bool
+		read bool
+	}{
+		"a read that is refused":   {err: apierrors.NewConflict(events, "e", errAway), read: true},
+		"a read that takes long":   {err: fmt.Errorf("listing: %w", context.DeadlineExceeded), read: true},
+		"a result that is refused": {err: apierrors.NewForbidden(events, "e", errAway)},
+		"a webhook that is broken": {err: apierrors.NewInternalError(errAway)},
+		"a server that is away":    {err: errAway, all: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			y := newReportYard(t)
+			ref := y.ref("shop", "broken")
+			y.files[ref.NamespacedName] = y.results("shop", "broken", "trivy", 1)
+			if test.read {
+				y.fails = test.err
+				if err := y.queue.putUnread(t.Context(), ref); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				y.store.refuse = map[string]error{"security": test.err}
+				y.put("shop", "broken", "trivy", 1)
+			}
+			next := func() string {
+				job, _ := y.queue.pick()
+				if job == nil {
+					return "nobody"
+				}
+				y.queue.do(t.Context(), job)
+				return job.Namespace
+			}
+			if got := next(); got != "shop" || y.queue.failed != test.all {
+				t.Fatalf("it was the turn of %s, all wait: %t; want shop, %t", got, y.queue.failed, test.all)
+			}
+			if test.all {
+				return
+			}
+			y.store.refuse, y.fails = nil, nil
+			y.put("bank", "other", "trivy", 2)
+			for turn, want := range []string{"bank", "bank", "nobody", "shop"} {
+				if turn == 3 {
+					y.clock.Step(reportPause)
+				}
+				if got := next(); got != want {
+					t.Errorf("turn %d was that of %s, want %s", turn, got, want)
+				}
+			}
+		})
+	}
+}
+
 // TestReportKeepsItsOrder: of one thing the earlier result is recorded first, or it would be taken for recorded.
 func TestReportKeepsItsOrder(t *testing.T) {
 	y := newReportYard(t)

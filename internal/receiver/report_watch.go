@@ -273,6 +273,8 @@ func (r *reports) fetch(ctx context.Context, ref reportRef) ([]numbered, error) 
 	options := ref.target.options()
 	options.Namespace, options.FieldSelector = ref.Namespace, fields.OneTermEqualSelector(metav1.ObjectNameField, ref.Name)
 	list := ref.target.listOf()
+	ctx, cancel := context.WithTimeout(ctx, callTimeout) // others wait to be read
+	defer cancel()
 	if err := r.page(ctx, list, options); err != nil {
 		return nil, err
 	}
