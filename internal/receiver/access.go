@@ -106,7 +106,7 @@ func (g *gatekeeper) admit(ctx context.Context, c *credential, namespace string)
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.timeout)
 		defer cancel()
 		v, err := g.review(ctx, c, namespace)
-		g.availability.note(err)
+		g.availability.note(reading, err)
 		if err != nil {
 			return nil, err
 		}

@@ -12,33 +12,61 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// mostLate is how many calls in a row find the API server too slow before it counts as away. A
-// call now and then that takes long is no reason to let all alerts wait on the disk.
+// mostLate is how many calls of a kind in a row the API server does not answer in time, or fails
+// at, before it counts as away. A call now and then that does is no reason to let all alerts wait
+// on the disk.
 const mostLate = 8
+
+// callKind is what is asked of the API server. It may answer one kind and not another.
+type callKind int
+
+const (
+	// reading are reviews and reads, which it answers also when it can write nothing.
+	reading callKind = iota
+	writing
+	callKinds
+)
 
 // availability is whether the API server answers.
 type availability struct {
 	away atomic.Bool
-	// late counts the calls in a row that it has not answered in time.
-	late atomic.Int64
+	// toWrites says that it was away when it was last asked to write something: that it answers
+	// something else says nothing about that.
+	toWrites atomic.Bool
+	// late counts the calls in a row, of each kind, that it has not answered in time or failed at.
+	late [callKinds]atomic.Int64
 	// back is told when it answers again; nil is nobody.
 	back chan struct{}
 }
 
 // note takes down how a call ended.
-func (a *availability) note(err error) {
+func (a *availability) note(kind callKind, err error) {
 	switch {
 	case errors.Is(err, errWaited), errors.Is(err, errNoTurn), errors.Is(err, context.Canceled): // it was not asked
-	case !unreachable(err):
-		a.late.Store(0)
-		if a.away.Swap(false) {
-			select {
-			case a.back <- struct{}{}:
-			default:
-			}
+	case unreachable(err):
+		if doubtful(err) && a.late[kind].Add(1) < mostLate {
+			return
 		}
-	case !errors.Is(err, context.DeadlineExceeded), a.late.Add(1) >= mostLate:
+		if kind == writing {
+			a.toWrites.Store(true)
+		}
 		a.away.Store(true)
+	case kind == writing:
+		a.toWrites.Store(false)
+		a.late[reading].Store(0)
+		a.answered(kind)
+	default:
+		a.answered(kind)
+	}
+}
+
+func (a *availability) answered(kind callKind) {
+	a.late[kind].Store(0)
+	if !a.toWrites.Load() && a.away.Swap(false) {
+		select {
+		case a.back <- struct{}{}:
+		default:
+		}
 	}
 }
 

@@ -47,7 +47,7 @@ func (s mortalStore) create(ctx context.Context, event *v1alpha1.SecurityEvent) 
 		return errAway
 	}
 	err := s.memoryStore.create(ctx, event)
-	s.life.recorder.availability.note(err)
+	s.life.recorder.availability.note(writing, err)
 	return err
 }
 
@@ -56,7 +56,7 @@ func (s mortalStore) raise(ctx context.Context, event *v1alpha1.SecurityEvent, c
 		return 0, errAway
 	}
 	sum, err := s.memoryStore.raise(ctx, event, counter)
-	s.life.recorder.availability.note(err)
+	s.life.recorder.availability.note(writing, err)
 	return sum, err
 }
 

@@ -57,7 +57,7 @@ func newClusterStore(c client.Client, o *Options, a *availability) *clusterStore
 	return &clusterStore{client: c, name: o.Name, turns: newFair(maxCalls, callsPerSender, 0, 0), availability: a, writes: &writes{clock: o.Clock}}
 }
 
-func (s *clusterStore) call(ctx context.Context, sender string, do func(ctx context.Context) error) error {
+func (s *clusterStore) call(ctx context.Context, kind callKind, sender string, do func(ctx context.Context) error) error {
 	atMost := time.Duration(0)
 	if patience, is := ctx.Value(inHaste{}).(time.Duration); is {
 		atMost = patience / 2 // a call that is begun must have a chance
@@ -72,12 +72,12 @@ func (s *clusterStore) call(ctx context.Context, sender string, do func(ctx cont
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	err := do(ctx)
-	s.availability.note(err)
+	s.availability.note(kind, err)
 	return err
 }
 
 func (s *clusterStore) create(ctx context.Context, event *v1alpha1.SecurityEvent) error {
-	return s.call(ctx, event.Spec.SubmittedBy, func(ctx context.Context) error {
+	return s.call(ctx, writing, event.Spec.SubmittedBy, func(ctx context.Context) error {
 		options := []client.CreateOption{client.FieldOwner(fieldManagerPrefix + s.name)}
 		if event.Spec.Mode == v1alpha1.ModeDrill {
 			// By an older CRD it must not become the real thing.
@@ -91,7 +91,7 @@ func (s *clusterStore) create(ctx context.Context, event *v1alpha1.SecurityEvent
 
 func (s *clusterStore) get(ctx context.Context, key types.NamespacedName, sender string) (*v1alpha1.SecurityEvent, error) {
 	event := &v1alpha1.SecurityEvent{}
-	err := s.call(ctx, sender, func(ctx context.Context) error { return s.client.Get(ctx, key, event) })
+	err := s.call(ctx, reading, sender, func(ctx context.Context) error { return s.client.Get(ctx, key, event) })
 	return event, err
 }
 
@@ -107,7 +107,7 @@ func (s *clusterStore) raise(ctx context.Context, event *v1alpha1.SecurityEvent,
 	// the API server does not look at it in a patch of the status.
 	ours := apply.SecurityEvent(event.Name, event.Namespace).WithResourceVersion(event.ResourceVersion).
 		WithStatus(apply.SecurityEventStatus().WithCounters(counter))
-	err := s.call(ctx, event.Spec.SubmittedBy, func(ctx context.Context) error {
+	err := s.call(ctx, writing, event.Spec.SubmittedBy, func(ctx context.Context) error {
 		err := s.client.Status().Apply(ctx, ours, client.FieldOwner(fieldManagerPrefix+s.name), client.ForceOwnership)
 		s.writes.note(err)
 		return err
