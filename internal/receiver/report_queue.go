@@ -3,6 +3,7 @@ package receiver
 import (
 	"cmp"
 	"context"
+	"hash/fnv"
 	"slices"
 	"sync"
 	"time"
@@ -24,8 +25,9 @@ const (
 	reportBytes, spaceBytes = 32 << 20, 256 << 10
 	// maxUnread is how many reports of one domain wait to be read. What is beyond waits in front.
 	maxUnread = 65536
-	// maxMakers is how many makers of reports are told apart in one namespace.
-	maxMakers = 64
+	// maxMakers is how many makers of reports are told apart in one namespace. Those beyond share
+	// so many queues.
+	maxMakers, sharedQueues = 64, 8
 	// alertBytes is what an alert takes beside its texts, roughly.
 	alertBytes = 1 << 10
 )
@@ -69,7 +71,9 @@ type reportSpace struct {
 }
 
 type reportMaker struct {
-	name    string
+	name string
+	// shared is the number of a queue that makers share, from 1 on; 0 is that it is one maker's.
+	shared  int
 	reports []*queuedReport
 	// reading says that what is in front of the reports is being read, and out how many jobs of the
 	// maker are being done.
@@ -199,16 +203,30 @@ func (q *reportQueue) space(name string) *reportSpace {
 	return space
 }
 
+// maker is the queue of a maker. As long as something of it is there, it is the same one: in two, a
+// later result might be recorded first.
 func (s *reportSpace) maker(name string) *reportMaker {
+	hash := fnv.New32a()
+	_, _ = hash.Write([]byte(name)) // there is no error
+	shared := 1 + int(hash.Sum32()%sharedQueues)
+	var beyond *reportMaker
 	for _, maker := range s.makers {
-		if maker.name == name {
-			return maker
+		switch maker.shared {
+		case 0:
+			if maker.name == name {
+				return maker
+			}
+		case shared:
+			beyond = maker
 		}
 	}
-	if len(s.makers) >= maxMakers {
-		return s.makers[0]
+	if beyond != nil {
+		return beyond
 	}
 	maker := &reportMaker{name: name}
+	if len(s.makers) >= maxMakers {
+		maker = &reportMaker{shared: shared}
+	}
 	s.makers = append(s.makers, maker)
 	return maker
 }

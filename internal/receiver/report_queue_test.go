@@ -242,6 +242,41 @@ func TestReportsWaitForNobodyElse(t *testing.T) {
 	}
 }
 
+// TestReportMakersBeyond: however many makers a namespace has, the reports of each are in one queue
+// while any of them are left.
+func TestReportMakersBeyond(t *testing.T) {
+	y := newReportYard(t)
+	const makers = 3 * maxMakers
+	for round := range 2 {
+		for n := range makers {
+			y.put("shop", fmt.Sprint("report-", n, "-", round), fmt.Sprint("maker-", n), 2)
+		}
+		if job, _ := y.queue.pick(); job == nil {
+			t.Fatal("nothing is next")
+		} else {
+			y.queue.do(t.Context(), job)
+		}
+	}
+	places := map[string]map[*reportMaker]bool{}
+	space := y.queue.space("shop")
+	for _, queue := range space.makers {
+		for _, one := range queue.reports {
+			if places[one.maker] == nil {
+				places[one.maker] = map[*reportMaker]bool{}
+			}
+			places[one.maker][queue] = true
+		}
+	}
+	for maker, queues := range places {
+		if len(queues) != 1 {
+			t.Errorf("the reports of %s are in %d queues, want one", maker, len(queues))
+		}
+	}
+	if len(places) != makers || len(space.makers) > maxMakers+sharedQueues {
+		t.Errorf("%d makers are in %d queues, want %d in at most %d", len(places), len(space.makers), makers, maxMakers+sharedQueues)
+	}
+}
+
 // TestReportKeepsItsOrder: of one thing the earlier result is recorded first, or it would be taken for recorded.
 func TestReportKeepsItsOrder(t *testing.T) {
 	y := newReportYard(t)
