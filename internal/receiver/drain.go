@@ -169,9 +169,6 @@ func (d *drainer) laneOf(sender string) *lane {
 
 // forget forgets the lanes of senders of whom nothing is in the spool.
 func (d *drainer) forget(senders []string) {
-	if len(d.lanes) <= len(senders) {
-		return
-	}
 	there := map[string]bool{}
 	for _, sender := range senders {
 		there[sender] = true

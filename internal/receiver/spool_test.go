@@ -440,6 +440,25 @@ func TestLanesTakeTurns(t *testing.T) {
 	}
 }
 
+// TestLanesAreForgotten: who has nothing in the spool any more counts nowhere, whoever has come meanwhile.
+func TestLanesAreForgotten(t *testing.T) {
+	store, clock := newMemoryStore("r0"), clocktesting.NewFakeClock(testTime)
+	store.trouble = func() trouble { return isAway }
+	l := newLife(t, t.TempDir(), DefaultSpoolMaxBytes, store, clock)
+	defer l.crash()
+	d := l.drainer
+	d.laneOf("gone").waiting = 3
+	d.blocked.Store(3)
+	l.spoolAll(2, func(n int) string { return fmt.Sprint("sender ", n) })
+	d.until = time.Time{}
+	for d.begin(); d.out > 0; {
+		d.end(<-d.done)
+	}
+	if d.lanes["gone"] != nil || d.blocked.Load() != 0 {
+		t.Errorf("%d lanes, %d alerts blocked; want none of who has gone", len(d.lanes), d.blocked.Load())
+	}
+}
+
 // TestSpoolKeepsAllOfAnAlert holds the spool to the fields there are.
 func TestSpoolKeepsAllOfAnAlert(t *testing.T) {
 	// Not kept: what has a problem never goes there, and a delivery is remembered in front of it.
