@@ -254,7 +254,7 @@ func (d *drainer) end(ended pageEnd) {
 func (d *drainer) write(page []item, probe bool) (left []item, blocked map[spoolKey]bool) {
 	r := d.recorder
 	blocked = map[spoolKey]bool{}
-	kept, err := r.spool.read(page)
+	page, kept, err := d.read(page)
 	if err != nil {
 		r.log.Error(err, "the spool cannot be read")
 		return page, blocked
@@ -298,6 +298,31 @@ func (d *drainer) write(page []item, probe bool) (left []item, blocked map[spool
 	d.drained.Add(int64(len(gone) - len(reasons)))
 	d.refused.Add(int64(len(reasons)))
 	return left, blocked
+}
+
+// read reads a page, and buries what of it is not readable: the rest is returned.
+func (d *drainer) read(page []item) (readable []item, kept []spooledAlert, err error) {
+	spool := d.recorder.spool
+	all, unreadable, err := spool.read(page)
+	if err != nil || len(unreadable) == 0 {
+		return page, all, err
+	}
+	var gone []item
+	for i, one := range page {
+		reason, is := unreadable[one.sequence]
+		if !is {
+			readable, kept = append(readable, one), append(kept, all[i])
+			continue
+		}
+		gone = append(gone, one)
+		d.recorder.log.Info("an alert in the spool is not readable; it stays in the spool's file, bucket 'refused'",
+			"reason", clean(reason, maxDetail), "submittedBy", clean(one.sender, maxName), "sequence", one.sequence)
+	}
+	if err := spool.remove(gone, unreadable); err != nil {
+		return page, nil, err
+	}
+	d.refused.Add(int64(len(gone)))
+	return readable, kept, nil
 }
 
 // tell tells the log, now and then, why alerts of a namespace stay in the spool.

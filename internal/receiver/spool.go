@@ -294,14 +294,14 @@ func (s *spool) put(id identity, batch []*delivery) []error {
 	return errs
 }
 
-// read gives the alerts of items.
-func (s *spool) read(items []item) ([]spooledAlert, error) {
-	alerts := make([]spooledAlert, len(items))
-	return alerts, s.db.View(func(tx *bolt.Tx) error {
+// read gives the alerts of items, and by their numbers why some of them are not readable.
+func (s *spool) read(items []item) (alerts []spooledAlert, unreadable map[int64]string, err error) {
+	alerts, unreadable = make([]spooledAlert, len(items)), map[int64]string{}
+	return alerts, unreadable, s.db.View(func(tx *bolt.Tx) error {
 		bucket := tx.Bucket(bucketAlerts)
 		for i := range items {
 			if err := json.Unmarshal(bucket.Get(keyOf(items[i].sequence)), &alerts[i]); err != nil {
-				return fmt.Errorf("reading alert %d of the spool: %w", items[i].sequence, err)
+				unreadable[items[i].sequence] = "it is not readable: " + err.Error()
 			}
 		}
 		return nil
@@ -333,17 +333,17 @@ func (s *spool) remove(items []item, reasons map[int64]string) error {
 }
 
 // bury moves alerts to those refused for good, of which the oldest make room when they take
-// more than their part. It returns how many, and how many bytes, there are more.
+// more than their part. One that is not readable stays as it is. It returns how many, and how many
+// bytes, there are more.
 func (s *spool) bury(tx *bolt.Tx, reasons map[int64]string) (more, moreBytes int64, err error) {
 	alerts, refused := tx.Bucket(bucketAlerts), tx.Bucket(bucketRefused)
 	for sequence, reason := range reasons {
+		value := slices.Clone(alerts.Get(keyOf(sequence)))
 		grave := refusedAlert{Reason: reason, Time: s.clock.Now()}
-		if err := json.Unmarshal(alerts.Get(keyOf(sequence)), &grave.spooledAlert); err != nil {
-			return 0, 0, err
-		}
-		value, err := json.Marshal(grave)
-		if err != nil {
-			return 0, 0, err
+		if err := json.Unmarshal(value, &grave.spooledAlert); err == nil {
+			if value, err = json.Marshal(grave); err != nil {
+				return 0, 0, err
+			}
 		}
 		if err := refused.Put(keyOf(sequence), value); err != nil {
 			return 0, 0, err
