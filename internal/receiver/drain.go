@@ -14,7 +14,7 @@ const (
 	// pageItems is how many alerts of the spool are written at a time, and pageKinds of how
 	// many events. Senders share both.
 	pageItems, pageKinds = 4096, 256
-	// pageBytes ends a page earlier: all of it is in memory, several times over.
+	// pageBytes ends pages earlier: all that is being written is in memory, several times over.
 	pageBytes = 8 << 20
 	// maxLanes is of how many senders something is written at a time.
 	maxLanes = 16
@@ -35,6 +35,8 @@ type drainer struct {
 	// out is how many pages are being written, each of another lane, and done has those that were.
 	out  int
 	done chan pageEnd
+	// outBytes is how many bytes are in the pages that are being written.
+	outBytes int64
 	// pause is how long is waited between tries while the API server is away, and until when.
 	pause time.Duration
 	until time.Time
@@ -52,6 +54,8 @@ type drainer struct {
 type lane struct {
 	sender string
 	out    bool
+	// bytes is how many are in the page that is being written.
+	bytes int64
 	// passed is the last number that this pass has come to, in so many pages.
 	passed int64
 	pages  int
@@ -124,7 +128,7 @@ func (d *drainer) begin() (again time.Duration) {
 	d.forget(senders)
 	at := slices.Index(senders, d.last) + 1
 	share := max(1, min(len(senders), maxLanes))
-	most := pageRoom{items: pageItems / share, kinds: pageKinds / share, bytes: pageBytes / int64(share)}
+	most := pageRoom{items: pageItems / share, kinds: pageKinds / share}
 	if away {
 		most.items = 1
 	}
@@ -139,6 +143,8 @@ func (d *drainer) begin() (again time.Duration) {
 		if l.out {
 			continue
 		}
+		// Whoever comes while pages are being written finds some room left.
+		most.bytes = max(1, min(pageBytes/int64(share), (pageBytes-d.outBytes)/2))
 		page, wait := d.page(l, most, now)
 		if again == 0 || wait > 0 && wait < again {
 			again = wait
@@ -146,14 +152,24 @@ func (d *drainer) begin() (again time.Duration) {
 		if len(page) == 0 {
 			continue
 		}
-		d.last, l.out = sender, true
-		d.out++
-		go func() {
-			left, blocked := d.write(page, away)
-			d.done <- pageEnd{lane: l, left: left, blocked: blocked}
-		}()
+		d.last = sender
+		d.start(l, page, away)
 	}
 	return again
+}
+
+// start begins to write a page of a lane.
+func (d *drainer) start(l *lane, page []item, away bool) {
+	l.out, l.bytes = true, 0
+	for i := range page {
+		l.bytes += page[i].bytes
+	}
+	d.out++
+	d.outBytes += l.bytes
+	go func() {
+		left, blocked := d.write(page, away)
+		d.done <- pageEnd{lane: l, left: left, blocked: blocked}
+	}()
 }
 
 // laneOf is the lane of a sender.
@@ -235,6 +251,7 @@ func (d *drainer) end(ended pageEnd) {
 	l := ended.lane
 	l.out = false
 	d.out--
+	d.outBytes -= l.bytes
 	for _, i := range ended.left {
 		l.left[i.key] = true
 	}

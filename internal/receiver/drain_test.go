@@ -53,6 +53,31 @@ func TestSpoolWaitsForNobodyElse(t *testing.T) {
 	l.crash()
 }
 
+// TestPagesOutAreBounded: pages that are being written fit in memory together, in whatever order their
+// senders come, and who comes last still has one.
+func TestPagesOutAreBounded(t *testing.T) {
+	const size, each = 16 << 10, 600
+	store, clock := newMemoryStore("r0"), clocktesting.NewFakeClock(testTime)
+	l := newLife(t, t.TempDir(), DefaultSpoolMaxBytes, store, clock)
+	defer l.crash()
+	d := l.drainer
+	for n := range maxLanes {
+		for i := range int64(each) {
+			l.recorder.spool.index.load(item{sequence: int64(n)*each + i + 1, key: spoolKey{byte(n)}, bytes: size, sender: fmt.Sprint("sender ", n)})
+		}
+		d.begin() // one more each time; nothing ends, because nobody is told
+		if d.out != n+1 || d.outBytes > pageBytes+maxLanes*size {
+			t.Fatalf("%d pages of %d bytes are being written, want %d of at most %d", d.out, d.outBytes, n+1, pageBytes)
+		}
+	}
+	for d.out > 0 {
+		d.end(<-d.done)
+	}
+	if d.outBytes != 0 {
+		t.Errorf("%d bytes are left of pages that have ended", d.outBytes)
+	}
+}
+
 // spoolAll has so many alerts, each about something else, come into the spool.
 func (l *life) spoolAll(alerts int, sender func(n int) string) {
 	l.t.Helper()
