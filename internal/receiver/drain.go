@@ -16,8 +16,9 @@ const (
 	pageItems, pageKinds = 4096, 256
 	// pageBytes ends pages earlier: all that is being written is in memory, several times over.
 	pageBytes = 8 << 20
-	// maxLanes is of how many senders something is written at a time.
-	maxLanes = 16
+	// maxLanes is of how many senders something is written at a time, and manyLanes of how many who
+	// have more than fewItems in the spool: who has few does not wait for the pages of many floods.
+	maxLanes, manyLanes, fewItems = 16, 14, 16
 	// passPages bounds a pass, so that what was left is tried again though more keeps coming.
 	passPages = 64
 	// firstPause and longestPause are between tries while the API server is away.
@@ -35,6 +36,8 @@ type drainer struct {
 	// out is how many pages are being written, each of another lane, and done has those that were.
 	out  int
 	done chan pageEnd
+	// manyOut is how many of these pages are of senders with more than few items.
+	manyOut int
 	// outBytes is how many bytes are in the pages that are being written.
 	outBytes int64
 	// pause is how long is waited between tries while the API server is away, and until when.
@@ -54,6 +57,8 @@ type drainer struct {
 type lane struct {
 	sender string
 	out    bool
+	// many says that there were more than few items when its page was begun.
+	many bool
 	// bytes is how many are in the page that is being written.
 	bytes int64
 	// passed is the last number that this pass has come to, in so many pages.
@@ -132,6 +137,7 @@ func (d *drainer) begin() (again time.Duration) {
 	if away {
 		most.items = 1
 	}
+	passedOver := false
 	for _, sender := range slices.Concat(senders[at:], senders[:at]) {
 		if away && d.out > 0 {
 			return firstPause
@@ -143,6 +149,10 @@ func (d *drainer) begin() (again time.Duration) {
 		if l.out {
 			continue
 		}
+		if l.many = d.recorder.spool.index.itemsOf(sender) > fewItems; l.many && d.manyOut == manyLanes {
+			passedOver = true
+			continue
+		}
 		// Whoever comes while pages are being written finds some room left.
 		most.bytes = max(1, min(pageBytes/int64(share), (pageBytes-d.outBytes)/2))
 		page, wait := d.page(l, most, now)
@@ -152,7 +162,9 @@ func (d *drainer) begin() (again time.Duration) {
 		if len(page) == 0 {
 			continue
 		}
-		d.last = sender
+		if !passedOver { // or it would lose its turn
+			d.last = sender
+		}
 		d.start(l, page, away)
 	}
 	return again
@@ -165,6 +177,9 @@ func (d *drainer) start(l *lane, page []item, away bool) {
 		l.bytes += page[i].bytes
 	}
 	d.out++
+	if l.many {
+		d.manyOut++
+	}
 	d.outBytes += l.bytes
 	go func() {
 		left, blocked := d.write(page, away)
@@ -251,6 +266,9 @@ func (d *drainer) end(ended pageEnd) {
 	l := ended.lane
 	l.out = false
 	d.out--
+	if l.many {
+		d.manyOut--
+	}
 	d.outBytes -= l.bytes
 	for _, i := range ended.left {
 		l.left[i.key] = true

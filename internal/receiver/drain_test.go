@@ -53,6 +53,43 @@ func TestSpoolWaitsForNobodyElse(t *testing.T) {
 	l.crash()
 }
 
+// TestFewHaveLanesLeft: while more senders than there are lanes flood, and their pages do not end, who
+// has a single alert is recorded, and none of the floods loses its turn by that.
+func TestFewHaveLanesLeft(t *testing.T) {
+	const floods = maxLanes + 4
+	store, clock := newMemoryStore("r0"), clocktesting.NewFakeClock(testTime)
+	store.trouble = func() trouble { return isAway }
+	l := newLife(t, t.TempDir(), DefaultSpoolMaxBytes, store, clock)
+	defer l.crash()
+	l.spoolAll(floods*2*fewItems, func(n int) string { return fmt.Sprint("flood ", n%floods) })
+	l.spoolAll(1, func(int) string { return "single" })
+	store.set(func() { store.trouble = nil })
+	l.recorder.availability.away.Store(false)
+	d := l.drainer
+	d.begin()
+	if d.out != manyLanes+1 || d.manyOut != manyLanes || d.lanes["single"] == nil || !d.lanes["single"].out {
+		t.Fatalf("%d pages are being written, %d of floods; want %d, and the single alert's", d.out, d.manyOut, manyLanes)
+	}
+	first := map[string]bool{}
+	for d.out > 0 { // the next are begun when all of these have ended
+		ended := <-d.done
+		first[ended.lane.sender] = true
+		d.end(ended)
+	}
+	d.begin()
+	for sender, l := range d.lanes {
+		if !l.out && !first[sender] {
+			t.Errorf("%s has lost its turn", sender)
+		}
+	}
+	for ; d.out > 0; d.begin() {
+		d.end(<-d.done)
+	}
+	if state := l.recorder.spool.index.state(); state.items != 0 || d.manyOut != 0 || d.outBytes != 0 {
+		t.Errorf("%d alerts are left, %d pages of floods, %d bytes", state.items, d.manyOut, d.outBytes)
+	}
+}
+
 // TestPagesOutAreBounded: pages that are being written fit in memory together, in whatever order their
 // senders come, and who comes last still has one.
 func TestPagesOutAreBounded(t *testing.T) {
@@ -61,7 +98,7 @@ func TestPagesOutAreBounded(t *testing.T) {
 	l := newLife(t, t.TempDir(), DefaultSpoolMaxBytes, store, clock)
 	defer l.crash()
 	d := l.drainer
-	for n := range maxLanes {
+	for n := range manyLanes {
 		for i := range int64(each) {
 			l.recorder.spool.index.load(item{sequence: int64(n)*each + i + 1, key: spoolKey{byte(n)}, bytes: size, sender: fmt.Sprint("sender ", n)})
 		}

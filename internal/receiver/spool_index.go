@@ -260,6 +260,16 @@ func (x *spoolIndex) waitingSenders() []string {
 	return slices.Clone(x.senders)
 }
 
+// itemsOf is how many alerts of a sender are on disk.
+func (x *spoolIndex) itemsOf(sender string) int {
+	x.mutex.Lock()
+	defer x.mutex.Unlock()
+	if queue := x.queues[sender]; queue != nil {
+		return len(queue.items)
+	}
+	return 0
+}
+
 // waiting is how many alerts of some identities there are.
 func (x *spoolIndex) waiting(keys map[spoolKey]bool) (alerts int64) {
 	x.mutex.Lock()
