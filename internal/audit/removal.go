@@ -33,8 +33,8 @@ type Removal struct {
 	ResourceVersion string    `json:"resourceVersion"`
 	// CreationTime is when it was created.
 	CreationTime metav1.Time `json:"creationTime"`
-	// With names the incident of which it is a part, and before which it is deleted. Empty when
-	// it goes by itself.
+	// With names the incident of which it is a part, and with which it is deleted: right after it
+	// where both are in one journal. Empty when it goes by itself.
 	With string `json:"with,omitempty"`
 	// Event is what was known of a SecurityEvent.
 	Event *RemovedEvent `json:"event,omitempty"`

@@ -7,6 +7,9 @@ import (
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 )
 
+// maxTimeline is how many entries the API keeps in a timeline.
+const maxTimeline = 64
+
 // RemovedIncident is what was known of an incident, so that it can be accounted for, and what
 // is left of its record can be checked.
 type RemovedIncident struct {
@@ -39,6 +42,8 @@ type RemovedIncident struct {
 	Occurrences int64 `json:"occurrences,string"`
 	// Audit is the head of its timeline: the last entry's sequence and hash.
 	Audit v1alpha1.IncidentAudit `json:"audit,omitzero"`
+	// Timeline are the last entries up to that head, at most 64: those that no sealed journal holds.
+	Timeline []v1alpha1.TimelineEntry `json:"timeline,omitempty"`
 	// Evidence is what was preserved for it, its sealed journals among that.
 	Evidence []EvidenceDigest `json:"evidence,omitempty"`
 }
@@ -75,6 +80,7 @@ func RemovalOfIncident(incident *v1alpha1.Incident, closed metav1.Time, decision
 		SubmittedBy: spec.SubmittedBy, Rule: spec.Rule, RelatedTo: spec.RelatedTo.Name, DuplicateOf: status.DuplicateOf,
 		Times: status.Times, Closed: closureOf(incident, closed, decisions), Conditions: status.Conditions,
 		Determinations: status.Determinations, Playbook: status.Playbook, Occurrences: status.EventCount, Audit: status.Audit,
+		Timeline: status.Timeline[max(0, len(status.Timeline)-maxTimeline):],
 	}
 	if spec.Mode == v1alpha1.ModeDrill {
 		removed.Mode = spec.Mode

@@ -183,3 +183,36 @@ func TestRemovalOfIncident(t *testing.T) {
 		}
 	}
 }
+
+// TestTheRecordOfAnIncidentHoldsItsTail has entries that were not sealed be on record: they must
+// lead from what was sealed to the head.
+func TestTheRecordOfAnIncidentHoldsItsTail(t *testing.T) {
+	at := metav1.NewTime(time.Date(2026, 11, 21, 16, 0, 0, 0, time.UTC))
+	incident := &v1alpha1.Incident{ObjectMeta: metav1.ObjectMeta{Name: "inc", UID: "1", ResourceVersion: "9"}}
+	for range 70 {
+		entry := v1alpha1.TimelineEntry{Time: at, Actor: "manager", Action: "StepSucceeded", Message: "<done> & \u2028"}
+		if err := Append(&incident.Status, entry); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sealed := incident.Status.Timeline[5]
+	incident.Status.Timeline = incident.Status.Timeline[6:]
+	incident.Status.Audit.SealedSequence, incident.Status.Audit.SealedHash = sealed.Sequence, sealed.Hash
+	lines, err := ChainRemovals([]Removal{RemovalOfIncident(incident, at, nil, nil)}, 0, Origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, err := ReadRemovals(bytes.NewReader(lines), 0, Origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := read[0].Incident
+	status := &v1alpha1.IncidentStatus{Audit: got.Audit, Timeline: got.Timeline}
+	if err := Verify(status); err != nil || len(got.Timeline) != 64 {
+		t.Errorf("%d entries are on record: %v", len(got.Timeline), err)
+	}
+	status.Timeline[3].Message = "nothing"
+	if Verify(status) == nil {
+		t.Error("an entry was changed, and nobody saw it")
+	}
+}

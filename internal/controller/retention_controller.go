@@ -125,13 +125,15 @@ func (r *RetentionReconciler) Reconcile(ctx context.Context, request ctrl.Reques
 		r.heads[request.Namespace] = head
 	}
 	if plan.Spec.Retention.Evidence != nil {
-		// A manager may have been killed when the last bytes were all that was left to remove.
-		if err := r.find(ctx, request.Namespace, head); err != nil {
-			return ctrl.Result{}, err
-		}
+		// First, for what the last journal names may leave evidence.
 		if err := r.knowEvidence(ctx, request.Namespace, head); err != nil {
 			return ctrl.Result{}, err
 		}
+	}
+	// A manager may have been killed when the incident was gone, and its parts or the last bytes
+	// were all that was left to remove.
+	if err := r.find(ctx, request.Namespace, head); err != nil {
+		return ctrl.Result{}, err
 	}
 	wait, err := r.removeOver(ctx, request.Namespace, head, kinds)
 	if err != nil {

@@ -75,13 +75,14 @@ func (r *RetentionReconciler) noteOrphan(namespace string, known *knownEvidence,
 	r.orphaned.note(namespace, hour)
 }
 
-// noteOrphans takes down the evidence that an incident has left, the last of a group.
-func (r *RetentionReconciler) noteOrphans(namespace string, head *journalHead, group []audit.Removal) {
+// noteOrphans takes down the evidence that an incident has left, the last of a group: what is
+// not in the group, and what was kept.
+func (r *RetentionReconciler) noteOrphans(namespace string, head *journalHead, group []audit.Removal, kept map[types.UID]bool) {
 	if head.evidence.since.IsZero() {
 		return // all of it is looked at when the plan says how long it is kept
 	}
 	for _, piece := range group[len(group)-1].Incident.Evidence {
-		if !slices.ContainsFunc(group, func(removal audit.Removal) bool { return removal.UID == piece.UID }) {
+		if kept[piece.UID] || !slices.ContainsFunc(group, func(removal audit.Removal) bool { return removal.UID == piece.UID }) {
 			r.noteOrphan(namespace, &head.evidence, piece.Name, piece.CollectedTime.Time)
 		}
 	}
@@ -96,12 +97,13 @@ func (p *incidentParts) keepsEvidence() *metav1.Duration {
 }
 
 // overWith are the pieces of evidence that go with their incident, sealed parts of its timeline
-// apart from the others.
-func (r *RetentionReconciler) overWith(known *incidentParts, evidence []v1alpha1.Evidence) (over, journals []audit.Removal) {
+// after the others.
+func (r *RetentionReconciler) overWith(known *incidentParts, evidence []v1alpha1.Evidence) []audit.Removal {
 	keep := known.keepsEvidence()
 	if keep == nil {
-		return nil, nil
+		return nil
 	}
+	var over, journals []audit.Removal
 	for i := range evidence {
 		piece := &evidence[i]
 		why, _ := lifecycle.EvidenceKeptBecause(lifecycle.RetainedEvidence{
@@ -118,7 +120,7 @@ func (r *RetentionReconciler) overWith(known *incidentParts, evidence []v1alpha1
 			over = append(over, removal)
 		}
 	}
-	return over, journals
+	return append(over, journals...)
 }
 
 // removeEvidenceHour deletes a batch of the evidence of the incidents that were closed within an

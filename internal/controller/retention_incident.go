@@ -28,7 +28,7 @@ const (
 	// keptRetry is how long an incident stays at least that something needs.
 	keptRetry = time.Hour
 
-	kindIncident = "Incident"
+	kindIncident, kindSecurityEvent = "Incident", "SecurityEvent"
 )
 
 // indexRetained adds the indexes by which closed incidents are found, and what needs them.
@@ -128,8 +128,9 @@ func (r *RetentionReconciler) removeClosedHour(ctx context.Context, namespace st
 }
 
 // takeIncident is what is on record about an incident and its parts, the parts first. Of one
-// with more parts than there is room for it is as many as there is; the incident comes last,
-// in a later batch. One that must stay is left out, and that is told.
+// with more parts than there is room for it is as many events as there is; the incident comes
+// in a later batch, and with it all that is needed to check its record. One that must stay is
+// left out, and that is told.
 func (r *RetentionReconciler) takeIncident(ctx context.Context, cached *v1alpha1.Incident, head *journalHead, room int) (taken, error) {
 	if head.journaled[cached.UID] == cached.ResourceVersion {
 		return taken{wait: conflictRetry}, nil // the cache has yet to see what became of it
@@ -151,20 +152,28 @@ func (r *RetentionReconciler) takeIncident(ctx context.Context, cached *v1alpha1
 	if err != nil {
 		return taken{}, err
 	}
-	over, journals := r.overWith(known, evidence)
-	parts = append(parts, over...)
-	switch {
-	case len(parts)+len(journals) < room:
+	over := r.overWith(known, evidence)
+	switch events := parts[:len(parts)-len(known.about)]; {
+	case len(parts)+len(over) < room:
 	case room < removalBatch:
 		return taken{}, nil // in the next batch
-	case len(parts) > 0:
-		return taken{removals: parts[:min(room, len(parts))]}, nil
-	default:
-		return taken{removals: journals[:room]}, nil
+	case len(events) > 0:
+		return taken{removals: firstEvents(events, room)}, nil
 	}
+	over = over[:min(len(over), max(0, removalBatch-1-len(parts)))] // the others go after it, as those of an incident that is gone
 	closed, _ := lifecycle.ClosedAt(&known.Incident.Status)
 	last := audit.RemovalOfIncident(known.Incident, metav1.NewTime(closed.UTC()), known.about, evidence)
-	return taken{removals: append(append(parts, journals...), last)}, nil
+	return taken{removals: append(append(parts, over...), last)}, nil
+}
+
+// firstEvents are the first removals for which there is room. The Decisions about the last
+// event among them are with it.
+func firstEvents(events []audit.Removal, room int) []audit.Removal {
+	end := min(room, len(events))
+	for end < len(events) && events[end].Kind == kindDecision {
+		end++
+	}
+	return events[:end]
 }
 
 // incidentParts is an incident, what goes with it, and what may need it.
@@ -175,14 +184,15 @@ type incidentParts struct {
 	aboutEvents map[string][]v1alpha1.Decision
 }
 
-// removals takes down the parts in the order in which they go: what leads to others after them.
+// removals takes down the parts in the order in which they go: each event before the Decisions
+// about it, and last those about the incident.
 func (p *incidentParts) removals() []audit.Removal {
 	var removals []audit.Removal
 	for i := range p.Events {
+		removals = append(removals, audit.RemovalOfEvent(&p.Events[i]))
 		for j := range p.aboutEvents[p.Events[i].Name] {
 			removals = append(removals, audit.RemovalOfDecision(&p.aboutEvents[p.Events[i].Name][j]))
 		}
-		removals = append(removals, audit.RemovalOfEvent(&p.Events[i]))
 	}
 	for i := range p.about {
 		removals = append(removals, audit.RemovalOfDecision(&p.about[i]))
@@ -260,39 +270,67 @@ func (r *RetentionReconciler) othersOf(ctx context.Context, incident *v1alpha1.I
 	return others, nil
 }
 
-// removeParts deletes parts of an incident, and last the incident where they are followed by
-// it. When one has changed since it was journaled, or the incident must stay by now, nothing
-// goes that comes after it.
+// removeParts deletes parts of an incident, but first the incident where it is in the group:
+// when that has changed since it was journaled, or must stay by now, all of it stays. Of what
+// goes before the incident nothing goes after a part that has changed, and what goes after it
+// goes but for that part. The Decisions about an event stay with it.
 func (r *RetentionReconciler) removeParts(ctx context.Context, namespace string, head *journalHead, group []audit.Removal) error {
 	stays, err := r.staysSince(ctx, namespace, head, group)
 	if err != nil || stays {
 		return err
 	}
-	for i := range group {
-		removal := &group[i]
+	parts, last := group, &group[len(group)-1]
+	if last.Kind == kindIncident {
+		if gone, err := r.removeIncident(ctx, namespace, head, last); err != nil || !gone {
+			return err
+		}
+		parts = group[:len(group)-1]
+	}
+	kept := map[types.UID]bool{}
+	event := types.UID("")
+	for i := range parts {
+		removal := &parts[i]
+		if removal.Kind == kindSecurityEvent {
+			event = removal.UID
+		}
+		if removal.Kind == kindDecision && removal.Decision.Subject.Kind == v1alpha1.SubjectSecurityEvent && kept[event] {
+			continue
+		}
 		err := r.delete(ctx, namespace, removal)
 		if client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) {
 			return fmt.Errorf("delete %s %q: %w", removal.Kind, removal.Name, err)
 		}
 		head.journaled[removal.UID] = removal.ResourceVersion
-		if apierrors.IsConflict(err) {
+		switch {
+		case apierrors.IsConflict(err) && last.Kind != kindIncident:
 			return nil
-		}
-		switch removal.Kind {
-		case kindEvidence:
+		case apierrors.IsConflict(err):
+			kept[removal.UID] = true
+		case removal.Kind == kindEvidence:
 			head.unswept = append(head.unswept, removal.Location)
-		case kindIncident:
-			delete(head.kept, removal.UID)
-			r.noteOrphans(namespace, head, group)
-			if err == nil {
-				err = r.tellRemoved(ctx, namespace, removal)
-			}
-			if client.IgnoreNotFound(err) != nil {
-				return err
-			}
 		}
 	}
+	if last.Kind == kindIncident {
+		r.noteOrphans(namespace, head, group, kept)
+	}
 	return nil
+}
+
+// removeIncident deletes an incident, and says whether it is gone.
+func (r *RetentionReconciler) removeIncident(ctx context.Context, namespace string, head *journalHead, removal *audit.Removal) (gone bool, err error) {
+	err = r.delete(ctx, namespace, removal)
+	if client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) {
+		return false, fmt.Errorf("delete %s %q: %w", removal.Kind, removal.Name, err)
+	}
+	head.journaled[removal.UID] = removal.ResourceVersion
+	if apierrors.IsConflict(err) {
+		return false, nil
+	}
+	delete(head.kept, removal.UID)
+	if err != nil {
+		return true, nil
+	}
+	return true, r.tellRemoved(ctx, namespace, removal)
 }
 
 // staysSince says whether an incident must stay by now, although a journal names it or parts of

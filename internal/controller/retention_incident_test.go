@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -140,7 +141,7 @@ func TestClosedIncidentsAreJournaledAndGo(t *testing.T) {
 	k.awaitThere(t, "dismissed", "of-young", "young")
 
 	names, removals := k.journaled(t)
-	if diff := cmp.Diff([]string{"first", "join-second", "second", "refused", "the-end", "over"}, names); diff != "" {
+	if diff := cmp.Diff([]string{"first", "second", "join-second", "refused", "the-end", "over"}, names); diff != "" {
 		t.Errorf("journaled (-want +got):\n%s", diff)
 	}
 	for _, name := range names[:5] {
@@ -154,7 +155,7 @@ func TestClosedIncidentsAreJournaledAndGo(t *testing.T) {
 	got := removals["over"]
 	want := &audit.RemovedIncident{
 		Title: "A shell", Severity: v1alpha1.SeverityHigh, Category: v1alpha1.CategoryIntrusion, Resolution: v1alpha1.ResolutionResolved,
-		Times: over.Status.Times, Playbook: over.Status.Playbook, Occurrences: 7, Audit: over.Status.Audit,
+		Times: over.Status.Times, Playbook: over.Status.Playbook, Occurrences: 7, Audit: over.Status.Audit, Timeline: over.Status.Timeline,
 		Closed: audit.RemovedClosure{Time: *over.Status.Times.ClosedTime, By: "jane", Reason: "all is well", Decision: "the-end"},
 		Evidence: []audit.EvidenceDigest{{
 			Name: sealed.Name, UID: sealed.UID, Type: v1alpha1.EvidenceJournal, CollectedTime: metav1.NewTime(sealed.Spec.CollectedTime.Truncate(time.Second)),
@@ -323,11 +324,14 @@ func TestRetentionLooksAgainBeforeAnIncidentGoes(t *testing.T) {
 	k.closed(t, "over", 50*time.Hour)
 	k.joined(t, "first", "over")
 	k.joined(t, "second", "over")
-	k.dies.Store(1)
+	k.decision(t, "join-second", "second", true)
+	k.dies.Store(0)
 	k.planFor(t, keptIncidents)
-	eventually(t, func(ctx context.Context) string {
-		there, err := k.there(ctx)
-		return cmp.Diff([]string{"over", "second"}, there) + errText(err)
+	eventually(t, func(context.Context) string {
+		if k.dies.Load() >= 0 {
+			return "nothing was to be deleted yet"
+		}
+		return ""
 	})
 	k.stop()
 	k.dies.Store(1 << 40)
@@ -336,13 +340,90 @@ func TestRetentionLooksAgainBeforeAnIncidentGoes(t *testing.T) {
 	})
 	k.start(t)
 	for range 3 {
-		k.awaitThere(t, "again", "over", "second")
+		k.awaitThere(t, "again", "first", "join-second", "over", "second")
 	}
 	again.Status.Phase = v1alpha1.PhaseClosed
 	if err := testClient.Status().Update(t.Context(), again); err != nil {
 		t.Fatal(err)
 	}
 	k.awaitThere(t, "again")
+}
+
+// TestAnIncidentGoesBeforeItsParts kills the manager right after the incident: the next one
+// finds what is left by the journal. An event that has changed since stays, with its Decisions.
+func TestAnIncidentGoesBeforeItsParts(t *testing.T) {
+	k := newKeeping(t)
+	over := k.closed(t, "over", 50*time.Hour)
+	k.joined(t, "first", "over")
+	k.joined(t, "second", "over")
+	k.decision(t, "join-first", "first", true)
+	k.decision(t, "join-second", "second", true)
+	sealed, err := k.recorder.SealJournal(t.Context(), over, over.Status.Timeline)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.dies.Store(1)
+	k.clock.SetTime(k.clock.Now().Add(50 * time.Hour))
+	k.planFor(t, v1alpha1.PlanRetention{ClosedIncidents: hoursOf(48), Evidence: hoursOf(48)})
+	eventually(t, func(ctx context.Context) string {
+		there, err := k.there(ctx)
+		return cmp.Diff([]string{"first", "join-first", "join-second", "second"}, there) + errText(err)
+	})
+	k.stop()
+	k.dies.Store(1 << 40)
+	k.changeStatus(t, "first", func(status *v1alpha1.SecurityEventStatus) { status.Occurrences, status.Counters[0].Count = 9, 8 })
+	k.start(t)
+	k.awaitThere(t, "first", "join-first")
+	k.awaitPieces(t)
+	k.settle(t)
+	k.bytes(t, sealed, false)
+	if names, removals := k.journaled(t); len(names) != 6 || len(removals) != 6 {
+		t.Errorf("journaled %q: each must be once", names)
+	}
+}
+
+// TestAnIncidentThatChangesStaysWhole has somebody change an incident when its journal is
+// sealed: all of it must be there, and its bytes.
+func TestAnIncidentThatChangesStaysWhole(t *testing.T) {
+	k := newKeeping(t)
+	over := k.closed(t, "over", 50*time.Hour)
+	k.joined(t, "first", "over")
+	k.decision(t, "join-first", "first", true)
+	k.about(t, "the-end", "over", v1alpha1.DecisionClose, func(spec *v1alpha1.DecisionSpec) { spec.Resolution = v1alpha1.ResolutionResolved })
+	sealed, err := k.recorder.SealJournal(t.Context(), over, over.Status.Timeline)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := k.kept(t, "log", "over", "a log", 60*time.Hour)
+	k.clock.SetTime(k.clock.Now().Add(50 * time.Hour))
+	lesson := &v1alpha1.LessonLearned{
+		ObjectMeta: metav1.ObjectMeta{Name: "lesson-over", Namespace: k.namespace},
+		Spec:       v1alpha1.LessonLearnedSpec{IncidentRefs: []v1alpha1.IncidentReference{{Name: "over"}}},
+	}
+	touch := func() {
+		patch := client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"labels":{"case":"seven"}}}`))
+		if err := errors.Join(testClient.Create(t.Context(), lesson), testClient.Patch(t.Context(), over, patch)); err != nil {
+			t.Error(err)
+		}
+	}
+	k.sealed.Store(&touch)
+	k.planFor(t, v1alpha1.PlanRetention{ClosedIncidents: hoursOf(48), Evidence: hoursOf(48)})
+	eventually(t, func(context.Context) string {
+		if k.sealed.Load() != nil || len(k.told(t, v1alpha1.ReasonRetentionKept)) == 0 {
+			return "nothing was journaled yet, or nobody was told that it stays"
+		}
+		return ""
+	})
+	k.awaitThere(t, "first", "join-first", "over", "the-end")
+	k.awaitPieces(t, "log", sealed.Name)
+	k.bytes(t, log, true)
+	k.bytes(t, sealed, true)
+	lesson.Spec.RootCause.Category = "Misconfiguration"
+	if err := testClient.Update(t.Context(), lesson); err != nil {
+		t.Fatal(err)
+	}
+	k.awaitThere(t)
+	k.awaitPieces(t)
 }
 
 // TestALessonOutlivesItsIncident keeps what was measured.

@@ -37,6 +37,8 @@ type keeping struct {
 	dies atomic.Int64
 	// keepsBytes says that no bytes of evidence are removed any more.
 	keepsBytes atomic.Bool
+	// sealed is called when a journal is sealed, before anything is deleted.
+	sealed atomic.Pointer[func()]
 }
 
 // mortal makes no deletion once it is dead.
@@ -55,7 +57,16 @@ func (m mortal) Delete(ctx context.Context, object client.Object, options ...cli
 // mortalJournals removes no bytes once it is dead.
 type mortalJournals struct {
 	*evidence.Recorder
-	dead *atomic.Bool
+	dead   *atomic.Bool
+	sealed *atomic.Pointer[func()]
+}
+
+func (m mortalJournals) SealRemovals(ctx context.Context, namespace string, after *v1alpha1.JournalRange, removals []audit.Removal) (*v1alpha1.Evidence, error) {
+	journal, err := m.Recorder.SealRemovals(ctx, namespace, after, removals)
+	if call := m.sealed.Swap(nil); call != nil && err == nil {
+		(*call)()
+	}
+	return journal, err
 }
 
 func (m mortalJournals) RemoveBytes(ctx context.Context, namespace string, locations []string) error {
@@ -85,7 +96,7 @@ func (k *keeping) start(t *testing.T) {
 	if err := AddIndexes(t.Context(), mgr.GetFieldIndexer()); err != nil {
 		t.Fatal(err)
 	}
-	k.retention = &RetentionReconciler{Client: mortal{mgr.GetClient(), &k.dies}, Journals: mortalJournals{k.recorder, &k.keepsBytes}, Clock: k.clock}
+	k.retention = &RetentionReconciler{Client: mortal{mgr.GetClient(), &k.dies}, Journals: mortalJournals{k.recorder, &k.keepsBytes, &k.sealed}, Clock: k.clock}
 	if err := k.retention.SetupWithManager(t.Context(), mgr); err != nil {
 		t.Fatal(err)
 	}

@@ -93,7 +93,7 @@ func keptStanding(in *Retained) string {
 
 func goneAmong(resources []v1alpha1.IncidentResource, target *v1alpha1.StepTarget) bool {
 	return slices.ContainsFunc(resources, func(resource v1alpha1.IncidentResource) bool {
-		return resource.UID == target.UID && resource.GoneTime != nil
+		return target.UID != "" && resource.UID == target.UID && resource.GoneTime != nil
 	})
 }
 

@@ -77,6 +77,10 @@ func TestKeptBecause(t *testing.T) {
 			isolated(in, v1alpha1.TargetSucceeded, nil)
 			in.Incident.Status.Resources = []v1alpha1.IncidentResource{{ResourceReference: v1alpha1.ResourceReference{UID: "1"}, GoneTime: &metav1.Time{}}}
 		}, ""},
+		"nobody knows which it isolated": {func(in *Retained) {
+			isolated(in, v1alpha1.TargetSucceeded, func(t *v1alpha1.StepTarget) { t.UID = "" })
+			in.Incident.Status.Resources = []v1alpha1.IncidentResource{{GoneTime: &metav1.Time{}}}
+		}, "still in place"},
 		"an open one refers to it": {func(in *Retained) {
 			in.Others = []v1alpha1.Incident{other("a", v1alpha1.PhaseClosed), other("b", v1alpha1.PhaseReview)}
 		}, "incident b, which is open"},
