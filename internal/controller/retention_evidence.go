@@ -168,12 +168,12 @@ func (r *RetentionReconciler) sift(ctx context.Context, cached *v1alpha1.Inciden
 	if err != nil || known.keepsEvidence() == nil {
 		return taken{}, err
 	}
-	if why := lifecycle.KeptBecause(known.Retained); why != "" {
-		return taken{wait: keptRetry}, r.tellKept(ctx, head, cached, why)
-	}
-	evidence, err := r.Journals.EvidenceOf(ctx, cached.Namespace, cached.Name)
+	why, evidence, err := r.keptBecause(ctx, known)
 	if err != nil {
 		return taken{}, err
+	}
+	if why != "" {
+		return taken{wait: keptRetry}, r.tellKept(ctx, head, cached, why)
 	}
 	took := taken{}
 	for i := range evidence {
@@ -228,8 +228,14 @@ func (r *RetentionReconciler) removeOrphanHour(ctx context.Context, namespace st
 		if client.IgnoreNotFound(err) != nil {
 			return taken{}, fmt.Errorf("read incident %q: %w", piece.Spec.IncidentRef.Name, err)
 		}
+		holds, failed := r.orphanHolds(ctx, namespace, piece.Spec.IncidentRef.Name)
+		if failed != nil {
+			return taken{}, failed
+		}
 		one := taken{}
-		if err == nil { // one of that name was made anew
+		if holds = append(holds, lifecycle.LegalHolds([]v1alpha1.Evidence{*piece})...); len(holds) > 0 {
+			one.wait = keptRetry
+		} else if err == nil { // one of that name was made anew
 			head.evidence.incidents[piece.Spec.IncidentRef.Name] = true
 		} else {
 			one = r.takeEvidence(&incidentParts{Retained: lifecycle.Retained{Plan: plan}}, piece)
@@ -252,19 +258,21 @@ func (r *RetentionReconciler) removeOrphanHour(ctx context.Context, namespace st
 // removeEvidence deletes a piece of evidence, unless its incident must stay by now.
 func (r *RetentionReconciler) removeEvidence(ctx context.Context, namespace string, head *journalHead, group []audit.Removal) error {
 	removal := &group[0]
-	incident := &v1alpha1.Incident{}
-	err := r.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: removal.Evidence.IncidentRef.Name}, incident)
+	incident, incidentName := &v1alpha1.Incident{}, removal.Evidence.IncidentRef.Name
+	err := r.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: incidentName}, incident)
 	if client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("read incident %q: %w", removal.Evidence.IncidentRef.Name, err)
+		return fmt.Errorf("read incident %q: %w", incidentName, err)
 	}
 	if err == nil {
 		known, err := r.partsOf(ctx, incident)
 		if err != nil {
 			return err
 		}
-		if lifecycle.KeptBecause(known.Retained) != "" {
-			return nil
+		if why, _, err := r.keptBecause(ctx, known); err != nil || why != "" {
+			return err
 		}
+	} else if holds, err := r.orphanHolds(ctx, namespace, incidentName); err != nil || len(holds) > 0 {
+		return err
 	}
 	err = r.delete(ctx, namespace, removal)
 	if client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) {

@@ -244,3 +244,53 @@ func TestRetentionKeepsEvidenceOfWhatIsNeeded(t *testing.T) {
 	}
 	k.awaitPieces(t)
 }
+
+// TestRetentionKeepsEvidenceOfWhatIsGone has a lesson, an open incident and a legal hold ask for
+// evidence whose incident was deleted by a person, and for an incident by its evidence.
+func TestRetentionKeepsEvidenceOfWhatIsGone(t *testing.T) {
+	k := newKeeping(t)
+	hold := func(piece *v1alpha1.Evidence, status metav1.ConditionStatus) {
+		t.Helper()
+		piece.Status.Conditions = []metav1.Condition{{Type: "LegalHold", Status: status, Reason: "Court", LastTransitionTime: metav1.NewTime(k.clock.Now())}}
+		if err := testClient.Status().Update(t.Context(), piece); err != nil {
+			t.Fatal(err)
+		}
+	}
+	k.kept(t, "taught-log", "taught", "a log", 60*time.Hour)
+	k.kept(t, "related-log", "related", "another log", 60*time.Hour)
+	k.kept(t, "free-log", "free", "a third log", 60*time.Hour)
+	orphan := k.kept(t, "held-log", "purged", "a fourth log", 60*time.Hour)
+	k.closed(t, "over", 50*time.Hour)
+	k.kept(t, "over-free", "over", "a fifth log", 60*time.Hour)
+	held := k.kept(t, "over-held", "over", "a sixth log", 60*time.Hour)
+	hold(orphan, metav1.ConditionTrue)
+	hold(held, metav1.ConditionTrue)
+	lesson := &v1alpha1.LessonLearned{
+		ObjectMeta: metav1.ObjectMeta{Name: "lesson-of-two", Namespace: k.namespace},
+		Spec:       v1alpha1.LessonLearnedSpec{IncidentRefs: []v1alpha1.IncidentReference{{Name: "taught"}}},
+	}
+	mustCreate(t, lesson)
+	again := k.closed(t, "again", 0, func(i *v1alpha1.Incident) {
+		i.Spec.RelatedTo.Name, i.Status.Phase = "related", v1alpha1.PhaseContainment
+	})
+	eventually(t, func(ctx context.Context) string {
+		return errText(errors.Join(k.retention.Client.Get(ctx, client.ObjectKeyFromObject(again), &v1alpha1.Incident{}),
+			k.retention.Client.Get(ctx, client.ObjectKeyFromObject(lesson), &v1alpha1.LessonLearned{})))
+	})
+	k.planFor(t, v1alpha1.PlanRetention{ClosedIncidents: hoursOf(48), Evidence: hoursOf(48)})
+	all := []string{"held-log", "over-free", "over-held", "related-log", "taught-log"}
+	k.awaitPieces(t, all...)
+	k.settle(t)
+	k.awaitPieces(t, all...)
+	k.awaitThere(t, "again", "over")
+
+	hold(orphan, metav1.ConditionFalse)
+	hold(held, metav1.ConditionFalse)
+	lesson.Spec.RootCause.Category = "Misconfiguration"
+	again.Status.Phase = v1alpha1.PhaseClosed
+	if err := errors.Join(testClient.Update(t.Context(), lesson), testClient.Status().Update(t.Context(), again)); err != nil {
+		t.Fatal(err)
+	}
+	k.awaitPieces(t)
+	k.awaitThere(t, "again")
+}

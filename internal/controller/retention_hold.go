@@ -12,6 +12,7 @@ import (
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 	"github.com/firebreak-dev/firebreak/internal/audit"
 	"github.com/firebreak-dev/firebreak/internal/evidence"
+	"github.com/firebreak-dev/firebreak/internal/lifecycle"
 )
 
 const (
@@ -83,6 +84,33 @@ func (r *RetentionReconciler) heldSince(ctx context.Context, namespace string, g
 	}
 	held, err := r.held(ctx, event, decisions)
 	return held > 0, err
+}
+
+// keptBecause says in words why an incident must stay, by all that is known of it and by its
+// evidence, which it reads: a piece under legal hold holds its incident. Empty is that it may go.
+func (r *RetentionReconciler) keptBecause(ctx context.Context, known *incidentParts) (why string, evidence []v1alpha1.Evidence, err error) {
+	if why = lifecycle.KeptBecause(known.Retained); why != "" {
+		return why, nil, nil
+	}
+	evidence, err = r.Journals.EvidenceOf(ctx, known.Incident.Namespace, known.Incident.Name)
+	if err != nil {
+		return "", nil, err
+	}
+	known.Holds = append(known.Holds, lifecycle.LegalHolds(evidence)...)
+	return lifecycle.KeptBecause(known.Retained), evidence, nil
+}
+
+// orphanHolds say in words what needs the evidence of an incident that is gone.
+func (r *RetentionReconciler) orphanHolds(ctx context.Context, namespace, incident string) ([]string, error) {
+	related, lessons := &v1alpha1.IncidentList{}, &v1alpha1.LessonLearnedList{}
+	err := errors.Join(
+		r.Client.List(ctx, related, client.InNamespace(namespace), client.MatchingFields{indexIncidentRelated: incident}),
+		r.Client.List(ctx, lessons, client.InNamespace(namespace), client.MatchingFields{indexLessonIncidents: incident}),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("list what needs incident %q, which is gone: %w", incident, err)
+	}
+	return lifecycle.OrphanHolds(incident, related.Items, lessons.Items), nil
 }
 
 // isLost says whether the bytes of a journal are gone for good.

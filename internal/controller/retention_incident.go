@@ -145,12 +145,12 @@ func (r *RetentionReconciler) takeIncident(ctx context.Context, cached *v1alpha1
 			return taken{wait: conflictRetry}, nil
 		}
 	}
-	if why := lifecycle.KeptBecause(known.Retained); why != "" {
-		return taken{wait: keptRetry}, r.tellKept(ctx, head, cached, why)
-	}
-	evidence, err := r.Journals.EvidenceOf(ctx, cached.Namespace, cached.Name)
+	why, evidence, err := r.keptBecause(ctx, known)
 	if err != nil {
 		return taken{}, err
+	}
+	if why != "" {
+		return taken{wait: keptRetry}, r.tellKept(ctx, head, cached, why)
 	}
 	over := r.overWith(known, evidence)
 	switch events := parts[:len(parts)-len(known.about)]; {
@@ -293,6 +293,15 @@ func (r *RetentionReconciler) removeParts(ctx context.Context, namespace string,
 		if removal.Kind == kindSecurityEvent {
 			event = removal.UID
 		}
+		if removal.Kind == kindEvidence {
+			holds, err := r.orphanHolds(ctx, namespace, removal.Evidence.IncidentRef.Name)
+			if err != nil {
+				return err
+			}
+			if kept[removal.UID] = len(holds) > 0; len(holds) > 0 {
+				continue
+			}
+		}
 		if removal.Kind == kindDecision && removal.Decision.Subject.Kind == v1alpha1.SubjectSecurityEvent && kept[event] {
 			continue
 		}
@@ -345,8 +354,8 @@ func (r *RetentionReconciler) staysSince(ctx context.Context, namespace string, 
 	if err != nil {
 		return false, err
 	}
-	if lifecycle.KeptBecause(known.Retained) != "" {
-		return true, nil
+	if why, _, err := r.keptBecause(ctx, known); err != nil || why != "" {
+		return true, err
 	}
 	if group[len(group)-1].Kind != kindIncident {
 		return false, nil

@@ -154,9 +154,15 @@ func TestEvidenceKeptBecause(t *testing.T) {
 		}, "its time is not over", closed.Add(-time.Hour + keep)},
 		"its incident is open":   {func(in *RetainedEvidence) { in.Incident.Incident.Status.Phase = v1alpha1.PhaseReview }, "its incident is open", time.Time{}},
 		"its incident is needed": {func(in *RetainedEvidence) { in.Incident.Holds = []string{"a hold"} }, "its incident is kept: a hold", time.Time{}},
-		"it is held itself":      {func(in *RetainedEvidence) { in.Holds = []string{"a legal hold"} }, "a legal hold", time.Time{}},
-		"people keep its bytes":  {func(in *RetainedEvidence) { in.Evidence.Status.Location = "" }, "does not keep its bytes", time.Time{}},
-		"it is being deleted":    {func(in *RetainedEvidence) { in.Evidence.DeletionTimestamp = &metav1.Time{} }, "it is being deleted", time.Time{}},
+		"it is under legal hold": {func(in *RetainedEvidence) {
+			in.Evidence.Status.Conditions = []metav1.Condition{{Type: "LegalHold", Status: metav1.ConditionTrue}}
+		}, "is under legal hold", time.Time{}},
+		"its legal hold is over": {func(in *RetainedEvidence) {
+			in.Evidence.Status.Conditions = []metav1.Condition{{Type: "LegalHold", Status: metav1.ConditionFalse}}
+		}, "", time.Time{}},
+		"it is held itself":     {func(in *RetainedEvidence) { in.Holds = []string{"a legal hold"} }, "a legal hold", time.Time{}},
+		"people keep its bytes": {func(in *RetainedEvidence) { in.Evidence.Status.Location = "" }, "does not keep its bytes", time.Time{}},
+		"it is being deleted":   {func(in *RetainedEvidence) { in.Evidence.DeletionTimestamp = &metav1.Time{} }, "it is being deleted", time.Time{}},
 		"a retention journal": {func(in *RetainedEvidence) {
 			in.Incident, in.Evidence.Spec.Type = nil, v1alpha1.EvidenceRetentionJournal
 		}, "what is left", time.Time{}},
@@ -176,6 +182,29 @@ func TestEvidenceKeptBecause(t *testing.T) {
 			why, until := EvidenceKeptBecause(in)
 			if (why == "") != (test.want == "") || !strings.Contains(why, test.want) || !until.Equal(test.until) {
 				t.Errorf("kept because %q until %s, want %q until %s", why, until, test.want, test.until)
+			}
+		})
+	}
+}
+
+func TestEvidenceOfAnIncidentThatIsGoneIsNeeded(t *testing.T) {
+	for name, test := range map[string]struct {
+		related []v1alpha1.Incident
+		lessons []v1alpha1.LessonLearned
+		want    string
+	}{
+		"by none":                   {nil, nil, ""},
+		"by an open incident":       {[]v1alpha1.Incident{other("a", v1alpha1.PhaseClosed), other("b", v1alpha1.PhaseReview)}, nil, "incident b"},
+		"by a closed one":           {[]v1alpha1.Incident{other("a", v1alpha1.PhaseClosed)}, nil, ""},
+		"by a lesson that is begun": {nil, []v1alpha1.LessonLearned{lessonOf(2, "", "inc")}, "lesson lesson-inc is not done"},
+		"by another's lesson":       {nil, []v1alpha1.LessonLearned{lessonOf(1, "", "b", "inc")}, "lesson lesson-b is not done"},
+		"by one that is done":       {nil, []v1alpha1.LessonLearned{lessonOf(2, "Misconfiguration", "inc")}, ""},
+		"by a draft":                {nil, []v1alpha1.LessonLearned{lessonOf(1, "", "inc")}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := strings.Join(OrphanHolds("inc", test.related, test.lessons), "; ")
+			if (got == "") != (test.want == "") || !strings.Contains(got, test.want) {
+				t.Errorf("got %q, want %q", got, test.want)
 			}
 		})
 	}
