@@ -10,7 +10,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
@@ -88,6 +87,8 @@ type journalHead struct {
 	journaled map[types.UID]string
 	// kept are the incidents of which was told that they stay, by UID.
 	kept map[types.UID]toldKept
+	// refused are the objects that the API server refused to delete, by UID, and when.
+	refused map[types.UID]time.Time
 	// evidence is what is known of the domain's evidence.
 	evidence knownEvidence
 	// unswept are the locations of bytes whose Evidence the journal that is being executed has
@@ -251,6 +252,10 @@ func (r *RetentionReconciler) takeDown(ctx context.Context, events []v1alpha1.Se
 	took, batch := taken{}, 0
 	for i := range events {
 		one := &events[i]
+		if wait := r.refusedFor(head, one.UID); wait > 0 {
+			took.wait = sooner(took.wait, wait)
+			continue
+		}
 		if head.journaled[one.UID] == one.ResourceVersion {
 			took.wait = sooner(took.wait, conflictRetry) // the cache has yet to see what became of it
 			continue
@@ -326,7 +331,8 @@ func (r *RetentionReconciler) execute(ctx context.Context, namespace string, hea
 	if err := r.Journals.RemoveBytes(ctx, namespace, head.unswept); err != nil {
 		return fmt.Errorf("the bytes of what the journal %q names: %w", journal.Name, err)
 	}
-	return r.tellSwept(ctx, journal, len(head.unswept))
+	r.tellSwept(ctx, journal, len(head.unswept))
+	return nil
 }
 
 // groupEnd says where the group of a removal ends: an event and its Decisions, or an incident
@@ -348,15 +354,15 @@ func (r *RetentionReconciler) removeGroup(ctx context.Context, namespace string,
 	}
 	for i := range group {
 		removal := &group[i]
-		err := r.delete(ctx, namespace, removal)
-		if client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) {
-			return fmt.Errorf("delete %s %q: %w", removal.Kind, removal.Name, err)
+		stays, _, err := r.try(ctx, namespace, head, removal)
+		if err != nil {
+			return err
 		}
 		if i > 0 {
 			continue
 		}
 		head.journaled[removal.UID] = removal.ResourceVersion
-		if apierrors.IsConflict(err) {
+		if stays {
 			return nil
 		}
 	}
@@ -386,7 +392,8 @@ func (r *RetentionReconciler) find(ctx context.Context, namespace string, head *
 		removals, err := r.Journals.ReadRemovals(ctx, journal)
 		switch {
 		case isLost(err):
-			err = r.tellLost(ctx, journal, err)
+			r.tellLost(ctx, journal, err)
+			err = nil
 		case err == nil:
 			err = r.execute(ctx, namespace, head, journal, removals)
 		}

@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -173,11 +172,15 @@ func (r *RetentionReconciler) sift(ctx context.Context, cached *v1alpha1.Inciden
 		return taken{}, err
 	}
 	if why != "" {
-		return taken{wait: keptRetry}, r.tellKept(ctx, head, cached, why)
+		r.tellKept(ctx, head, cached, why)
+		return taken{wait: keptRetry}, nil
 	}
 	took := taken{}
 	for i := range evidence {
-		one := r.takeEvidence(known, &evidence[i])
+		one := taken{wait: r.refusedFor(head, evidence[i].UID)}
+		if one.wait == 0 {
+			one = r.takeEvidence(known, &evidence[i])
+		}
 		took.removals, took.wait = append(took.removals, one.removals...), sooner(took.wait, one.wait)
 	}
 	if len(took.removals) == 0 && took.wait == 0 {
@@ -232,7 +235,11 @@ func (r *RetentionReconciler) removeOrphanHour(ctx context.Context, namespace st
 		if failed != nil {
 			return taken{}, failed
 		}
-		one := taken{}
+		one := taken{wait: r.refusedFor(head, piece.UID)}
+		if one.wait > 0 {
+			took.wait = sooner(took.wait, one.wait)
+			continue
+		}
 		if holds = append(holds, lifecycle.LegalHolds([]v1alpha1.Evidence{*piece})...); len(holds) > 0 {
 			one.wait = keptRetry
 		} else if err == nil { // one of that name was made anew
@@ -274,12 +281,9 @@ func (r *RetentionReconciler) removeEvidence(ctx context.Context, namespace stri
 	} else if holds, err := r.orphanHolds(ctx, namespace, incidentName); err != nil || len(holds) > 0 {
 		return err
 	}
-	err = r.delete(ctx, namespace, removal)
-	if client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) {
-		return fmt.Errorf("delete %s %q: %w", removal.Kind, removal.Name, err)
-	}
-	if !apierrors.IsConflict(err) {
+	stays, _, err := r.try(ctx, namespace, head, removal)
+	if err == nil && !stays {
 		head.unswept = append(head.unswept, removal.Location)
 	}
-	return nil
+	return err
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
@@ -21,6 +23,9 @@ const (
 	// namedRetry is how long an event stays at least that an incident names: as a rule for as
 	// long as the incident.
 	namedRetry = 10 * time.Minute
+	// refusedRetry is how long an object stays that the API server refused to delete: each try is
+	// journaled.
+	refusedRetry = 24 * time.Hour
 
 	kindDecision, kindEvidence = "Decision", "Evidence"
 )
@@ -84,6 +89,34 @@ func (r *RetentionReconciler) heldSince(ctx context.Context, namespace string, g
 	}
 	held, err := r.held(ctx, event, decisions)
 	return held > 0, err
+}
+
+// try deletes an object, and says whether it stays: it has changed, or the API server will not
+// have it deleted, which holds up no others. What was gone before was not deleted.
+func (r *RetentionReconciler) try(ctx context.Context, namespace string, head *journalHead, removal *audit.Removal) (stays, deleted bool, err error) {
+	switch err = r.delete(ctx, namespace, removal); {
+	case apierrors.IsConflict(err):
+		return true, false, nil
+	case apierrors.IsForbidden(err), apierrors.IsInvalid(err):
+		if head.refused == nil {
+			head.refused = map[types.UID]time.Time{}
+		}
+		head.refused[removal.UID] = r.Clock.Now()
+		r.tellRefused(ctx, namespace, removal, err)
+		return true, false, nil
+	case client.IgnoreNotFound(err) != nil:
+		return false, false, fmt.Errorf("delete %s %q: %w", removal.Kind, removal.Name, err)
+	}
+	delete(head.refused, removal.UID)
+	return false, err == nil, nil
+}
+
+// refusedFor is for how long an object is not tried to delete, because that was refused.
+func (r *RetentionReconciler) refusedFor(head *journalHead, uid types.UID) time.Duration {
+	if at, refused := head.refused[uid]; refused {
+		return max(0, refusedRetry-r.Clock.Now().Sub(at))
+	}
+	return 0
 }
 
 // keptBecause says in words why an incident must stay, by all that is known of it and by its

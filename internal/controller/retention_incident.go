@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -132,6 +131,9 @@ func (r *RetentionReconciler) removeClosedHour(ctx context.Context, namespace st
 // in a later batch, and with it all that is needed to check its record. One that must stay is
 // left out, and that is told.
 func (r *RetentionReconciler) takeIncident(ctx context.Context, cached *v1alpha1.Incident, head *journalHead, room int) (taken, error) {
+	if wait := r.refusedFor(head, cached.UID); wait > 0 {
+		return taken{wait: wait}, nil
+	}
 	if head.journaled[cached.UID] == cached.ResourceVersion {
 		return taken{wait: conflictRetry}, nil // the cache has yet to see what became of it
 	}
@@ -141,6 +143,9 @@ func (r *RetentionReconciler) takeIncident(ctx context.Context, cached *v1alpha1
 	}
 	parts := known.removals()
 	for i := range parts {
+		if wait := r.refusedFor(head, parts[i].UID); wait > 0 {
+			return taken{wait: wait}, nil
+		}
 		if head.journaled[parts[i].UID] == parts[i].ResourceVersion {
 			return taken{wait: conflictRetry}, nil
 		}
@@ -150,7 +155,8 @@ func (r *RetentionReconciler) takeIncident(ctx context.Context, cached *v1alpha1
 		return taken{}, err
 	}
 	if why != "" {
-		return taken{wait: keptRetry}, r.tellKept(ctx, head, cached, why)
+		r.tellKept(ctx, head, cached, why)
+		return taken{wait: keptRetry}, nil
 	}
 	over := r.overWith(known, evidence)
 	switch events := parts[:len(parts)-len(known.about)]; {
@@ -305,15 +311,15 @@ func (r *RetentionReconciler) removeParts(ctx context.Context, namespace string,
 		if removal.Kind == kindDecision && removal.Decision.Subject.Kind == v1alpha1.SubjectSecurityEvent && kept[event] {
 			continue
 		}
-		err := r.delete(ctx, namespace, removal)
-		if client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) {
-			return fmt.Errorf("delete %s %q: %w", removal.Kind, removal.Name, err)
+		stays, _, err := r.try(ctx, namespace, head, removal)
+		if err != nil {
+			return err
 		}
 		head.journaled[removal.UID] = removal.ResourceVersion
 		switch {
-		case apierrors.IsConflict(err) && last.Kind != kindIncident:
+		case stays && last.Kind != kindIncident:
 			return nil
-		case apierrors.IsConflict(err):
+		case stays:
 			kept[removal.UID] = true
 		case removal.Kind == kindEvidence:
 			head.unswept = append(head.unswept, removal.Location)
@@ -327,19 +333,19 @@ func (r *RetentionReconciler) removeParts(ctx context.Context, namespace string,
 
 // removeIncident deletes an incident, and says whether it is gone.
 func (r *RetentionReconciler) removeIncident(ctx context.Context, namespace string, head *journalHead, removal *audit.Removal) (gone bool, err error) {
-	err = r.delete(ctx, namespace, removal)
-	if client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) {
-		return false, fmt.Errorf("delete %s %q: %w", removal.Kind, removal.Name, err)
+	stays, deleted, err := r.try(ctx, namespace, head, removal)
+	if err != nil {
+		return false, err
 	}
 	head.journaled[removal.UID] = removal.ResourceVersion
-	if apierrors.IsConflict(err) {
+	if stays {
 		return false, nil
 	}
 	delete(head.kept, removal.UID)
-	if err != nil {
-		return true, nil
+	if deleted {
+		r.tellRemoved(ctx, namespace, removal)
 	}
-	return true, r.tellRemoved(ctx, namespace, removal)
+	return true, nil
 }
 
 // staysSince says whether an incident must stay by now, although a journal names it or parts of

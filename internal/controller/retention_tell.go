@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 	"github.com/firebreak-dev/firebreak/internal/audit"
@@ -27,8 +28,8 @@ type told struct {
 }
 
 // tellLost tells that the bytes of the last journal are lost.
-func (r *RetentionReconciler) tellLost(ctx context.Context, journal *v1alpha1.Evidence, lost error) error {
-	return r.tell(ctx, &told{
+func (r *RetentionReconciler) tellLost(ctx context.Context, journal *v1alpha1.Evidence, lost error) {
+	r.tell(ctx, &told{
 		kind: kindEvidence, namespace: journal.Namespace, name: journal.Name, uid: journal.UID,
 		reason: v1alpha1.ReasonRetentionJournalLost, severity: corev1.EventTypeWarning,
 		note: fmt.Sprintf("what was on record about the objects that evidence '%s' names is lost; retention goes on after it, "+
@@ -38,20 +39,26 @@ func (r *RetentionReconciler) tellLost(ctx context.Context, journal *v1alpha1.Ev
 
 // tellKept tells why an incident stays although its time is over: at once, and every hour, for
 // Kubernetes forgets Events.
-func (r *RetentionReconciler) tellKept(ctx context.Context, head *journalHead, incident *v1alpha1.Incident, why string) error {
+func (r *RetentionReconciler) tellKept(ctx context.Context, head *journalHead, incident *v1alpha1.Incident, why string) {
 	now := r.Clock.Now()
 	if last, ok := head.kept[incident.UID]; ok && last.why == why && now.Sub(last.at) < keptRetry {
-		return nil
+		return
 	}
-	err := r.tell(ctx, &told{
+	head.kept[incident.UID] = toldKept{why, now}
+	r.tell(ctx, &told{
 		kind: kindIncident, namespace: incident.Namespace, name: incident.Name, uid: incident.UID,
 		reason: v1alpha1.ReasonRetentionKept, severity: corev1.EventTypeNormal,
 		note: "its time is over by the plan's `retention`, but it is kept: " + why,
 	}, "kept-", why)
-	if err == nil {
-		head.kept[incident.UID] = toldKept{why, now}
-	}
-	return err
+}
+
+// tellRefused tells that the API server refuses to delete what is over.
+func (r *RetentionReconciler) tellRefused(ctx context.Context, namespace string, removal *audit.Removal, refusal error) {
+	r.tell(ctx, &told{
+		kind: removal.Kind, namespace: namespace, name: removal.Name, uid: removal.UID,
+		reason: v1alpha1.ReasonRetentionKept, severity: corev1.EventTypeWarning,
+		note: fmt.Sprintf("its time is over by the plan's `retention`, but it is kept: the manager must be allowed to delete it, and is not: %v", refusal),
+	}, "refused-", r.Clock.Now().UTC().Format(time.DateOnly))
 }
 
 // toldKept is what was told about an incident that stays, and when.
@@ -61,8 +68,8 @@ type toldKept struct {
 }
 
 // tellRemoved tells that an incident was deleted, and where it is on record.
-func (r *RetentionReconciler) tellRemoved(ctx context.Context, namespace string, removal *audit.Removal) error {
-	return r.tell(ctx, &told{
+func (r *RetentionReconciler) tellRemoved(ctx context.Context, namespace string, removal *audit.Removal) {
+	r.tell(ctx, &told{
 		kind: removal.Kind, namespace: namespace, name: removal.Name, uid: removal.UID,
 		reason: v1alpha1.ReasonRetentionRemoved, severity: corev1.EventTypeNormal,
 		note: fmt.Sprintf("deleted by the plan's `%s`; what was on record about it is number %d of the retention journals", removal.Because, removal.Sequence),
@@ -70,8 +77,8 @@ func (r *RetentionReconciler) tellRemoved(ctx context.Context, namespace string,
 }
 
 // tellSwept tells how much evidence was deleted.
-func (r *RetentionReconciler) tellSwept(ctx context.Context, journal *v1alpha1.Evidence, pieces int) error {
-	return r.tell(ctx, &told{
+func (r *RetentionReconciler) tellSwept(ctx context.Context, journal *v1alpha1.Evidence, pieces int) {
+	r.tell(ctx, &told{
 		kind: kindEvidence, namespace: journal.Namespace, name: journal.Name, uid: journal.UID,
 		reason: v1alpha1.ReasonRetentionRemoved, severity: corev1.EventTypeNormal,
 		note: fmt.Sprintf("deleted by the plan's `retention`: %d pieces of evidence that this journal names, with their bytes where no others have the same", pieces),
@@ -79,8 +86,9 @@ func (r *RetentionReconciler) tellSwept(ctx context.Context, journal *v1alpha1.E
 }
 
 // tell creates a Kubernetes Event. Its name follows from the object and what sets this apart
-// from other Events about it, so that another try finds it.
-func (r *RetentionReconciler) tell(ctx context.Context, what *told, prefix string, apart ...string) error {
+// from other Events about it, so that another try finds it. Where none can be made, as by a
+// quota, that is logged: retention goes on.
+func (r *RetentionReconciler) tell(ctx context.Context, what *told, prefix string, apart ...string) {
 	hash := sha256.New()
 	for _, text := range append([]string{string(what.uid)}, apart...) {
 		_, _ = hash.Write([]byte(text))
@@ -99,7 +107,6 @@ func (r *RetentionReconciler) tell(ctx context.Context, what *told, prefix strin
 		},
 	}
 	if err := r.Client.Create(ctx, event); err != nil && !apierrors.IsAlreadyExists(err) {
-		return fmt.Errorf("tell of %s %q that %s: %w", what.kind, what.name, what.reason, err)
+		log.FromContext(ctx).Error(err, "not told what became of an object by the plan's retention", "kind", what.kind, "namespace", what.namespace, "name", what.name, "reason", what.reason)
 	}
-	return nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	eventsv1 "k8s.io/api/events/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -35,6 +36,9 @@ type keeping struct {
 	mode v1alpha1.Mode
 	// dies is how many deletions are made before none is any more.
 	dies atomic.Int64
+	// refuses is the name of what the API server refuses to delete; of all but this no Events
+	// can be made meanwhile.
+	refuses atomic.Pointer[string]
 	// keepsBytes says that no bytes of evidence are removed any more.
 	keepsBytes atomic.Bool
 	// sealed is called when a journal is sealed, before anything is deleted.
@@ -44,12 +48,23 @@ type keeping struct {
 // mortal makes no deletion once it is dead.
 type mortal struct {
 	client.Client
-	left *atomic.Int64
+	left    *atomic.Int64
+	refuses *atomic.Pointer[string]
+}
+
+func (m mortal) Create(ctx context.Context, object client.Object, options ...client.CreateOption) error {
+	if event, ok := object.(*eventsv1.Event); ok && m.refuses.Load() != nil && event.Regarding.Name != *m.refuses.Load() {
+		return apierrors.NewForbidden(eventsv1.Resource("events"), event.Name, errors.New("exceeded quota"))
+	}
+	return m.Client.Create(ctx, object, options...)
 }
 
 func (m mortal) Delete(ctx context.Context, object client.Object, options ...client.DeleteOption) error {
 	if m.left.Add(-1) < 0 {
 		return errors.New("the test kills the manager here")
+	}
+	if name := m.refuses.Load(); name != nil && *name == object.GetName() {
+		return apierrors.NewForbidden(v1alpha1.SchemeGroupVersion.WithResource("incidents").GroupResource(), *name, errors.New("a policy says so"))
 	}
 	return m.Client.Delete(ctx, object, options...)
 }
@@ -96,7 +111,7 @@ func (k *keeping) start(t *testing.T) {
 	if err := AddIndexes(t.Context(), mgr.GetFieldIndexer()); err != nil {
 		t.Fatal(err)
 	}
-	k.retention = &RetentionReconciler{Client: mortal{mgr.GetClient(), &k.dies}, Journals: mortalJournals{k.recorder, &k.keepsBytes, &k.sealed}, Clock: k.clock}
+	k.retention = &RetentionReconciler{Client: mortal{mgr.GetClient(), &k.dies, &k.refuses}, Journals: mortalJournals{k.recorder, &k.keepsBytes, &k.sealed}, Clock: k.clock}
 	if err := k.retention.SetupWithManager(t.Context(), mgr); err != nil {
 		t.Fatal(err)
 	}
