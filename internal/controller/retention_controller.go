@@ -433,17 +433,14 @@ func (r *RetentionReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Man
 		Complete(r)
 }
 
-// dismissedHour is the hour in which an event was dismissed, in hours since 1970. What has
-// ever belonged to an incident stays with that.
+// dismissedHour is the hour in which an event was dismissed, in hours since 1970. What belongs
+// to an incident stays with that; what was detached from one stays while that names it.
 func dismissedHour(object client.Object) (int64, bool) {
 	one, ok := object.(*v1alpha1.SecurityEvent)
 	if !ok || one.Status.Assessment.Outcome != v1alpha1.OutcomeDismissed || one.Status.IncidentRef.Name != "" {
 		return 0, false
 	}
-	belonged := slices.ContainsFunc(one.Status.EarlierAssessments, func(earlier v1alpha1.Assessment) bool {
-		return earlier.Outcome == v1alpha1.OutcomePromoted || earlier.Outcome == v1alpha1.OutcomeJoined
-	})
-	return one.Status.Assessment.Time.Unix() / int64(time.Hour/time.Second), !belonged
+	return one.Status.Assessment.Time.Unix() / int64(time.Hour/time.Second), true
 }
 
 // noteDismissed takes down in which hours events were dismissed.

@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	eventsv1 "k8s.io/api/events/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -43,52 +42,6 @@ type keeping struct {
 	keepsBytes atomic.Bool
 	// sealed is called when a journal is sealed, before anything is deleted.
 	sealed atomic.Pointer[func()]
-}
-
-// mortal makes no deletion once it is dead.
-type mortal struct {
-	client.Client
-	left    *atomic.Int64
-	refuses *atomic.Pointer[string]
-}
-
-func (m mortal) Create(ctx context.Context, object client.Object, options ...client.CreateOption) error {
-	if event, ok := object.(*eventsv1.Event); ok && m.refuses.Load() != nil && event.Regarding.Name != *m.refuses.Load() {
-		return apierrors.NewForbidden(eventsv1.Resource("events"), event.Name, errors.New("exceeded quota"))
-	}
-	return m.Client.Create(ctx, object, options...)
-}
-
-func (m mortal) Delete(ctx context.Context, object client.Object, options ...client.DeleteOption) error {
-	if m.left.Add(-1) < 0 {
-		return errors.New("the test kills the manager here")
-	}
-	if name := m.refuses.Load(); name != nil && *name == object.GetName() {
-		return apierrors.NewForbidden(v1alpha1.SchemeGroupVersion.WithResource("incidents").GroupResource(), *name, errors.New("a policy says so"))
-	}
-	return m.Client.Delete(ctx, object, options...)
-}
-
-// mortalJournals removes no bytes once it is dead.
-type mortalJournals struct {
-	*evidence.Recorder
-	dead   *atomic.Bool
-	sealed *atomic.Pointer[func()]
-}
-
-func (m mortalJournals) SealRemovals(ctx context.Context, namespace string, after *v1alpha1.JournalRange, removals []audit.Removal) (*v1alpha1.Evidence, error) {
-	journal, err := m.Recorder.SealRemovals(ctx, namespace, after, removals)
-	if call := m.sealed.Swap(nil); call != nil && err == nil {
-		(*call)()
-	}
-	return journal, err
-}
-
-func (m mortalJournals) RemoveBytes(ctx context.Context, namespace string, locations []string) error {
-	if m.dead.Load() {
-		return errors.New("the test kills the manager here")
-	}
-	return m.Recorder.RemoveBytes(ctx, namespace, locations)
 }
 
 func newKeeping(t *testing.T) *keeping {
@@ -240,6 +193,7 @@ func TestDismissedEventsAreJournaledAndGo(t *testing.T) {
 	k.event(t, "deferred", 500*time.Hour, v1alpha1.OutcomeDeferred)
 	k.event(t, "joined", 500*time.Hour, v1alpha1.OutcomeJoined)
 	k.event(t, "detached", 500*time.Hour, v1alpha1.OutcomeDismissed, v1alpha1.OutcomePromoted, v1alpha1.OutcomeDeferred)
+	detached := k.detachedFrom(t, "left", "detached")
 	k.event(t, "undecided", 500*time.Hour, v1alpha1.OutcomeDismissed)
 	pending := k.decision(t, "undecided-yet", "undecided", false)
 
@@ -279,6 +233,18 @@ func TestDismissedEventsAreJournaledAndGo(t *testing.T) {
 	if names, _ := k.journaled(t); len(names) != 5 || names[4] != "young" {
 		t.Errorf("journaled %q", names)
 	}
+
+	// Once no incident names it, what was detached goes too.
+	if err := testClient.Delete(t.Context(), detached); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func(ctx context.Context) string {
+		if _, err := k.retention.Reconcile(ctx, key); err != nil {
+			return err.Error()
+		}
+		left, err := k.left(ctx)
+		return cmp.Diff([]string{"deferred", "joined"}, left) + errText(err)
+	})
 }
 
 func errText(err error) string {
