@@ -13,7 +13,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
-	"github.com/firebreak-dev/firebreak/internal/audit"
 	"github.com/firebreak-dev/firebreak/internal/evidence"
 )
 
@@ -22,6 +21,7 @@ type mortal struct {
 	client.Client
 	left    *atomic.Int64
 	refuses *atomic.Pointer[string]
+	sealed  *atomic.Pointer[func()]
 }
 
 func (m mortal) Create(ctx context.Context, object client.Object, options ...client.CreateOption) error {
@@ -32,6 +32,9 @@ func (m mortal) Create(ctx context.Context, object client.Object, options ...cli
 }
 
 func (m mortal) Delete(ctx context.Context, object client.Object, options ...client.DeleteOption) error {
+	if call := m.sealed.Swap(nil); call != nil {
+		(*call)()
+	}
 	if m.left.Add(-1) < 0 {
 		return errors.New("the test kills the manager here")
 	}
@@ -44,16 +47,7 @@ func (m mortal) Delete(ctx context.Context, object client.Object, options ...cli
 // mortalJournals removes no bytes once it is dead.
 type mortalJournals struct {
 	*evidence.Recorder
-	dead   *atomic.Bool
-	sealed *atomic.Pointer[func()]
-}
-
-func (m mortalJournals) SealRemovals(ctx context.Context, namespace string, after *v1alpha1.JournalRange, removals []audit.Removal) (*v1alpha1.Evidence, error) {
-	journal, err := m.Recorder.SealRemovals(ctx, namespace, after, removals)
-	if call := m.sealed.Swap(nil); call != nil && err == nil {
-		(*call)()
-	}
-	return journal, err
+	dead *atomic.Bool
 }
 
 func (m mortalJournals) RemoveBytes(ctx context.Context, namespace string, locations []string) error {

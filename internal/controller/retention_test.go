@@ -40,7 +40,7 @@ type keeping struct {
 	refuses atomic.Pointer[string]
 	// keepsBytes says that no bytes of evidence are removed any more.
 	keepsBytes atomic.Bool
-	// sealed is called when a journal is sealed, before anything is deleted.
+	// sealed is called when a journal is sealed, just before the first deletion.
 	sealed atomic.Pointer[func()]
 }
 
@@ -64,7 +64,7 @@ func (k *keeping) start(t *testing.T) {
 	if err := AddIndexes(t.Context(), mgr.GetFieldIndexer()); err != nil {
 		t.Fatal(err)
 	}
-	k.retention = &RetentionReconciler{Client: mortal{mgr.GetClient(), &k.dies, &k.refuses}, Journals: mortalJournals{k.recorder, &k.keepsBytes, &k.sealed}, Clock: k.clock}
+	k.retention = &RetentionReconciler{Client: mortal{mgr.GetClient(), &k.dies, &k.refuses, &k.sealed}, Journals: mortalJournals{k.recorder, &k.keepsBytes}, Clock: k.clock}
 	if err := k.retention.SetupWithManager(t.Context(), mgr); err != nil {
 		t.Fatal(err)
 	}
