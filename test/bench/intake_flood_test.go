@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"os"
@@ -51,7 +50,11 @@ func TestFlood(t *testing.T) {
 	var floods []flood
 	for _, kinds := range []int{floodKinds, alerts} {
 		t.Run(fmt.Sprintf("%d kinds", kinds), func(t *testing.T) {
-			floods = append(floods, measureFlood(t, alerts, kinds))
+			one := measureFlood(t, alerts, kinds)
+			shown := &report{base: before, after: before}
+			one.rows(shown)
+			t.Logf("\n%s", shown.text())
+			floods = append(floods, one)
 		})
 	}
 	table := &report{base: before, after: measureRaw(t, harness.Get(t))}
@@ -66,9 +69,7 @@ func TestFlood(t *testing.T) {
 func measureFlood(t *testing.T, alerts, kinds int) flood {
 	t.Helper()
 	in := newIntake(t)
-	defer harness.Eventually(t, patience, "the events of the flood to be deleted", func(ctx context.Context) error {
-		return in.Client.DeleteAllOf(ctx, &v1alpha1.SecurityEvent{}, client.InNamespace(in.Namespace)) // it deletes some in a call
-	})
+	defer in.empty(t)
 	quiet := watchSingles(t, in.NewDomain(t))
 	f := flood{kinds: kinds, alerts: alerts, codes: map[int]int{}}
 	quiet.post(t, in) // which asks who the sender is

@@ -10,8 +10,10 @@ import (
 	"sync/atomic"
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 )
@@ -43,7 +45,7 @@ func (in *intake) grow(t *testing.T, to int) {
 	}
 }
 
-// store writes an event like another to etcd, by its gateway for JSON. Each has a revision of
+// store writes an event like another to etcd. Each has a revision of
 // its own, as those of the API server have: watches take it for granted.
 func (in *intake) store(t *testing.T, like *v1alpha1.SecurityEvent) error {
 	event := in.copyOf(like)
@@ -54,12 +56,44 @@ func (in *intake) store(t *testing.T, like *v1alpha1.SecurityEvent) error {
 	if err != nil {
 		return err
 	}
-	key := "/registry/" + v1alpha1.SchemeGroupVersion.Group + "/securityevents/" + event.Namespace + "/" + event.Name
-	body, err := json.Marshal(map[string][]byte{"key": []byte(key), "value": value})
+	return in.askEtcd(t, "put", map[string][]byte{"key": keyOf(event.Namespace, event.Name), "value": value})
+}
+
+// empty deletes all events of the domain from etcd, each with a revision of its own: by way of
+// the API server it takes longer than a flood does.
+func (in *intake) empty(t *testing.T) {
+	t.Helper()
+	list := &metav1.PartialObjectMetadataList{}
+	list.SetGroupVersionKind(v1alpha1.SchemeGroupVersion.WithKind("SecurityEventList"))
+	if err := in.Client.List(t.Context(), list, client.InNamespace(in.Namespace)); err != nil {
+		t.Fatal(err)
+	}
+	var next atomic.Int64
+	var writers sync.WaitGroup
+	for range etcdWriters {
+		writers.Go(func() {
+			for n := int(next.Add(1)) - 1; n < len(list.Items); n = int(next.Add(1)) - 1 {
+				if err := in.askEtcd(t, "deleterange", map[string][]byte{"key": keyOf(in.Namespace, list.Items[n].Name)}); err != nil {
+					t.Errorf("deleting an event from etcd: %v", err)
+					return
+				}
+			}
+		})
+	}
+	writers.Wait()
+}
+
+func keyOf(namespace, name string) []byte {
+	return []byte("/registry/" + v1alpha1.SchemeGroupVersion.Group + "/securityevents/" + namespace + "/" + name)
+}
+
+// askEtcd has etcd do something, by its gateway for JSON.
+func (in *intake) askEtcd(t *testing.T, verb string, of map[string][]byte) error {
+	body, err := json.Marshal(of)
 	if err != nil {
 		return err
 	}
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, in.EtcdURL()+"/v3/kv/put", bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, in.EtcdURL()+"/v3/kv/"+verb, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
