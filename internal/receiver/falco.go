@@ -123,7 +123,8 @@ func (e *falcoEvent) field(keys ...string) string {
 	return ""
 }
 
-// observed is when Falco saw it, to the second, as the API keeps it.
+// observed is when Falco saw it, to the second, as the API keeps it. Without a time, and with
+// Go's zero time, which the API cannot keep, that is the time of receipt.
 func (e *falcoEvent) observed(received time.Time) (time.Time, error) {
 	if e.time == "" {
 		return received.UTC().Truncate(time.Second), nil
@@ -131,7 +132,10 @@ func (e *falcoEvent) observed(received time.Time) (time.Time, error) {
 	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999-0700"} {
 		if observed, err := time.Parse(layout, e.time); err == nil {
 			observed = observed.UTC().Truncate(time.Second)
-			if observed.Year() >= 1 && observed.Year() <= 9999 {
+			if observed.IsZero() {
+				return received.UTC().Truncate(time.Second), nil
+			}
+			if inCalendar(observed) {
 				return observed, nil
 			}
 		}

@@ -153,6 +153,23 @@ func TestMixedBatch(t *testing.T) {
 	}
 }
 
+// TestCloudEventSpaces writes an event with spaces between all of it, as many libraries do.
+func TestCloudEventSpaces(t *testing.T) {
+	const plain = `{"data_base64":"eyJydWxlIjoiUiIsInByaW9yaXR5IjoiTm90aWNlIn0=","specversion":"1.0","id":"1","source":"s","type":"` + cloudEventFalco + `"}`
+	for name, event := range map[string]string{
+		"none":       plain,
+		"spaces":     strings.NewReplacer(`":"`, `" : "`, `,"`, ` , "`).Replace(plain),
+		"lines":      strings.NewReplacer(`":"`, "\":\n\t\"", `,"`, ",\r\n\"").Replace(plain),
+		"batch":      "[ " + strings.ReplaceAll(plain, `":"`, `": "`) + " ]",
+		"last of it": strings.Replace(strings.Replace(plain, `"data_base64":"eyJydWxlIjoiUiIsInByaW9yaXR5IjoiTm90aWNlIn0=",`, "", 1), "}", `, "data_base64": "eyJydWxlIjoiUiIsInByaW9yaXR5IjoiTm90aWNlIn0=" }`, 1),
+	} {
+		what, err := (cloudEventsFormat{}).parse(testReport([]byte(event)))
+		if err != nil || len(what.alerts) != 1 || what.alerts[0].problem != nil || what.alerts[0].spec.Source.Rule != "R" {
+			t.Errorf("%s: %+v and error %v, want an alert of the rule 'R'", name, what.alerts, err)
+		}
+	}
+}
+
 // TestNestedWithinText hides what is nested too deeply from the check of the body.
 func TestNestedWithinText(t *testing.T) {
 	deep := `{"class_uid":2004,"rule":"r","priority":"Notice","x":` + strings.Repeat(`{"a":`, 5000) + `1` + strings.Repeat(`}`, 5001)

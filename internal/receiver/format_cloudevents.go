@@ -109,7 +109,12 @@ func readStructured(raw []byte, pointer string) (*event.Event, error) {
 	if _, err := o.time("time"); err != nil {
 		return nil, err
 	}
-	return readCloudEvent(http.Header{"Content-Type": {mediaCloudEvent}}, raw, pointer)
+	// The SDK takes a space before `data_base64` for a part of it.
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, raw); err != nil {
+		return nil, fieldProblem(pointer, "must be JSON: %s", err)
+	}
+	return readCloudEvent(http.Header{"Content-Type": {mediaCloudEvent}}, compact.Bytes(), pointer)
 }
 
 func checkCloudAttribute(at, key, text string) error {

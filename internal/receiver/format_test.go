@@ -245,6 +245,21 @@ func TestFalcoBounds(t *testing.T) {
 	}
 }
 
+// TestFalcoWithoutTime has the time of receipt where Falco's says nothing.
+func TestFalcoWithoutTime(t *testing.T) {
+	for _, said := range []string{`null`, `""`, `"0001-01-01T00:00:00Z"`, `"0001-01-01T00:00:00.000000001Z"`, `"0001-01-01T01:00:00+01:00"`} {
+		r := testReport([]byte(`{"rule":"r","priority":"Notice","time":` + said + `}`))
+		what, err := falcoFormat{}.parse(r)
+		if err != nil {
+			t.Errorf("%s: %v", said, err)
+			continue
+		}
+		if got, want := what.alerts[0].spec.ObservedTime.Time, r.receivedTime.UTC().Truncate(time.Second); !got.Equal(want) {
+			t.Errorf("%s: observed at %s, want %s", said, got, want)
+		}
+	}
+}
+
 // TestFalcoFingerprint says which differences make another alert.
 func TestFalcoFingerprint(t *testing.T) {
 	const fields = `"k8s.ns.name":"shop","k8s.pod.name":"cart","container.name":"c"`
