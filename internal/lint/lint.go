@@ -123,6 +123,11 @@ func Run(ctx context.Context, set *manifest.Set, namespace string) (*Report, err
 		}
 	}
 	r.checkIncidents()
+	for _, object := range r.given.faulty {
+		if err := r.checkFaulty(ctx, object); err != nil {
+			return nil, err
+		}
+	}
 	r.finish()
 	return r.report, nil
 }
@@ -171,6 +176,7 @@ func (r *run) take(ctx context.Context, object *manifest.Object, namespace strin
 	}
 	if len(faults) > 0 {
 		r.given.broken(object)
+		r.given.faulty = append(r.given.faulty, object)
 		return nil
 	}
 	if err := r.given.keep(object); err != nil {
@@ -237,6 +243,7 @@ type given struct {
 	plans     []*plan
 	incidents []*incident
 	accounts  map[key]bool
+	faulty    []*manifest.Object // what the API server would refuse
 }
 
 type policy struct {

@@ -115,6 +115,30 @@ func TestRun(t *testing.T) {
 			"-:64: Error ExpressionError spec.rules[0].match: rule \"shell\" `match` 1:45: undefined field 'rul'"}},
 		"an expression of an incident": {`'"Shell in " +`, `'1 +`, []string{
 			"-:69: Error ExpressionError spec.rules[0].incident.title: rule \"shell\" `incident.title` 1:3: found no matching overload for '_+_' applied to '(int, string)'"}},
+		"an expression beside other mistakes": {`category: Intrusion
+      playbooks:
+      - when: event.severity == "High"
+        playbookRef: {name: contain}`, `category: Intrusion
+      severity: Hihg
+      colour: red
+      playbooks:
+      - when: event.severty == "High"
+        playbookRef: {name: contains}`, []string{
+			"-:71: Error Invalid spec.rules[0].incident.severity: `spec.rules[0].incident.severity` must be one of 'Informational', 'Low', 'Medium', 'High', 'Critical', is 'Hihg'",
+			"-:72: Error UnknownField spec.rules[0].incident.colour: there is no field `spec.rules[0].incident.colour`: it must be one of `category`, `confirm`, `determinations`, `impact`, `playbooks`, `severity`, `severityExpression`, `title`, `tlp`",
+			"-:74: Error ExpressionError spec.rules[0].incident.playbooks[0].when: rule \"shell\" `incident.playbooks[0].when` 1:6: undefined field 'severty'",
+			"-:75: Error InvalidReference spec.rules[0].incident.playbooks[0].playbookRef.name: there is no ResponsePlaybook 'contains' in namespace 'security': it must be one of [\"contain\"]; did you mean 'contain'?"}},
+		"a step beside another mistake": {`    - name: release
+      revert:
+        steps: [isolate]`, `    - name: release
+      colour: red
+      revert:
+        steps: [isolat]`, []string{
+			"-:55: Error UnknownField spec.recovery.steps[0].colour: there is no field `spec.recovery.steps[0].colour`",
+			"-:57: Error InvalidReference spec.recovery.steps[release].revert.steps: recovery step \"release\": `revert.steps` names \"isolat\": it must be a step that comes before this one"}},
+		"no duration": {`    - name: release`, `    - name: release
+      timeout: soon`, []string{
+			"-:55: Error Invalid spec.recovery.steps[0].timeout: `spec.recovery.steps[0].timeout` must be a duration, such as '30s' or '1h30m'"}},
 		"any submitter": {`event.submittedBy == "falco" && `, ``, []string{
 			"-:64: Warning AnySubmitter spec.rules[0].match: rule \"shell\" `match` trusts any submitter: whoever may create events can open incidents by it and set off their playbooks. It should look at `event.submittedBy`, which admission vouches for, such as event.submittedBy == \"system:serviceaccount:falco:falco\", or say event.submittedBy != \"\" where everybody is meant"}},
 		"a playbook that is not there": {`playbookRef: {name: contain}`, `playbookRef: {name: contains}`, []string{

@@ -49,7 +49,7 @@ type Fault struct {
 }
 
 // Validate holds an object of Firebreak's group to the schema of its kind with its rules.
-// What is right gets the defaults that the API server would fill in; its status is left out,
+// It gets the defaults that the API server would fill in, and loses unknown fields and its status,
 // which the API server does not take from a manifest.
 func (o *Object) Validate(ctx context.Context) ([]Fault, error) {
 	if o.APIVersion == "" {
@@ -85,9 +85,7 @@ func (o *Object) Validate(ctx context.Context) ([]Fault, error) {
 		mistyped[problem.Field] = problem.Type == field.ErrorTypeTypeInvalid
 		faults = append(faults, Fault{Path: problem.Field, Message: inWords(problem)})
 	}
-	if len(faults) == 0 {
-		o.Content = content
-	}
+	o.Content = content
 	return faults, nil
 }
 
@@ -151,6 +149,9 @@ func meant(name string, known []string) string {
 
 var bodyPrefix = regexp.MustCompile(`^\S+ in body (should|must) `)
 
+// noDuration is in what the API server says of a text that is no duration where a rule bounds it.
+const noDuration = "type conversion error from 'string' to 'google.protobuf.Duration'"
+
 // inWords says what the API server says, in Firebreak's words.
 func inWords(problem *field.Error) string {
 	where, value := "`"+problem.Field+"`", ""
@@ -169,6 +170,8 @@ func inWords(problem *field.Error) string {
 		}
 	}
 	switch {
+	case strings.Contains(detail, noDuration):
+		return where + " must be a duration, such as '30s' or '1h30m'"
 	case problem.Type == field.ErrorTypeRequired && !strings.Contains(detail, " "), problem.Type == field.ErrorTypeRequired && detail == "":
 		return where + " must be set"
 	case problem.Type == field.ErrorTypeRequired:
