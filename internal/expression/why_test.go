@@ -31,6 +31,23 @@ func TestReads(t *testing.T) {
 	}
 }
 
+func TestOrdersSeverities(t *testing.T) {
+	for source, want := range map[string]v1alpha1.Severity{
+		`event.severity >= "High"`:                                    "High",
+		`event.title == "a" && !("Low" < event.severity)`:             "Low",
+		`event.severity == "High"`:                                    "",
+		`event.severity in ["High", "Critical"]`:                      "",
+		`event.attributes["port"] > "1024"`:                           "",
+		`event.resources.exists(r, event.severity > 'Informational')`: "Informational",
+		``: "",
+	} {
+		got, err := OrdersSeverities(v1alpha1.Expression(source))
+		if (source != "" && err != nil) || got != want {
+			t.Errorf("%s: got %q, %v, want %q", source, got, err, want)
+		}
+	}
+}
+
 func TestWhy(t *testing.T) {
 	for source, want := range map[string][]Part{
 		`event.submittedBy == "x" && event.source.rule in ["a", "b"]`: {

@@ -52,6 +52,8 @@ const (
 	ReasonAnySubmitter = "AnySubmitter"
 	// ReasonNeverAsked: a rule comes after one that matches every event.
 	ReasonNeverAsked = "NeverAsked"
+	// ReasonTextOrder: severities are compared by the alphabet.
+	ReasonTextOrder = "TextOrder"
 	// ReasonStatusIgnored: a manifest has a status.
 	ReasonStatusIgnored = "StatusIgnored"
 )

@@ -139,6 +139,8 @@ func TestRun(t *testing.T) {
 		"no duration": {`    - name: release`, `    - name: release
       timeout: soon`, []string{
 			"-:55: Error Invalid spec.recovery.steps[0].timeout: `spec.recovery.steps[0].timeout` must be a duration, such as '30s' or '1h30m'"}},
+		"an order of severities": {`event.severity == "High"`, `event.severity >= "High"`, []string{
+			"-:72: Warning TextOrder spec.rules[0].incident.playbooks[0].when: severities are text, and the alphabet orders them otherwise (Critical, High, Informational, Low, Medium): what is compared with 'High' by <, <=, > or >= must be named, such as event.severity in [\"High\", \"Critical\"]"}},
 		"any submitter": {`event.submittedBy == "falco" && `, ``, []string{
 			"-:64: Warning AnySubmitter spec.rules[0].match: rule \"shell\" `match` trusts any submitter: whoever may create events can open incidents by it and set off their playbooks. It should look at `event.submittedBy`, which admission vouches for, such as event.submittedBy == \"system:serviceaccount:falco:falco\", or say event.submittedBy != \"\" where everybody is meant"}},
 		"a playbook that is not there": {`playbookRef: {name: contain}`, `playbookRef: {name: contains}`, []string{

@@ -31,10 +31,22 @@ func (r *run) checkPolicy(p *policy) {
 			r.checkTrust(p, rule, path)
 			r.checkReached(p, i)
 		}
+		r.checkOrder(site{p.Object, path + ".match"}, rule.Match)
 		for j, choice := range rule.Incident.Playbooks {
+			r.checkOrder(site{p.Object, fmt.Sprintf("%s.incident.playbooks[%d].when", path, j)}, choice.When)
 			r.refersToPlaybook(p.Object, fmt.Sprintf("%s.incident.playbooks[%d].playbookRef.name", path, j), choice.PlaybookRef.Name)
 		}
 	}
+}
+
+// checkOrder finds severities that are compared by the alphabet, which misses what is worst.
+func (r *run) checkOrder(at site, source v1alpha1.Expression) {
+	severity, err := expression.OrdersSeverities(source)
+	if err != nil || severity == "" {
+		return
+	}
+	r.add(at, Warning, ReasonTextOrder,
+		"severities are text, and the alphabet orders them otherwise (Critical, High, Informational, Low, Medium): what is compared with '%s' by <, <=, > or >= must be named, such as event.severity in [\"High\", \"Critical\"]", severity)
 }
 
 // checkReached finds rules that come after one that matches everything.
