@@ -27,6 +27,8 @@ const (
 	indexUnanswered = "firebreak.unansweredEventDecision"
 	// indexCorrelation finds the Incidents of one correlation, by its label.
 	indexCorrelation = "firebreak.correlation"
+	// indexIncidentPods finds the Incidents that are not closed and know a pod, by its podKey.
+	indexIncidentPods = "firebreak.incidentPods"
 )
 
 // indexSecurityEvents adds the indexes of the SecurityEventReconciler to a cache.
@@ -53,6 +55,7 @@ func indexSecurityEvents(ctx context.Context, indexer client.FieldIndexer) error
 		{&v1alpha1.Incident{}, indexCorrelation, func(object client.Object) []string {
 			return nonEmpty(object.GetLabels()[v1alpha1.LabelCorrelation])
 		}},
+		{&v1alpha1.Incident{}, indexIncidentPods, podsOfIncident},
 	} {
 		if err := indexer.IndexField(ctx, index.object, index.field, index.values); err != nil {
 			return fmt.Errorf("index %s: %w", index.field, err)

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,7 +26,8 @@ const (
 )
 
 // workloadOf gives the name of the top owner of the event's first resource, as the
-// plan's ServiceAccount sees it; where that cannot be told, the resource's own name.
+// plan's ServiceAccount sees it; where a pod's owners do not tell it (any more), what an open
+// incident knows of that very pod; and where that cannot be told, the resource's own name.
 // Incidents are keyed by it, so that it must not depend on a server's bad moment: then
 // it is an error, for a while. An event assessed before keeps the one it was first
 // assessed with.
@@ -37,7 +39,7 @@ func (r *SecurityEventReconciler) workloadOf(ctx context.Context, event *v1alpha
 		return "", nil
 	}
 	resource := event.Spec.Resources[0]
-	name, err := r.lookUpWorkload(ctx, event.Namespace, resource)
+	name, err := r.lookUpWorkload(ctx, event)
 	if err == nil {
 		r.lookups.forget(event.UID)
 		return name, nil
@@ -50,7 +52,8 @@ func (r *SecurityEventReconciler) workloadOf(ctx context.Context, event *v1alpha
 	return "", fmt.Errorf("look up the workload of event %q: %w", event.Name, err)
 }
 
-func (r *SecurityEventReconciler) lookUpWorkload(ctx context.Context, namespace string, resource v1alpha1.ResourceReference) (string, error) {
+func (r *SecurityEventReconciler) lookUpWorkload(ctx context.Context, event *v1alpha1.SecurityEvent) (string, error) {
+	namespace, resource := event.Namespace, event.Spec.Resources[0]
 	plan, err := planOf(ctx, r.Client, namespace)
 	if err != nil {
 		return "", err
@@ -69,7 +72,12 @@ func (r *SecurityEventReconciler) lookUpWorkload(ctx context.Context, namespace 
 	if err != nil {
 		return "", err
 	}
-	return workload.NameOf(ctx, reader, resource)
+	name, err := workload.NameOf(ctx, reader, resource)
+	if err != nil || name.Orphan == "" {
+		return name.Text, err
+	}
+	former, err := r.formerWorkload(ctx, event, name.Orphan)
+	return cmp.Or(former, name.Text), err
 }
 
 // failingLookups knows since when the workload of an event could not be looked up.

@@ -116,31 +116,45 @@ func (e *expected) read(owner *metav1.OwnerReference) (*unstructured.Unstructure
 	return e.found, e.err
 }
 
-// NameOf gives the name of the top owner of the pod a reference names, and the
-// reference's own name for other kinds, and where the pod has no owner, is another than
-// the one meant, or may not be read. An error is one of TopOwner's, or says the same
-// about the pod.
-func NameOf(ctx context.Context, reader client.Reader, reference v1alpha1.ResourceReference) (string, error) {
+// Name is what is known of the workload of what a reference names.
+type Name struct {
+	// Text is the name of the top owner; the reference's own for other kinds than pods, and
+	// where the pod has no owner, is another than the one meant, or may not be read.
+	Text string
+	// Orphan is the UID of a pod whose workload its owners do not tell, or not any more: that of
+	// the pod that is there, or the reference's where none of its name is. Empty otherwise: also
+	// where the pod may not be read, or is another than the one meant.
+	Orphan v1alpha1.ObjectUID
+}
+
+// NameOf finds out to which workload belongs what a reference names. An error is one of
+// TopOwner's, or says the same about the pod.
+func NameOf(ctx context.Context, reader client.Reader, reference v1alpha1.ResourceReference) (Name, error) {
+	own := Name{Text: reference.Name}
 	if reference.Kind != "Pod" || reference.APIVersion != "v1" || !isName(reference.Name) || !isName(reference.Namespace) {
-		return reference.Name, nil
+		return own, nil
 	}
 	pod := &metav1.PartialObjectMetadata{}
 	pod.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Pod"))
 	err := reader.Get(ctx, client.ObjectKey{Namespace: reference.Namespace, Name: reference.Name}, pod)
-	if passes(err) {
-		return "", fmt.Errorf("read pod %s/%s: %w", reference.Namespace, reference.Name, err)
-	}
-	if err != nil || reference.UID != "" && string(reference.UID) != string(pod.UID) {
-		return reference.Name, nil
+	switch {
+	case passes(err):
+		return Name{}, fmt.Errorf("read pod %s/%s: %w", reference.Namespace, reference.Name, err)
+	case apierrors.IsNotFound(err):
+		own.Orphan = reference.UID
+		return own, nil
+	case err != nil || reference.UID != "" && string(reference.UID) != string(pod.UID):
+		return own, nil
 	}
 	top, err := TopOwner(ctx, reader, &corev1.Pod{ObjectMeta: pod.ObjectMeta})
 	if err != nil {
-		return "", err
+		return Name{}, err
 	}
 	if top.Name != "" {
-		return top.Name, nil
+		return Name{Text: top.Name}, nil
 	}
-	return reference.Name, nil
+	own.Orphan = v1alpha1.ObjectUID(pod.UID)
+	return own, nil
 }
 
 // passes says whether an error is one that may be gone at the next try.

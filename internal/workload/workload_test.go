@@ -146,12 +146,16 @@ func checkOwner(t *testing.T, pod metav1.ObjectMeta, there objects, want v1alpha
 		all[key] = value
 	}
 	reference := v1alpha1.ResourceReference{APIVersion: "v1", Kind: "Pod", Namespace: "shop", Name: pod.Name}
-	if name, err := NameOf(t.Context(), all, reference); name != named || err != nil {
-		t.Errorf("got the name %q (error %v), want %q", name, err, named)
+	expected := Name{Text: named}
+	if named == pod.Name {
+		expected.Orphan = v1alpha1.ObjectUID(pod.UID)
+	}
+	if name, err := NameOf(t.Context(), all, reference); name != expected || err != nil {
+		t.Errorf("got the name %+v (error %v), want %+v", name, err, expected)
 	}
 	reference.UID = "another"
-	if name, err := NameOf(t.Context(), all, reference); name != pod.Name || err != nil {
-		t.Errorf("got the name %q (error %v) for a pod that came back, want its own", name, err)
+	if name, err := NameOf(t.Context(), all, reference); name != (Name{Text: pod.Name}) || err != nil {
+		t.Errorf("got the name %+v (error %v) for a pod that came back, want its own, and nothing of what was before", name, err)
 	}
 }
 
@@ -167,7 +171,7 @@ func TestErrorsThatPass(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got, err := NameOf(t.Context(), there, reference); !apierrors.IsServiceUnavailable(err) {
-				t.Errorf("got the name %q and the error %v, want that the server is not available", got, err)
+				t.Errorf("got the name %+v and the error %v, want that the server is not available", got, err)
 			}
 			if name == "pod" {
 				return
@@ -185,8 +189,29 @@ func TestNameOfOtherKinds(t *testing.T) {
 		"another kind 'Pod'": {APIVersion: "evil.example/v1", Kind: "Pod", Namespace: "shop", Name: "cart"},
 		"no namespace":       {APIVersion: "v1", Kind: "Pod", Name: "cart"},
 	} {
-		if got, err := NameOf(t.Context(), objects{}, reference); got != "cart" || err != nil {
-			t.Errorf("%s: got %q (error %v), want 'cart'", name, got, err)
+		if got, err := NameOf(t.Context(), objects{}, reference); got != (Name{Text: "cart"}) || err != nil {
+			t.Errorf("%s: got %+v (error %v), want 'cart' and no pod", name, got, err)
+		}
+	}
+}
+
+// TestNameOfNoPod: of a pod that is gone the UID of the reference is all there is, and what
+// may not be read is not taken for one that is gone.
+func TestNameOfNoPod(t *testing.T) {
+	gone := objects{"Pod/cart-7f9-abc": annotated(owned("cart-7f9-abc", "p1", ""), "gone", "yes")}
+	reference := v1alpha1.ResourceReference{APIVersion: "v1", Kind: "Pod", Namespace: "shop", Name: "cart-7f9-abc"}
+	for name, one := range map[string]struct {
+		there objects
+		uid   v1alpha1.ObjectUID
+		want  v1alpha1.ObjectUID
+	}{
+		"gone":                {gone, "p1", "p1"},
+		"gone, without a UID": {gone, "", ""},
+		"may not be read":     {objects{}, "p1", ""},
+	} {
+		reference.UID = one.uid
+		if got, err := NameOf(t.Context(), one.there, reference); got != (Name{Text: reference.Name, Orphan: one.want}) || err != nil {
+			t.Errorf("%s: got %+v (error %v), want the pod's own name and %q", name, got, err, one.want)
 		}
 	}
 }
