@@ -43,6 +43,7 @@ type options struct {
 	renewDeadline  time.Duration
 	retryPeriod    time.Duration
 	evidenceStore  string
+	reserve        string
 	concurrency    int
 	namespace      string
 	egress         egressOptions
@@ -58,6 +59,7 @@ func main() {
 	flag.DurationVar(&o.renewDeadline, "leader-elect-renew-deadline", 10*time.Second, "how long a leader tries to stay it before it gives up; more than 1.2 times --leader-elect-retry-period")
 	flag.DurationVar(&o.retryPeriod, "leader-elect-retry-period", 2*time.Second, "how often managers try to become or to stay the leader")
 	flag.StringVar(&o.evidenceStore, "evidence-store", "file:///var/lib/firebreak/evidence", "where evidence is kept, as a URL; file:// allows one manager only")
+	flag.StringVar(&o.reserve, "evidence-reserve", "256Mi", "how much of the volume of --evidence-store is kept for timelines and undo records, as an amount of bytes or a part such as '10%', at most half of the volume: with less left, what playbooks collect is refused; '0' keeps nothing")
 	flag.IntVar(&o.concurrency, "concurrency", 32, "how many incidents, and how many events, are worked on at the same time")
 	flag.StringVar(&o.namespace, "system-namespace", v1alpha1.SystemNamespace, "the manager's own namespace: no ServiceAccount of it is ever impersonated, and it is protected from playbooks")
 	o.egress.bind(flag.CommandLine)

@@ -31,6 +31,11 @@ func setUp(ctx context.Context, mgr ctrl.Manager, o options) error {
 	if err != nil {
 		return fmt.Errorf("opening the evidence store %s: %w", o.evidenceStore, err)
 	}
+	reserve, err := evidence.ParseReserve(o.reserve)
+	if err != nil {
+		return fmt.Errorf("--evidence-reserve: %w", err)
+	}
+	store.KeepFree(reserve)
 	egress, err := o.egress.open()
 	if err != nil {
 		return err
@@ -58,6 +63,11 @@ func setUp(ctx context.Context, mgr ctrl.Manager, o options) error {
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Identities: identities, Guard: guard,
 		Evidence: recorder, Journals: recorder, Expressions: &controller.Expressions{}, Egress: egress, Manager: user,
 		SystemNamespace: o.namespace, Clock: now, Concurrency: o.concurrency,
+	}
+	for _, collector := range store.Collectors() {
+		if err := metrics.Registry.Register(collector); err != nil {
+			return err
+		}
 	}
 	return errors.Join(
 		metrics.Registry.Register(&controller.Metrics{Reader: mgr.GetClient(), Events: events, Clock: now}),

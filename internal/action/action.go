@@ -5,6 +5,7 @@ package action
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sort"
@@ -39,9 +40,13 @@ type Record struct {
 	Complete func(spec *v1alpha1.EvidenceSpec)
 }
 
+// ErrNoRoom says that the store has no room for what playbooks collect.
+var ErrNoRoom = errors.New("the evidence store has no room")
+
 // Recorder preserves evidence: first the bytes, then the Evidence that names them.
 type Recorder interface {
 	// Preserve stores the bytes and creates the Evidence, or finds that an earlier try did.
+	// The error is ErrNoRoom when what is left is kept for the records of incidents.
 	Preserve(ctx context.Context, request *Request, record Record) (*v1alpha1.Evidence, error)
 	// KeepUndo keeps an undo record as Evidence, or finds that an earlier try did.
 	KeepUndo(ctx context.Context, request *Request, record []byte) (UndoReference, error)

@@ -62,17 +62,20 @@ func (collect) Apply(ctx context.Context, r *Request) lifecycle.Result {
 		return *problem
 	}
 	c := &collection{request: r, object: object}
-	var problems []error
-	if options.Objects != v1alpha1.ObjectsNone {
-		problems = append(problems, c.manifests(ctx))
+	var problems error
+	for _, part := range []struct {
+		asked   bool
+		collect func(context.Context) error
+	}{
+		{options.Objects != v1alpha1.ObjectsNone, c.manifests},
+		{options.Events != v1alpha1.Exclude, c.events},
+		{options.Logs != nil, func(ctx context.Context) error { return c.logs(ctx, options.Logs) }},
+	} {
+		if part.asked && !errors.Is(problems, ErrNoRoom) {
+			problems = errors.Join(problems, part.collect(ctx))
+		}
 	}
-	if options.Events != v1alpha1.Exclude {
-		problems = append(problems, c.events(ctx))
-	}
-	if options.Logs != nil {
-		problems = append(problems, c.logs(ctx, options.Logs))
-	}
-	return c.result(errors.Join(problems...))
+	return c.result(problems)
 }
 
 func (c *collection) result(err error) lifecycle.Result {

@@ -2,6 +2,7 @@ package action
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -76,7 +77,10 @@ func (r *Request) keepOutput(ctx context.Context, found *batchv1.Job) (*jobOutpu
 	sources := logSources(pod, &v1alpha1.CollectLogs{Previous: v1alpha1.Exclude})
 	for i, source := range sources[:min(len(sources), maxJobContainers)] {
 		text, unread, err := r.jobLog(ctx, pod, source)
-		if err != nil {
+		if errors.Is(err, ErrNoRoom) {
+			// What it has done is done: a volume that is full makes no failure of it.
+			said.missed = append(said.missed, fmt.Sprintf("%s: %v", source.name(), err))
+		} else if err != nil {
 			// The bytes were read but could not be stored: it is tried again.
 			problem := failed("Job '%s' has ended, but its output could not be kept: %v", found.Name, err)
 			return nil, &problem
@@ -127,8 +131,8 @@ func (r *Request) lastPod(ctx context.Context, found *batchv1.Job) (*corev1.Pod,
 	return &pods.Items[len(pods.Items)-1], nil
 }
 
-// jobLog preserves the log of one container, and gives its end. It tells what could not
-// be read from what could not be stored.
+// jobLog preserves the log of one container, and gives its end, also with ErrNoRoom. It tells
+// what could not be read from what could not be stored.
 func (r *Request) jobLog(ctx context.Context, pod *corev1.Pod, source logSource) (end string, unread, err error) {
 	record := Record{Key: "job/" + source.container, Spec: v1alpha1.EvidenceSpec{
 		Type: v1alpha1.EvidenceLog, MediaType: mediaTypeText, Origin: source.origin,
@@ -146,9 +150,11 @@ func (r *Request) jobLog(ctx context.Context, pod *corev1.Pod, source logSource)
 		return from, err
 	}
 	record.Complete = func(spec *v1alpha1.EvidenceSpec) { spec.Method += from.note() }
+	var noRoom error
 	if r.Evidence != nil {
-		if _, err := r.Evidence.Preserve(ctx, r, record); err != nil && unread == nil {
-			return "", nil, err
+		_, noRoom = r.Evidence.Preserve(ctx, r, record)
+		if noRoom != nil && unread == nil && !errors.Is(noRoom, ErrNoRoom) {
+			return "", nil, noRoom
 		}
 	}
 	if unread != nil {
@@ -164,7 +170,7 @@ func (r *Request) jobLog(ctx context.Context, pod *corev1.Pod, source logSource)
 	if err != nil && len(text) == 0 {
 		return "", err, nil
 	}
-	return lastBytes(strings.TrimRight(strings.ToValidUTF8(string(text), "\uFFFD"), "\n"), maxJobOutput), nil, nil
+	return lastBytes(strings.TrimRight(strings.ToValidUTF8(string(text), "\uFFFD"), "\n"), maxJobOutput), nil, noRoom
 }
 
 func (r *Request) openLog(ctx context.Context, pod *corev1.Pod, options *corev1.PodLogOptions) (io.ReadCloser, context.CancelFunc, error) {

@@ -3,6 +3,7 @@ package action_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -51,6 +52,8 @@ type fakeNode struct {
 	logs map[string]string
 	kept map[string]string
 	err  error
+	// full is why nothing can be kept.
+	full error
 }
 
 func (n *fakeNode) OpenLog(_ context.Context, _, _ string, options *corev1.PodLogOptions) (io.ReadCloser, error) {
@@ -61,6 +64,9 @@ func (n *fakeNode) OpenLog(_ context.Context, _, _ string, options *corev1.PodLo
 }
 
 func (n *fakeNode) Preserve(ctx context.Context, _ *action.Request, record action.Record) (*v1alpha1.Evidence, error) {
+	if n.full != nil {
+		return nil, n.full
+	}
 	from, err := record.Open(ctx)
 	if err != nil {
 		return nil, err
@@ -251,6 +257,12 @@ func TestJobReadsItsOutputAgain(t *testing.T) {
 	w.expect("Observe when it is over", do(t, "job").Observe(t.Context(), request), v1alpha1.TargetSucceeded)
 	if node.kept["job/main"] != "ok" {
 		t.Errorf("kept %v", node.kept)
+	}
+	node.full = fmt.Errorf("the volume is full: %w", action.ErrNoRoom)
+	result = do(t, "job").Observe(t.Context(), request)
+	w.expect("Observe when nothing can be kept", result, v1alpha1.TargetSucceeded, "not kept: log of container main: the volume is full")
+	if len(result.Outputs) == 0 || *result.Outputs[0].Value != "ok" {
+		t.Errorf("got the outputs %v, want what the Job has said although it is not kept", result.Outputs)
 	}
 }
 

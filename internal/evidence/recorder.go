@@ -49,9 +49,9 @@ type Recorder struct {
 
 var _ action.Recorder = (*Recorder)(nil)
 
-// Preserve stores the bytes of a record and creates the Evidence that names them. Asked
-// again for the same key, step, attempt and target it gives what it has kept, without
-// reading anything anew.
+// Preserve stores the bytes of a record and creates the Evidence that names them, unless the
+// store has no room but what it keeps for timelines and undo records (NoRoomError). Asked for the same key, step, attempt and target it gives what it has kept, without reading anything
+// anew.
 func (r *Recorder) Preserve(ctx context.Context, request *action.Request, record action.Record) (*v1alpha1.Evidence, error) {
 	incident := request.Incident
 	names := evidenceNames(request, record.Key)
@@ -73,11 +73,18 @@ func (r *Recorder) Preserve(ctx context.Context, request *action.Request, record
 	if found != nil {
 		return found, r.markStored(ctx, found)
 	}
+	domain, err := r.domain(ctx, incident.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.Store.HasRoom(); err != nil {
+		return nil, err
+	}
 	from, err := record.Open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	stored, release, err := r.put(ctx, incident.Namespace, from)
+	stored, release, err := r.Store.Collect(ctx, domain, from)
 	defer release()
 	if err := errors.Join(err, from.Close()); err != nil {
 		return nil, err
@@ -122,7 +129,7 @@ func (r *Recorder) find(ctx context.Context, namespace string, names []string, m
 	return "", nil, fmt.Errorf("evidence '%s' is not what was to be kept under that name: somebody has taken it, delete it", strings.Join(names, "' and '"))
 }
 
-// put stores bytes. They stay until release is called, also when nothing refers to them.
+// put stores bytes of a record of Firebreak's own. They stay until release is called, also when nothing refers to them.
 func (r *Recorder) put(ctx context.Context, namespace string, from io.Reader) (stored Stored, release func(), err error) {
 	domain, err := r.domain(ctx, namespace)
 	if err != nil {

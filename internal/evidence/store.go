@@ -45,6 +45,7 @@ type Store struct {
 	directory string
 	temporary string
 	uses      uses
+	room      room
 }
 
 // Stored says where bytes are and what they are.
@@ -90,6 +91,7 @@ func OpenStore(_ context.Context, location, temporary string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("evidence store '%s': %w", location, err)
 	}
+	store.room.left = measure(store.directory)
 	return store, store.writable()
 }
 
@@ -127,13 +129,31 @@ func (s *Store) Put(ctx context.Context, domain types.UID, from io.Reader) (Stor
 // PutHeld does what Put does, and has nobody remove the bytes until release is called, which
 // is never nil: once there is Evidence that names them.
 func (s *Store) PutHeld(ctx context.Context, domain types.UID, from io.Reader) (stored Stored, release func(), err error) {
+	return s.put(ctx, domain, from, nil)
+}
+
+// Collect does what PutHeld does, and leaves alone what KeepFree keeps: a NoRoomError says that
+// nothing else is left.
+func (s *Store) Collect(ctx context.Context, domain types.UID, from io.Reader) (stored Stored, release func(), err error) {
+	return s.put(ctx, domain, from, &s.room)
+}
+
+// HasRoom gives the NoRoomError that Collect would at once.
+func (s *Store) HasRoom() error {
+	written, err := s.room.grant(0)
+	written()
+	return err
+}
+
+func (s *Store) put(ctx context.Context, domain types.UID, from io.Reader, within *room) (stored Stored, release func(), err error) {
 	file, err := s.createTemporary()
 	if err != nil {
 		return Stored{}, func() {}, fmt.Errorf("evidence: %w", err)
 	}
 	defer func() { _ = file.Close() }()
-	hash := sha256.New()
-	size, err := io.Copy(io.MultiWriter(file, hash), from)
+	hash, ration := sha256.New(), &rationed{from: from, room: within}
+	size, err := io.Copy(io.MultiWriter(file, hash), ration)
+	ration.done()
 	if err != nil {
 		return Stored{}, func() {}, fmt.Errorf("evidence: %w", err)
 	}
@@ -143,14 +163,19 @@ func (s *Store) PutHeld(ctx context.Context, domain types.UID, from io.Reader) (
 		return Stored{}, func() {}, fmt.Errorf("evidence: '%s' is not the UID of a namespace", domain)
 	}
 	release = s.uses.hold(stored.Location)
-	return stored, release, s.keep(ctx, stored, file)
+	return stored, release, s.keep(ctx, stored, file, within)
 }
 
 // keep makes sure that bytes are stored under their digest.
-func (s *Store) keep(ctx context.Context, stored Stored, file *os.File) error {
+func (s *Store) keep(ctx context.Context, stored Stored, file *os.File, within *room) error {
 	err := s.Check(ctx, stored.Location, stored.Digest)
 	if err == nil || !errors.Is(err, ErrNotStored) && !errors.Is(err, ErrChanged) {
 		return err
+	}
+	written, noRoom := within.grant(stored.SizeBytes)
+	defer written()
+	if noRoom != nil {
+		return fmt.Errorf("evidence: %w", noRoom)
 	}
 	// Bytes that do not have the digest they are stored under are what a crash of the
 	// node has left of an earlier write, or were tampered with: the right ones replace them.
