@@ -166,6 +166,15 @@ const (
 	// away again and again. It appears with the third loss.
 	ConditionContainmentDrifted = "ContainmentDrifted"
 
+	// ConditionTimelineSealed says whether the older entries of the timeline were sealed into
+	// Evidence. It appears when that fails, as on a full evidence volume: the incident goes on
+	// for as long as its status has room for the entries.
+	ConditionTimelineSealed = "TimelineSealed"
+	// ReasonSealingFailed surfaces on TimelineSealed while it fails.
+	ReasonSealingFailed = "SealingFailed"
+	// ReasonSealed surfaces on TimelineSealed when it was done after all.
+	ReasonSealed = "Sealed"
+
 	// ReasonDrifted surfaces on Contained, Eradicated and Recovered while an effect that
 	// must stand is lost, and on ContainmentDrifted when one was lost three times.
 	ReasonDrifted = "Drifted"

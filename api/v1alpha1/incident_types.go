@@ -407,12 +407,12 @@ type IncidentStatus struct {
 	// +kubebuilder:validation:Minimum=1
 	OmittedResources int32 `json:"omittedResources,omitempty"`
 
-	// timeline is what happened, the oldest first; what does not fit was sealed into
-	// Evidence of type Journal.
+	// timeline is what happened, the oldest first; from 48 entries on the older ones are
+	// sealed into Evidence of type Journal. There are more than 64 only while that fails.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
-	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:MaxItems=256
 	Timeline []TimelineEntry `json:"timeline,omitempty"`
 
 	// audit is the head of the timeline's hash chain.

@@ -8,7 +8,7 @@ import (
 )
 
 // maxTimeline is how many entries the API keeps in a timeline.
-const maxTimeline = 64
+const maxTimeline = 256
 
 // RemovedIncident is what was known of an incident, so that it can be accounted for, and what
 // is left of its record can be checked.
@@ -42,7 +42,7 @@ type RemovedIncident struct {
 	Occurrences int64 `json:"occurrences,string"`
 	// Audit is the head of its timeline: the last entry's sequence and hash.
 	Audit v1alpha1.IncidentAudit `json:"audit,omitzero"`
-	// Timeline are the last entries up to that head, at most 64: those that no sealed journal holds.
+	// Timeline are the last entries up to that head, at most 256: those that no sealed journal holds.
 	Timeline []v1alpha1.TimelineEntry `json:"timeline,omitempty"`
 	// Evidence is what was preserved for it, its sealed journals among that.
 	Evidence []EvidenceDigest `json:"evidence,omitempty"`

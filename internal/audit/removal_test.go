@@ -189,7 +189,7 @@ func TestRemovalOfIncident(t *testing.T) {
 func TestTheRecordOfAnIncidentHoldsItsTail(t *testing.T) {
 	at := metav1.NewTime(time.Date(2026, 11, 21, 16, 0, 0, 0, time.UTC))
 	incident := &v1alpha1.Incident{ObjectMeta: metav1.ObjectMeta{Name: "inc", UID: "1", ResourceVersion: "9"}}
-	for range 70 {
+	for range 262 {
 		entry := v1alpha1.TimelineEntry{Time: at, Actor: "manager", Action: "StepSucceeded", Message: "<done> & \u2028"}
 		if err := Append(&incident.Status, entry); err != nil {
 			t.Fatal(err)
@@ -208,7 +208,7 @@ func TestTheRecordOfAnIncidentHoldsItsTail(t *testing.T) {
 	}
 	got := read[0].Incident
 	status := &v1alpha1.IncidentStatus{Audit: got.Audit, Timeline: got.Timeline}
-	if err := Verify(status); err != nil || len(got.Timeline) != 64 {
+	if err := Verify(status); err != nil || len(got.Timeline) != 256 {
 		t.Errorf("%d entries are on record: %v", len(got.Timeline), err)
 	}
 	status.Timeline[3].Message = "nothing"

@@ -74,6 +74,9 @@ func (v *view) printHeader() {
 	if c := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionStalled); c != nil && c.Status == "True" {
 		fact("Stalled", c.Reason+": "+c.Message, v.style.red)
 	}
+	if c := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionTimelineSealed); c != nil && c.Status == "False" {
+		fact("Not sealed", c.Message, v.style.red)
+	}
 	facts.add(cell{"Phase", v.style.dim}, cell{text: v.phases()})
 	if status.Resolution != "" {
 		fact("Resolution", string(status.Resolution), nil)

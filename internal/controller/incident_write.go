@@ -12,20 +12,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 	"github.com/firebreak-dev/firebreak/internal/audit"
 	"github.com/firebreak-dev/firebreak/internal/lifecycle"
-)
-
-const (
-	// sealAt is how many timeline entries an incident keeps before the oldest are sealed.
-	sealAt = 48
-	// sealBy is up to how many it may grow while sealing fails: the API keeps 64.
-	sealBy = 62
-	// sealCount is how many are sealed at once.
-	sealCount = 32
 )
 
 // take makes a decision's status the incident's, and chains what happened to its timeline.
@@ -43,12 +33,8 @@ func (run *incidentRun) write(ctx context.Context) error {
 	if err := run.kept(); err != nil {
 		return err
 	}
-	if err := run.seal(ctx); err != nil {
-		if len(run.incident.Status.Timeline) > sealBy {
-			return err
-		}
-		// There is room left: what keeps a domain from sealing must not keep it from acting.
-		log.FromContext(ctx).Error(err, "the timeline could not be sealed; it is tried again")
+	if err := run.sealOrGrow(ctx); err != nil {
+		return err
 	}
 	update := run.incident.DeepCopy()
 	update.ResourceVersion = run.base.ResourceVersion
@@ -77,73 +63,6 @@ func worthWriting(incident *v1alpha1.Incident) *v1alpha1.IncidentStatus {
 		}
 	}
 	return status
-}
-
-// seal moves the oldest stored entries to a Journal before the timeline overflows. They
-// are published first: what has left can no longer be.
-func (run *incidentRun) seal(ctx context.Context) error {
-	status := &run.incident.Status
-	if len(status.Timeline) < sealAt {
-		return nil
-	}
-	count := 0
-	for count < sealCount && status.Timeline[count].Sequence <= run.base.Status.Audit.Sequence {
-		count++
-	}
-	if count == 0 {
-		return nil
-	}
-	entries := status.Timeline[:count]
-	if err := run.publish(ctx, entries); err != nil {
-		return err
-	}
-	journal, err := run.Journals.SealJournal(ctx, run.incident, entries)
-	if err != nil {
-		return fmt.Errorf("sealing the timeline: %w", err)
-	}
-	// A manager that was killed may have sealed fewer entries before.
-	count = int(journal.Spec.Journal.LastSequence - entries[0].Sequence + 1)
-	if count < 1 || count > len(entries) {
-		return fmt.Errorf("sealing the timeline: %s holds entries %d to %d, which is not what was asked for",
-			journal.Name, journal.Spec.Journal.FirstSequence, journal.Spec.Journal.LastSequence)
-	}
-	last := entries[count-1]
-	status.Audit.SealedSequence, status.Audit.SealedHash = last.Sequence, last.Hash
-	status.Timeline = append([]v1alpha1.TimelineEntry(nil), status.Timeline[count:]...)
-	return nil
-}
-
-// publish creates the Events of entries that have none yet.
-func (run *incidentRun) publish(ctx context.Context, entries []v1alpha1.TimelineEntry) error {
-	audited := &run.incident.Status.Audit
-	for _, entry := range entries {
-		if entry.Sequence <= audited.ProjectedSequence {
-			continue
-		}
-		if err := audit.Project(ctx, run.Client, run.incident, entry); err != nil {
-			return err
-		}
-		audited.ProjectedSequence = entry.Sequence
-	}
-	return nil
-}
-
-// projectInTurn publishes what is on record as soon as there is room for it.
-func (run *incidentRun) projectInTurn(ctx context.Context) error {
-	audited := &run.incident.Status.Audit
-	if audited.ProjectedSequence == audited.Sequence || !run.publishing.enter(client.ObjectKeyFromObject(run.incident)) {
-		return run.write(ctx)
-	}
-	return run.project(ctx)
-}
-
-// project publishes what is on record, and notes how far it came.
-func (run *incidentRun) project(ctx context.Context) error {
-	failure := run.publish(ctx, run.incident.Status.Timeline)
-	if err := run.write(ctx); err != nil {
-		return err
-	}
-	return failure
 }
 
 // answerDecisions tells Decisions what became of them. The incident keeps the answers

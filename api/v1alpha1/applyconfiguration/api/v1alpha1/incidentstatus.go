@@ -78,8 +78,8 @@ type IncidentStatusApplyConfiguration struct {
 	Resources []IncidentResourceApplyConfiguration `json:"resources,omitempty"`
 	// omittedResources is how many further objects its events named beyond the 128 kept.
 	OmittedResources *int32 `json:"omittedResources,omitempty"`
-	// timeline is what happened, the oldest first; what does not fit was sealed into
-	// Evidence of type Journal.
+	// timeline is what happened, the oldest first; from 48 entries on the older ones are
+	// sealed into Evidence of type Journal. There are more than 64 only while that fails.
 	Timeline []TimelineEntryApplyConfiguration `json:"timeline,omitempty"`
 	// audit is the head of the timeline's hash chain.
 	Audit *IncidentAuditApplyConfiguration `json:"audit,omitempty"`
