@@ -27,11 +27,14 @@ const (
 )
 
 // TargetState is where a step stands for one of its targets.
-// +kubebuilder:validation:Enum=Pending;Held;Acting;Applied;Succeeded;Failed;Gone;Skipped;Reverting;Reverted
+// +kubebuilder:validation:Enum=Shown;Pending;Held;Acting;Applied;Succeeded;Failed;Gone;Skipped;Reverting;Reverted
 type TargetState string
 
 // The states of targets.
 const (
+	// TargetShown means that it was looked up so that people see what they approve, before the
+	// step begins; it is looked up again then.
+	TargetShown TargetState = "Shown"
 	// TargetPending means that nothing was done to it.
 	TargetPending TargetState = "Pending"
 	// TargetHeld means that a limit or a protection holds it until a person approves.

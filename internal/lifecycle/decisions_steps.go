@@ -221,10 +221,9 @@ func (m *machine) skip(step *v1alpha1.IncidentStep, decision *v1alpha1.Decision)
 	}
 	for i := range step.Targets {
 		switch target := &step.Targets[i]; target.State {
+		case v1alpha1.TargetShown:
+			target.State, target.Message = v1alpha1.TargetSkipped, ""
 		case v1alpha1.TargetPending, v1alpha1.TargetHeld:
-			if onlyShown(target) {
-				target.Message = ""
-			}
 			giveUp(step, target, v1alpha1.TargetSkipped)
 		case v1alpha1.TargetActing, v1alpha1.TargetApplied:
 			// It may have taken effect: failed, with its undo record kept.

@@ -168,7 +168,7 @@ func (m *machine) detachTargets(step *v1alpha1.IncidentStep, gone map[v1alpha1.O
 	text := m.textOf(step)
 	anew := text != nil && Resolves(text) && !stepDone(step) && step.State != v1alpha1.StepFailed
 	step.Targets = slices.DeleteFunc(step.Targets, func(target v1alpha1.StepTarget) bool {
-		untouched := (target.State == v1alpha1.TargetPending || target.State == v1alpha1.TargetHeld) && target.Undo == ""
+		untouched := target.State == v1alpha1.TargetShown || (target.State == v1alpha1.TargetPending || target.State == v1alpha1.TargetHeld) && target.Undo == ""
 		if gone[target.UID] && reversible(step, &target) {
 			standing = append(standing, step.Name+" of "+objectName(target.Kind, target.Namespace, target.Name))
 		}

@@ -177,14 +177,14 @@ func (m *machine) resolved(step *v1alpha1.IncidentStep, text *v1alpha1.PlaybookS
 	for i := range found {
 		known := findTarget(step.Targets, found[i].UID)
 		switch {
-		case known != nil && onlyShown(known):
+		case known != nil && known.State == v1alpha1.TargetShown:
 			*known = m.resolvedTarget(step, text, &found[i])
 		case known == nil && len(step.Targets) < maxResources:
 			step.Targets = append(step.Targets, m.resolvedTarget(step, text, &found[i]))
 		}
 	}
 	for i := range step.Targets {
-		if target := &step.Targets[i]; onlyShown(target) {
+		if target := &step.Targets[i]; target.State == v1alpha1.TargetShown {
 			target.State, target.Message = v1alpha1.TargetGone, "it was shown to those who approved, and is not found any more"
 		}
 	}
@@ -227,7 +227,7 @@ func (m *machine) resolvedTarget(step *v1alpha1.IncidentStep, text *v1alpha1.Pla
 func unheld(step *v1alpha1.IncidentStep) int32 {
 	var count int32
 	for i := range step.Targets {
-		if target := &step.Targets[i]; target.State != v1alpha1.TargetHeld && target.ApprovedBy == "" && !onlyShown(target) {
+		if target := &step.Targets[i]; target.State != v1alpha1.TargetHeld && target.State != v1alpha1.TargetShown && target.ApprovedBy == "" {
 			count++
 		}
 	}

@@ -48,7 +48,7 @@ func neededBytes(step *v1alpha1.IncidentStep, target *v1alpha1.StepTarget) int {
 	size := targetBytes(target)
 	switch {
 	case step.Action == "verify":
-	case target.State == v1alpha1.TargetPending, target.State == v1alpha1.TargetHeld, target.State == v1alpha1.TargetActing && target.Undo == "":
+	case target.State == v1alpha1.TargetShown, target.State == v1alpha1.TargetPending, target.State == v1alpha1.TargetHeld, target.State == v1alpha1.TargetActing && target.Undo == "":
 		return max(size, targetReserve)
 	}
 	return size

@@ -49,7 +49,7 @@ func TestApprovalShowsWhatIsLookedUp(t *testing.T) {
 	s.script = found(nodes("n1", "n2"))
 	s.run()
 	s.want(v1alpha1.PhaseContainment, "ok=AwaitingApproval", "cordon=Pending")
-	s.wantSame("shown", []string{"n1 Pending", "n2 Pending"}, s.targetsOf("cordon"))
+	s.wantSame("shown", []string{"n1 Shown", "n2 Shown"}, s.targetsOf("cordon"))
 	if got := s.stored.Status.Awaiting[0].Message; !strings.Contains(got, "cordon (cordon of Node n1, Node n2)") {
 		t.Errorf("asked %q, must name what the step acts on", got)
 	}
@@ -191,7 +191,7 @@ func TestShownAndNotNeeded(t *testing.T) {
 		if kind == v1alpha1.DecisionReject {
 			s.script = found(nodes("n1"))
 			s.must(by(v1alpha1.DecisionRetryStep, "ok", "jane"))
-			s.wantSame("shown at the next try", []string{"n1 Pending"}, s.targetsOf("cordon"))
+			s.wantSame("shown at the next try", []string{"n1 Shown"}, s.targetsOf("cordon"))
 			s.must(by(v1alpha1.DecisionApprove, "ok", "kim"))
 			s.wantDone("Apply cordon n1")
 		}
@@ -205,7 +205,7 @@ func TestShownIsHeldByLimits(t *testing.T) {
 	s := newSim(t, playbook, "a")
 	s.script = found(nodes("n1", "n2"))
 	s.run()
-	s.wantSame("shown", []string{"n1 Pending", "n2 Pending"}, s.targetsOf("cordon"))
+	s.wantSame("shown", []string{"n1 Shown", "n2 Shown"}, s.targetsOf("cordon"))
 	s.must(by(v1alpha1.DecisionApprove, "ok", "jane"))
 	s.wantSame("targets", []string{"n1 Succeeded", "n2 Held"}, s.targetsOf("cordon"))
 	s.wantAwaited("Approval cordon")
@@ -222,7 +222,7 @@ func TestShownWhenAnObjectJoins(t *testing.T) {
 	before.Digest = s.step("ok").Digest
 	s.event("event-2", "b")
 	s.run()
-	s.wantSame("shown", []string{"node-a Pending", "node-b Pending"}, s.targetsOf("cordon"))
+	s.wantSame("shown", []string{"node-a Shown", "node-b Shown"}, s.targetsOf("cordon"))
 	s.refused(before, v1alpha1.ReasonStale)
 	s.must(by(v1alpha1.DecisionApprove, "ok", "jane"))
 	s.want(v1alpha1.PhaseReview, "cordon=Succeeded")

@@ -148,8 +148,8 @@ func (m *machine) revertAll() {
 		}
 		skipped = append(skipped, step.Name)
 		for j := range step.Targets {
-			target := &step.Targets[j]
-			if target.State == v1alpha1.TargetPending || target.State == v1alpha1.TargetHeld {
+			switch target := &step.Targets[j]; target.State {
+			case v1alpha1.TargetShown, v1alpha1.TargetPending, v1alpha1.TargetHeld:
 				target.State = v1alpha1.TargetSkipped
 			}
 		}

@@ -14,14 +14,6 @@ import (
 // up is looked up for that before they begin, and again when they do: what is found then and
 // was not shown has the approval asked for anew.
 
-// shownSays is the message of targets that were looked up so that people see what they approve.
-const shownSays = "shown to those who approve; looked up again when the step begins"
-
-// onlyShown says that a target was looked up for an approval, and nothing has begun.
-func onlyShown(target *v1alpha1.StepTarget) bool {
-	return target.State == v1alpha1.TargetPending && target.Message == shownSays
-}
-
 // isShown says that what a step must look up is shown to those who approve. What only reads or
 // tells does nothing to it: an approval is for neither.
 func isShown(text *v1alpha1.PlaybookStep) bool {
@@ -136,7 +128,7 @@ func (m *machine) recordShown(step *v1alpha1.IncidentStep, result Result) {
 		if found := &result.Targets[i]; findTarget(step.Targets, found.UID) == nil {
 			step.Targets = append(step.Targets, v1alpha1.StepTarget{
 				APIVersion: found.APIVersion, Kind: found.Kind, Namespace: found.Namespace, Name: found.Name, UID: found.UID,
-				State: v1alpha1.TargetPending, Message: shownSays,
+				State: v1alpha1.TargetShown, Message: "shown to those who approve; looked up again when the step begins",
 			})
 		}
 	}
@@ -164,7 +156,7 @@ func (m *machine) guardianOf(step *v1alpha1.IncidentStep) *v1alpha1.IncidentStep
 // approval was for them too.
 func leaveShown(step *v1alpha1.IncidentStep) {
 	for i := range step.Targets {
-		if target := &step.Targets[i]; onlyShown(target) {
+		if target := &step.Targets[i]; target.State == v1alpha1.TargetShown {
 			target.State, target.Message = v1alpha1.TargetSkipped, "the step was not needed"
 		}
 	}

@@ -142,7 +142,7 @@ func onlyHeldRemain(step *v1alpha1.IncidentStep) bool {
 				return false // what comes after it waits, as after an approve step
 			}
 			held = true
-		case v1alpha1.TargetPending, v1alpha1.TargetActing, v1alpha1.TargetApplied:
+		case v1alpha1.TargetShown, v1alpha1.TargetPending, v1alpha1.TargetActing, v1alpha1.TargetApplied:
 			return false
 		}
 	}
