@@ -1,6 +1,7 @@
 package action_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -219,6 +220,29 @@ func (w *world) history(object client.Object, images ...string) {
 		}
 		w.create(&appsv1.ControllerRevision{ObjectMeta: meta, Revision: int64(i + 1), Data: runtime.RawExtension{Raw: data}})
 	}
+	w.listed(object, len(images))
+}
+
+// listed waits until the API server lists the revisions of a workload. On a busy machine its cache
+// was once seen to lag behind what it had just stored; a step that sees none then is tried again.
+func (w *world) listed(object client.Object, count int) {
+	w.Helper()
+	w.eventually("the revisions to be listed", func(ctx context.Context) bool {
+		found := 0
+		for _, kind := range []string{"ReplicaSetList", "ControllerRevisionList"} {
+			list := &metav1.PartialObjectMetadataList{}
+			list.SetGroupVersionKind(appsv1.SchemeGroupVersion.WithKind(kind))
+			if err := admin.List(ctx, list, client.InNamespace(w.shop)); err != nil {
+				return false
+			}
+			for i := range list.Items {
+				if metav1.IsControlledBy(&list.Items[i], object) {
+					found++
+				}
+			}
+		}
+		return found == count
+	})
 }
 
 // deploy has a workload run an image, as somebody would.
