@@ -33,7 +33,7 @@ const (
 	knownFor = time.Hour
 
 	maxRemembered = 4096
-	reviewTimeout = 3 * time.Second
+	reviewTimeout = 5 * time.Second
 	// reviewPatience is how long an answer of the API server is waited for where an earlier one
 	// still holds. It counts as soon as it is there.
 	reviewPatience = 200 * time.Millisecond
@@ -77,11 +77,12 @@ func newGatekeeper(c client.Client, allowUnscoped bool, clock clock.Clock, a *av
 	}
 }
 
-// admit names the authenticated user behind a credential who may report to the namespace.
-func (g *gatekeeper) admit(ctx context.Context, c *credential, namespace string) (string, error) {
+// admit names the authenticated user behind a credential who may report to the namespace. One that
+// is not known waits apart, together with all others of the same credential.
+func (g *gatekeeper) admit(ctx context.Context, c *credential, namespace string, known bool) (string, error) {
 	key := c.key(namespace)
-	if known, ok := g.remembered.Get(key); ok {
-		return known.(verdict).answer()
+	if remembered, ok := g.remembered.Get(key); ok {
+		return remembered.(verdict).answer()
 	}
 	if g.availability.away.Load() {
 		if user, ok := g.stale(c, key); ok {
@@ -89,32 +90,18 @@ func (g *gatekeeper) admit(ctx context.Context, c *credential, namespace string)
 		}
 	}
 	var unknown *stranger
-	if !g.knows(key) {
+	if !known {
 		if unknown = g.strangers.enter(c.address); unknown == nil {
 			return "", tooManyStrangers()
 		}
 		defer unknown.leave()
 	}
 	flight := g.flights.DoChan(key, func() (any, error) {
-		if known, ok := g.remembered.Get(key); ok {
-			return known, nil // the flight before has just landed
-		}
-		if unknown != nil && !unknown.take() {
-			return nil, tooManyStrangers()
+		if remembered, ok := g.remembered.Get(key); ok {
+			return remembered, nil // the flight before has just landed
 		}
 		// Others wait for this answer too, so one sender's hanging up does not end it.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.timeout)
-		defer cancel()
-		v, err := g.review(ctx, c, namespace)
-		g.availability.note(reading, err)
-		if err != nil {
-			return nil, err
-		}
-		if unknown != nil && !v.nobody() {
-			unknown.giveBack()
-		}
-		g.remember(c, key, v)
-		return v, nil
+		return g.ask(context.WithoutCancel(ctx), c, namespace, unknown)
 	})
 	landed, user := g.await(flight, c, key)
 	switch err := landed.Err; {
@@ -130,6 +117,26 @@ func (g *gatekeeper) admit(ctx context.Context, c *credential, namespace string)
 		}
 		return "", unavailable("The Kubernetes API server could not say whether the sender may report: " + err.Error())
 	}
+}
+
+// ask asks the API server, about a stranger only if there is not too much to ask about strangers.
+func (g *gatekeeper) ask(ctx context.Context, c *credential, namespace string, unknown *stranger) (v verdict, err error) {
+	if unknown != nil {
+		waiting, cancel := context.WithTimeout(ctx, g.timeout)
+		defer cancel()
+		if !unknown.ask(waiting) {
+			return verdict{}, tooManyStrangers()
+		}
+		defer func() { unknown.told(err == nil && !v.nobody()) }()
+	}
+	ctx, cancel := context.WithTimeout(ctx, g.timeout)
+	defer cancel()
+	v, err = g.review(ctx, c, namespace)
+	g.availability.note(reading, err)
+	if err == nil {
+		g.remember(c, c.key(namespace), v)
+	}
+	return v, err
 }
 
 // await waits for an answer of the API server, or gives the user for whom an earlier one holds, when
@@ -150,8 +157,9 @@ func (g *gatekeeper) await(flight <-chan singleflight.Result, c *credential, key
 	return <-flight, ""
 }
 
-// knows says whether a credential was allowed of late.
-func (g *gatekeeper) knows(key string) bool {
+// knows says whether a credential was allowed of late to report to a namespace.
+func (g *gatekeeper) knows(c *credential, namespace string) bool {
+	key := c.key(namespace)
 	_, known := g.allowed.Get(key)
 	return known || g.allows.knows(key)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -21,7 +22,7 @@ const (
 	// maxParsers is how many bodies are parsed at a time, and parsersPerSender those of one sender.
 	maxParsers, parsersPerSender = 4, 3
 
-	turnTimeout = 10 * time.Second
+	turnTimeout = 20 * time.Second
 	bodyTimeout = 10 * time.Second
 
 	// listWorkers is how many events of one list are recorded at a time.
@@ -38,8 +39,7 @@ type Handler struct {
 	options  Options
 	gate     *gatekeeper
 	recorder *recorder
-	// arrivals are requests whose sender is not known yet, or waits for its turn.
-	arrivals chan struct{}
+	arrivals *arrivals
 	turns    *fair
 	senders  *senders
 	metrics  *metrics
@@ -86,8 +86,8 @@ func NewHandler(c client.WithWatch, o Options) (*Handler, error) {
 	h := &Handler{
 		options:      o,
 		availability: &availability{},
-		arrivals:     make(chan struct{}, o.MaxInFlight+o.MaxWaiting),
-		turns:        newFair(o.MaxInFlight, o.MaxInFlight/4*3, o.MaxWaiting, max(1, o.MaxWaiting/2)),
+		arrivals:     newArrivals(o.MaxInFlight + o.MaxWaiting),
+		turns:        newFair(o.MaxInFlight, o.MaxInFlight/4*3, o.MaxWaiting, max(1, o.MaxWaiting/4*3)),
 		senders:      newSenders(&o),
 		bodies:       newBudget(bodyBudget, o.MaxBodyBytes),
 		parsers:      newFair(maxParsers, parsersPerSender, 0, 0),
@@ -95,7 +95,7 @@ func NewHandler(c client.WithWatch, o Options) (*Handler, error) {
 		refusals:     rate.NewLimiter(10, 100),
 		mux:          http.NewServeMux(),
 	}
-	h.gate = newGatekeeper(c, o.AllowUnscopedToken, o.Clock, h.availability, cap(h.arrivals)/4)
+	h.gate = newGatekeeper(c, o.AllowUnscopedToken, o.Clock, h.availability, h.arrivals.most/4*3)
 	h.listener = newListener(c, &h.options, h.availability)
 	store := newClusterStore(c, &o, h.availability)
 	h.writes = store.writes
@@ -195,14 +195,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *Handler) serveAlerts(w http.ResponseWriter, r *http.Request) {
-	select {
-	case h.arrivals <- struct{}{}:
-		defer func() { <-h.arrivals }()
-	default:
-		h.shed(r, "", overloaded())
-		h.refuse(w, r, "", overloaded())
-		return
-	}
 	sender, done, err := h.receive(w, r)
 	if err != nil {
 		h.shed(r, sender, asProblem(err))
@@ -239,23 +231,25 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request) (sender string
 	if err != nil {
 		return "", nil, err
 	}
-	if sender, err = h.gate.admit(r.Context(), shown, namespace); err != nil {
+	if sender, err = h.arrive(r.Context(), shown, namespace); err != nil {
 		return sender, nil, err
 	}
+	defer h.arrivals.leave(sender)
 	h.sheds.admitted(namespace)
 	if wait := h.senders.charge(sender, 1); wait > 0 {
 		return sender, nil, tooFast(wait, 1, &h.options)
 	}
-	// One sender's flood must not keep another waiting.
-	if err := h.turns.enter(r.Context(), sender, turnTimeout); err != nil {
-		return sender, nil, overloaded()
-	}
-	defer h.turns.leave(sender)
+	// Before its turn: in HTTP/2 bodies that wait keep those from arriving whose turn it is.
 	body, release, err := h.read(w, r, sender)
 	if err != nil {
 		return sender, nil, err
 	}
 	defer release()
+	// One sender's flood must not keep another waiting.
+	if err := h.turns.enter(r.Context(), sender, turnTimeout); err != nil {
+		return sender, nil, overloaded()
+	}
+	defer h.turns.leave(sender)
 	what, err := h.parse(r.Context(), wire, report{body: body, header: r.Header, namespace: namespace, sender: sender, receivedTime: h.options.Clock.Now()})
 	if err != nil {
 		return sender, nil, err
@@ -315,18 +309,20 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, sender string) (b
 	if weight < 0 {
 		weight = limit
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), turnTimeout)
+	ctx, cancel := context.WithTimeout(r.Context(), bodyTimeout)
 	defer cancel()
 	giveBack, err := h.bodies.take(ctx, sender, weight)
 	if err != nil {
 		return nil, nil, overloaded()
 	}
 	// Not every ResponseWriter can: then the server's own timeout ends a slow body.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+	connection := http.NewResponseController(w)
+	_ = connection.SetReadDeadline(time.Now().Add(bodyTimeout))
 	if body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, limit)); err != nil {
 		giveBack(weight, true)
 		return nil, nil, readProblem(err, limit)
 	}
+	_ = connection.SetReadDeadline(time.Time{}) // or the request would end with it, waiting for its turn
 	held := int64(len(body))
 	giveBack(weight-held, false)
 	return body, func() { giveBack(held, true) }, nil
@@ -347,10 +343,14 @@ func (h *Handler) parse(ctx context.Context, wire format, what report) (parsed, 
 
 func readProblem(err error, limit int64) *Problem {
 	var tooMuch *http.MaxBytesError
-	if errors.As(err, &tooMuch) {
+	status := http.StatusBadRequest
+	switch {
+	case errors.As(err, &tooMuch):
 		return tooLarge(limit)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		status = http.StatusRequestTimeout
 	}
-	return problemf(http.StatusBadRequest, "incomplete-body", "The body could not be read",
+	return problemf(status, "incomplete-body", "The body could not be read",
 		"The body must arrive whole within %s: %s", bodyTimeout, err)
 }
 

@@ -1,6 +1,7 @@
 package receiver
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -20,10 +21,10 @@ const (
 )
 
 // strangers bounds what credentials cost that were never allowed: how often the API server
-// is asked about them, and how many requests wait for its answer. Who turns out to be
-// somebody has used nothing up. Where somebody has come from of late, as a sender does whose
-// token was just renewed, requests wait apart: however many come from elsewhere, they do not
-// stand in front of it.
+// is asked about them, and how many requests wait for its answer, apart from those of known
+// senders. Who turns out to be somebody has used nothing up. Where somebody has come from of
+// late, as a sender does whose token was just renewed, requests wait apart once more: however
+// many come from elsewhere, they do not stand in front of it.
 type strangers struct {
 	clock clock.Clock
 	// most is how many requests may wait in one crowd, and mostOfOne those from one address.
@@ -35,6 +36,8 @@ type strangers struct {
 	anywhere, ofFriends *crowd
 	addresses           *cache.LRUExpireCache // of *bucket
 	friends             *cache.LRUExpireCache // addresses
+	// answered is closed, and made anew, when the API server has answered about one of them.
+	answered chan struct{}
 }
 
 // crowd are strangers that share what they may use up.
@@ -48,6 +51,8 @@ type stranger struct {
 	of      *strangers
 	crowd   *crowd
 	address string
+	// own is what its address may use up, once the API server is asked.
+	own *bucket
 }
 
 func newStrangers(c clock.Clock, most int) *strangers {
@@ -55,8 +60,8 @@ func newStrangers(c clock.Clock, most int) *strangers {
 		return &crowd{bucket: bucket{rate: allStrangersRate, burst: allStrangersBurst, tokens: allStrangersBurst, at: c.Now()}}
 	}
 	return &strangers{
-		clock: c, most: max(1, most), mostOfOne: max(1, most/4*3), waitingAt: map[string]int{},
-		anywhere: newCrowd(), ofFriends: newCrowd(),
+		clock: c, most: max(1, most), mostOfOne: max(1, most/3*2), waitingAt: map[string]int{},
+		anywhere: newCrowd(), ofFriends: newCrowd(), answered: make(chan struct{}),
 		addresses: cache.NewLRUExpireCacheWithClock(maxAddresses, c), friends: cache.NewLRUExpireCacheWithClock(maxAddresses, c),
 	}
 }
@@ -93,28 +98,57 @@ func (o *stranger) leave() {
 	}
 }
 
-// take says whether the API server may be asked about the credential. It is taken before the
-// answer is known, or any number could ask at the same time.
-func (o *stranger) take() bool {
+// ask says whether the API server may be asked about the credential; told must follow when it may.
+// What there is to use up is taken before the answer is known, or any number could ask at the same
+// time. Where it is all taken by others of whom nobody knows yet whether they are somebody, it
+// waits until that is known, or the context ends.
+func (o *stranger) ask(ctx context.Context) bool {
+	for {
+		may, answered := o.take()
+		if may || answered == nil {
+			return may
+		}
+		select {
+		case <-answered:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// take is ask without waiting: there is a reason to wait where it gives a channel.
+func (o *stranger) take() (may bool, answered <-chan struct{}) {
 	s := o.of
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	now, own := s.clock.Now(), s.bucketOf(o.address)
-	if own.has(now) < 1 || o.crowd.has(now) < 1 {
-		return false
+	for _, b := range []*bucket{own, &o.crowd.bucket} {
+		switch {
+		case b.has(now) >= 1:
+		case b.lent == 0:
+			return false, nil
+		default:
+			answered = s.answered
+		}
 	}
-	own.tokens--
-	o.crowd.tokens--
-	return true
+	if answered != nil {
+		return false, answered
+	}
+	o.own = own
+	own.lend()
+	o.crowd.lend()
+	return true, nil
 }
 
-// giveBack undoes take, for somebody.
-func (o *stranger) giveBack() {
+// told says what the API server has answered: somebody has used nothing up.
+func (o *stranger) told(somebody bool) {
 	s := o.of
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	s.bucketOf(o.address).tokens++
-	o.crowd.tokens++
+	o.own.giveBack(somebody)
+	o.crowd.giveBack(somebody)
+	close(s.answered)
+	s.answered = make(chan struct{})
 }
 
 func (s *strangers) bucketOf(address string) *bucket {
@@ -130,6 +164,8 @@ func (s *strangers) bucketOf(address string) *bucket {
 type bucket struct {
 	rate, burst, tokens float64
 	at                  time.Time
+	// lent is how many tokens were taken that may be given back.
+	lent int
 }
 
 // has is how many tokens there are now.
@@ -140,4 +176,17 @@ func (b *bucket) has(now time.Time) float64 {
 	}
 	b.tokens = min(b.tokens, b.burst)
 	return b.tokens
+}
+
+func (b *bucket) lend() {
+	b.tokens--
+	b.lent++
+}
+
+// giveBack ends a loan, with the token or without.
+func (b *bucket) giveBack(token bool) {
+	b.lent--
+	if token {
+		b.tokens++
+	}
 }
