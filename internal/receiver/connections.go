@@ -9,7 +9,7 @@ import (
 
 // maxConnections is how many connections are open at a time, and connectionsPerAddress those
 // from one address: each holds buffers, before anybody knows who is at its other end.
-const maxConnections, connectionsPerAddress = 1024, maxConnections / 4 * 3
+const maxConnections, connectionsPerAddress = 2048, maxConnections / 4 * 3
 
 // limitedListener closes connections that are too many at once: waiting would keep all senders
 // out for as long as somebody holds connections that do nothing.

@@ -50,8 +50,8 @@ type Options struct {
 	MaxBodyBytes int64
 	// MaxInFlight is how many requests are worked on at a time. Default 256.
 	MaxInFlight int
-	// MaxWaiting is how many more requests may wait for their turn, of one sender half of
-	// them. Default 2048.
+	// MaxWaiting is how many more requests may wait for their turn, of one sender three quarters
+	// of them. Default 2048.
 	MaxWaiting int
 	// SenderRate is how many alerts a second one sender may send for long. Default 1000.
 	SenderRate float64

@@ -39,11 +39,11 @@ const (
 	// drainTimeout is how long, after that, the spool drains.
 	drainTimeout   = 10 * time.Second
 	drainLook      = 100 * time.Millisecond
-	maxHeaderBytes = 64 << 10
+	maxHeaderBytes = 32 << 10
 	// maxStreams lets a sender's burst share one connection instead of opening more.
 	maxStreams = 1000
 	// connectionBuffer and streamBuffer are how much of HTTP/2 is taken in before it is read.
-	connectionBuffer, streamBuffer = 128 << 10, 64 << 10
+	connectionBuffer, streamBuffer = 64 << 10, 64 << 10
 
 	// probeFor is how long an answer of the API server to a probe is taken for true.
 	probeFor     = time.Second
