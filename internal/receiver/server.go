@@ -37,9 +37,11 @@ const (
 	// maxShutdownDelay is how long alerts are taken, before that, at most.
 	maxShutdownDelay = time.Minute
 	// drainTimeout is how long, after that, the spool drains.
-	drainTimeout   = 10 * time.Second
-	drainLook      = 100 * time.Millisecond
-	maxHeaderBytes = 32 << 10
+	drainTimeout = 10 * time.Second
+	drainLook    = 100 * time.Millisecond
+	// farewellTimeout is how long, after that, what is being written is waited for.
+	farewellTimeout = 3 * time.Second
+	maxHeaderBytes  = 32 << 10
 	// maxStreams lets a sender's burst share one connection instead of opening more.
 	maxStreams = 1000
 	// connectionBuffer and streamBuffer are how much of HTTP/2 is taken in before it is read.
@@ -184,7 +186,8 @@ func farewell(ending <-chan struct{}, handler http.Handler) http.Handler {
 	})
 }
 
-// finish lets the spool drain for a while, and then ends that.
+// finish lets the spool drain for a while, and then ends that, and has domains told what they have
+// not been told yet.
 func (h *Handler) finish(drained <-chan struct{}, stop context.CancelFunc) {
 	deadline := time.NewTimer(drainTimeout)
 	defer deadline.Stop()
@@ -200,8 +203,9 @@ func (h *Handler) finish(drained <-chan struct{}, stop context.CancelFunc) {
 	stop()
 	select {
 	case <-drained:
-	case <-time.After(drainLook):
+	case <-time.After(farewellTimeout):
 	}
+	h.sheds.giveUp()
 }
 
 func (o *ServerOptions) alertServer(h http.Handler, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *http.Server {

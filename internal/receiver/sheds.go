@@ -34,7 +34,7 @@ const (
 )
 
 // sheds tells a domain of alerts that were not taken, by an event in it. While that cannot be
-// recorded it goes on counting.
+// recorded it goes on counting. At the end it tells of all that is left.
 type sheds struct {
 	clock  clock.Clock
 	log    logr.Logger
@@ -99,8 +99,9 @@ func (s *sheds) merge(key shedKey, more *shedding) {
 	maps.Copy(known.reasons, more.reasons)
 }
 
-// run tells until the context ends.
+// run tells until the context ends, and then of all that is pending.
 func (s *sheds) run(ctx context.Context) {
+	defer s.farewell()
 	for {
 		select {
 		case <-s.waiting:
@@ -112,34 +113,17 @@ func (s *sheds) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		s.tell()
+		s.tell(ctx)
 	}
 }
 
-// tell tells of those that are due.
-func (s *sheds) tell() {
-	s.mutex.Lock()
-	due := map[shedKey]*shedding{}
-	for key, what := range s.pending {
-		if _, told := s.told.Get(key); !told {
-			due[key] = what
-			delete(s.pending, key)
+// tell tells of those that are due, unless the context ends.
+func (s *sheds) tell(ctx context.Context) {
+	for key, what := range s.due(false) {
+		if ctx.Err() != nil {
+			return
 		}
-	}
-	s.mutex.Unlock()
-	for key, what := range due {
-		a := s.alert(key, what)
-		o := s.record(key.namespace, a)
-		s.told.Add(key, nil, shedEvery)
-		switch {
-		case o.err == nil:
-		case passing(o.err, a):
-			s.mutex.Lock()
-			s.merge(key, what)
-			s.mutex.Unlock()
-		default:
-			s.log.Error(o.err, "a domain cannot be told of alerts that were not taken", "namespace", key.namespace, "sender", clean(key.sender, maxName), "alerts", what.alerts)
-		}
+		s.tellOf(key, what)
 	}
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -149,6 +133,62 @@ func (s *sheds) tell() {
 		default:
 		}
 	}
+}
+
+// farewell tells of all that is pending, all at once: whoever waits for that does not for long.
+func (s *sheds) farewell() {
+	var telling sync.WaitGroup
+	for key, what := range s.due(true) {
+		telling.Go(func() { s.tellOf(key, what) })
+	}
+	telling.Wait()
+}
+
+// giveUp tells the log of what is pending still.
+func (s *sheds) giveUp() {
+	for key, what := range s.due(true) {
+		s.notTold(nil, key, what)
+	}
+}
+
+// due are those pending of whom a domain has not just been told, or all.
+func (s *sheds) due(all bool) map[shedKey]*shedding {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	due := map[shedKey]*shedding{}
+	for key, what := range s.pending {
+		if _, told := s.told.Get(key); all || !told {
+			due[key] = &shedding{alerts: what.alerts, formats: maps.Clone(what.formats), reasons: maps.Clone(what.reasons)}
+		}
+	}
+	return due
+}
+
+// tellOf tells of one of them, which is pending until that is recorded.
+func (s *sheds) tellOf(key shedKey, what *shedding) {
+	a := s.alert(key, what)
+	o := s.record(key.namespace, a)
+	s.told.Add(key, nil, shedEvery)
+	if o.err != nil && passing(o.err, a) {
+		return
+	}
+	if o.err != nil {
+		s.notTold(o.err, key, what)
+	}
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	more := s.pending[key]
+	if more == nil {
+		return
+	}
+	if more.alerts -= what.alerts; more.alerts <= 0 {
+		delete(s.pending, key)
+	}
+}
+
+func (s *sheds) notTold(err error, key shedKey, what *shedding) {
+	s.log.Error(err, "a domain cannot be told of alerts that were not taken", "namespace", key.namespace, "sender", clean(key.sender, maxName),
+		"alerts", what.alerts, "formats", joined(what.formats), "reasons", joined(what.reasons))
 }
 
 // alert is the event about it. It repeats while the same sender goes on not being heard.

@@ -1,15 +1,18 @@
 package receiver
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/funcr"
 )
 
 // TestShedsAreTold counts what is told of, once a minute for each sender.
@@ -45,18 +48,18 @@ func TestShedsAreTold(t *testing.T) {
 	add("security", "falco", 3)
 	add("security", "falco", 4)
 	add("nowhere", "", 1000)
-	s.tell()
+	s.tell(t.Context())
 	want("at first", "7")
 	add("security", "falco", 1)
-	s.tell()
+	s.tell(t.Context())
 	want("within the minute")
 	clock.Step(shedEvery)
 	fails = unavailable("away")
-	s.tell()
+	s.tell(t.Context())
 	fails = nil
 	add("security", "falco", 2)
 	clock.Step(shedEvery)
-	s.tell()
+	s.tell(t.Context())
 	want("after it, and after it could not be told", "3")
 	if len(s.pending) != 0 {
 		t.Errorf("%d are pending, want none", len(s.pending))
@@ -70,6 +73,43 @@ func TestShedsAreTold(t *testing.T) {
 	others := s.pending[shedKey{"security", ""}]
 	if others == nil || others.alerts != 2*maxShedSenders {
 		t.Errorf("of the others together there are %+v alerts, want %d", others, 2*maxShedSenders)
+	}
+}
+
+// TestShedsAreToldAtTheEnd: what is pending when the receiver ends is told, also of whom it was just
+// told; and what cannot be told is in the log.
+func TestShedsAreToldAtTheEnd(t *testing.T) {
+	clock, log := clocktesting.NewFakeClock(testTime), &logLines{}
+	var mutex sync.Mutex
+	told := map[string]string{}
+	s := newSheds(&Options{Clock: clock, Name: "r0", Log: funcr.New(log.add, funcr.Options{})}, func(namespace string, a *alert) outcome {
+		if namespace == "away" {
+			return outcome{err: unavailable("away")}
+		}
+		mutex.Lock()
+		defer mutex.Unlock()
+		told[string(a.spec.Attributes["shed.sender"])] += string(a.spec.Attributes["shed.alerts"]) + " "
+		return outcome{name: "e"}
+	})
+	s.admitted("security")
+	s.admitted("away")
+	s.add(shedKey{"security", "falco"}, "falco", "too-fast", 3)
+	s.tell(t.Context())
+	s.add(shedKey{"security", "falco"}, "falco", "too-fast", 4)
+	s.add(shedKey{"security", "trivy"}, "trivy-operator", "overloaded", 5)
+	s.add(shedKey{"away", "falco"}, "falco", "too-fast", 6)
+	ending, end := context.WithCancel(t.Context())
+	end()
+	s.run(ending)
+	if told["falco"] != "3 4 " || told["trivy"] != "5 " || len(told) != 2 {
+		t.Errorf("told of %v, want of 3 and then 4 of falco, and 5 of trivy", told)
+	}
+	if said := log.String(); said != "" {
+		t.Errorf("the log says %s, want nothing yet", said)
+	}
+	s.giveUp()
+	if said := log.String(); strings.Count(said, "\n") != 1 || !strings.Contains(said, `"namespace"="away" "sender"="falco" "alerts"=6 "formats"="falco" "reasons"="too-fast"`) {
+		t.Errorf("the log says %s, want what of falco could not be told", said)
 	}
 }
 
@@ -93,7 +133,7 @@ func TestShedIsAnEvent(t *testing.T) {
 		}
 	}
 	s.wantMetrics(handler, `alerts_total{format="falco",outcome="shed"} 3`, `alerts_total{format="falco",outcome="shed_unauthenticated"} 2`)
-	handler.sheds.tell()
+	handler.sheds.tell(t.Context())
 	said := map[string]string{}
 	for _, event := range s.events() {
 		if event.Spec.Source.Rule == ruleShed {
