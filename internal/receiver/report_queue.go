@@ -32,11 +32,20 @@ const (
 	alertBytes = 1 << 10
 )
 
-// reportRef says which report it is, and who makes it.
+// reportRef says which report it is, and who makes it, where the report says so.
 type reportRef struct {
 	target *reportTarget
 	types.NamespacedName
 	maker string
+}
+
+// queueOf is the maker in whose queue a report is. What does not name its maker is by itself: no
+// maker can have such a name.
+func (r reportRef) queueOf() string {
+	if r.maker == "" {
+		return "report/" + r.Name
+	}
+	return r.maker
 }
 
 // reportQueue has what is to be recorded in one domain. Namespaces take turns, result by result,
@@ -112,9 +121,6 @@ func (q *reportQueue) put(ctx context.Context, ref reportRef, alerts []numbered)
 	if alerts = q.fresh(alerts); len(alerts) == 0 {
 		return nil
 	}
-	if ref.maker == "" {
-		ref.maker = alerts[0].spec.Source.Product
-	}
 	return q.add(ctx, &queuedReport{reportRef: ref, read: true, alerts: alerts})
 }
 
@@ -171,7 +177,7 @@ func (q *reportQueue) tryPut(one *queuedReport) bool {
 		q.unread[one.reportRef] = true
 	}
 	q.hold(space, size)
-	maker := space.maker(one.maker)
+	maker := space.maker(one.queueOf())
 	maker.reports = append(maker.reports, one)
 	return true
 }

@@ -70,7 +70,9 @@ func (y *reportYard) put(namespace, name, source string, count int) {
 	y.mutex.Lock()
 	y.files[types.NamespacedName{Namespace: namespace, Name: name}] = append([]numbered(nil), alerts...)
 	y.mutex.Unlock()
-	if err := y.queue.put(y.t.Context(), y.ref(namespace, name), alerts); err != nil {
+	ref := y.ref(namespace, name)
+	ref.maker = source
+	if err := y.queue.put(y.t.Context(), ref, alerts); err != nil {
 		y.t.Fatal(err)
 	}
 }
@@ -294,6 +296,30 @@ func TestReportKeepsItsOrder(t *testing.T) {
 	for what, count := range y.store.occurrences() {
 		if count != 5 {
 			t.Errorf("%s is counted %d times, want 5", what, count)
+		}
+	}
+}
+
+// TestReportWithoutMaker: a report that does not say what makes it is in one queue, whether it is to be
+// read or was brought; and no other delays it.
+func TestReportWithoutMaker(t *testing.T) {
+	y := newReportYard(t)
+	for n := range 5 {
+		ref := y.ref("shop", fmt.Sprint("report-", n))
+		if err := y.queue.putUnread(t.Context(), ref); err != nil {
+			t.Fatal(err)
+		}
+		if err := y.queue.put(t.Context(), ref, y.results("shop", ref.Name, "trivy", 3)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	makers := y.queue.space("shop").makers
+	if len(makers) != 5 {
+		t.Errorf("5 reports are in %d queues, want as many", len(makers))
+	}
+	for _, maker := range makers {
+		if len(maker.reports) != 2 || maker.reports[0].Name != maker.reports[1].Name {
+			t.Errorf("the queue %s has %d reports, want one that is there twice", maker.name, len(maker.reports))
 		}
 	}
 }
