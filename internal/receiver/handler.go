@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -191,7 +192,20 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			newProblem(http.StatusInternalServerError, "internal", "The receiver failed", "The receiver failed on this request; its log says more.").write(w)
 		}
 	}()
-	h.mux.ServeHTTP(w, r)
+	h.mux.ServeHTTP(w, cleaned(r))
+}
+
+// cleaned is a request by the path that was meant, where a sender's base URL and path were put
+// together with a slash too many: the mux would redirect, and most senders do not follow.
+func cleaned(r *http.Request) *http.Request {
+	meant := path.Clean("/" + r.URL.Path)
+	if meant == r.URL.Path || r.Method == http.MethodConnect {
+		return r
+	}
+	clone, address := *r, *r.URL
+	address.Path, address.RawPath = meant, ""
+	clone.URL = &address
+	return &clone
 }
 
 func (h *Handler) serveAlerts(w http.ResponseWriter, r *http.Request) {
@@ -342,16 +356,15 @@ func (h *Handler) parse(ctx context.Context, wire format, what report) (parsed, 
 }
 
 func readProblem(err error, limit int64) *Problem {
+	const slug, title = "incomplete-body", "The body could not be read"
 	var tooMuch *http.MaxBytesError
-	status := http.StatusBadRequest
 	switch {
 	case errors.As(err, &tooMuch):
 		return tooLarge(limit)
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		status = http.StatusRequestTimeout
+	case errors.Is(err, os.ErrDeadlineExceeded): // whose text has addresses
+		return problemf(http.StatusRequestTimeout, slug, title, "The body must arrive whole within %s.", bodyTimeout)
 	}
-	return problemf(status, "incomplete-body", "The body could not be read",
-		"The body must arrive whole within %s: %s", bodyTimeout, err)
+	return problemf(http.StatusBadRequest, slug, title, "The body must arrive whole within %s: %s", bodyTimeout, err)
 }
 
 func tooLarge(limit int64) *Problem {

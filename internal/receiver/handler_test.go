@@ -281,6 +281,29 @@ func TestStreamedBodyIsBounded(t *testing.T) {
 	r.wantProblem(t, http.StatusRequestEntityTooLarge, "too-large")
 }
 
+// TestPathsPutTogetherWrongly: a redirect would be an alert lost, as Falco follows none.
+func TestPathsPutTogetherWrongly(t *testing.T) {
+	s := newSite(t)
+	good := "/v1/namespaces/" + s.namespace + "/falco"
+	s.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	s.post("falco", falcoBody(t)).want(t, http.StatusCreated)
+	for _, path := range []string{"/" + good, good + "/", "/." + good, "/v1//namespaces/" + s.namespace + "/falco"} {
+		r, err := s.send(http.MethodPost, path, s.token, strings.NewReader(falcoBody(t)))
+		if err != nil {
+			t.Errorf("%s: %v", path, err)
+			continue
+		}
+		r.want(t, http.StatusOK)
+	}
+	for _, path := range []string{"//", "/v1/namespaces/" + s.namespace + "/..", "//v2/"} {
+		if r, err := s.send(http.MethodPost, path, s.token, nil); err != nil {
+			t.Errorf("%s: %v", path, err)
+		} else {
+			r.wantProblem(t, http.StatusNotFound, "no-such-path")
+		}
+	}
+}
+
 func TestUnscopedTokenWhenAllowed(t *testing.T) {
 	s := newSite(t)
 	s.token = s.tokenOf(&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: "falco"}}, "")

@@ -2,8 +2,10 @@ package receiver
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -59,5 +61,18 @@ func TestDeadlineIsForTheBody(t *testing.T) {
 	}
 	if len(answer.read) != 2 || answer.read[0].IsZero() || !answer.read[1].IsZero() {
 		t.Errorf("deadlines for reading are %v, want one, and then none", answer.read)
+	}
+}
+
+// TestSlowBodyIsTold: a body that takes too long is the sender's to send again, and the answer does not
+// tell of the receiver's own addresses.
+func TestSlowBodyIsTold(t *testing.T) {
+	late := fmt.Errorf("read tcp 10.1.2.3:8443->10.4.5.6:1234: %w", os.ErrDeadlineExceeded)
+	p := readProblem(late, DefaultMaxBodyBytes)
+	if p.Status != http.StatusRequestTimeout || strings.Contains(p.Detail, "10.1.2.3") || !strings.Contains(p.Detail, bodyTimeout.String()) {
+		t.Errorf("the answer is %d: %s; want 408, and within what time it must come", p.Status, p.Detail)
+	}
+	if p = readProblem(io.ErrUnexpectedEOF, DefaultMaxBodyBytes); p.Status != http.StatusBadRequest {
+		t.Errorf("a body that was cut off is answered %d, want 400", p.Status)
 	}
 }
