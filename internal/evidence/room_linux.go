@@ -3,6 +3,7 @@ package evidence
 import (
 	"fmt"
 	"math"
+	"math/bits"
 	"syscall"
 )
 
@@ -22,8 +23,9 @@ func measure(directory string) func() (Space, error) {
 }
 
 func bounded(count, size uint64) int64 {
-	if count > math.MaxInt64/size {
+	more, product := bits.Mul64(count, size)
+	if more > 0 || product > math.MaxInt64 {
 		return math.MaxInt64
 	}
-	return int64(count * size)
+	return int64(product)
 }
