@@ -5,9 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 
 	"github.com/gowebpki/jcs"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -135,9 +133,29 @@ func ChainRemovals(removals []Removal, sequence int64, previous string) ([]byte,
 
 func hashRemoval(removal Removal) (string, error) {
 	removal.Hash = ""
-	text, err := canonical(&removal)
+	hash, err := hashOf(&removal)
 	if err != nil {
 		return "", fmt.Errorf("removal %d: %w", removal.Sequence, err)
+	}
+	return hash, nil
+}
+
+// hashLine is the hash of a removal or a timeline entry by its text: of all that is in it but the
+// hash itself, also of what this version does not know or calls otherwise. Of what was written as
+// it is today it is the same as by its type.
+func hashLine(line []byte) (string, error) {
+	members := map[string]json.RawMessage{}
+	if err := json.Unmarshal(line, &members); err != nil {
+		return "", err
+	}
+	delete(members, "hash")
+	return hashOf(members)
+}
+
+func hashOf(value any) (string, error) {
+	text, err := canonical(value)
+	if err != nil {
+		return "", err
 	}
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:]), nil
@@ -149,33 +167,4 @@ func canonical(value any) ([]byte, error) {
 		return nil, err
 	}
 	return jcs.Transform(raw)
-}
-
-// ReadRemovals reads the lines of one journal, and checks that they are one chain, from the
-// removal after a sequence and hash on.
-func ReadRemovals(from io.Reader, sequence int64, previous string) ([]Removal, error) {
-	var removals []Removal
-	decoder := json.NewDecoder(from)
-	for {
-		removal := Removal{}
-		err := decoder.Decode(&removal)
-		if errors.Is(err, io.EOF) {
-			return removals, nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("journal, after removal %d: %w", sequence, err)
-		}
-		hash, err := hashRemoval(removal)
-		switch {
-		case err != nil:
-			return nil, err
-		case removal.Sequence != sequence+1 || removal.Previous != previous:
-			return nil, fmt.Errorf("after removal %d with hash %s comes removal %d, which chains to %s: one is missing or was moved",
-				sequence, previous, removal.Sequence, removal.Previous)
-		case hash != removal.Hash:
-			return nil, fmt.Errorf("removal %d was changed: its text hashes to %s, but it says %s", removal.Sequence, hash, removal.Hash)
-		}
-		sequence, previous = removal.Sequence, removal.Hash
-		removals = append(removals, removal)
-	}
 }
