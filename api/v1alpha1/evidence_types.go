@@ -207,6 +207,7 @@ type EvidenceStatus struct {
 // +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name=Digest,type=string,JSONPath=`.spec.digest`,priority=1
 // +kubebuilder:selectablefield:JSONPath=`.spec.incidentRef.name`
+// +kubebuilder:selectablefield:JSONPath=`.spec.digest`
 type Evidence struct {
 	metav1.TypeMeta `json:",inline"`
 

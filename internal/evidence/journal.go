@@ -43,11 +43,11 @@ func (r *Recorder) SealJournal(ctx context.Context, incident *v1alpha1.Incident,
 	if found != nil {
 		return found, r.markStored(ctx, found)
 	}
-	stored, release, err := r.put(ctx, incident.Namespace, bytes.NewReader(lines))
-	defer release()
+	stored, err := r.put(ctx, incident.Namespace, bytes.NewReader(lines))
 	if err != nil {
 		return nil, err
 	}
+	defer stored.Release()
 	return r.create(ctx, incident, name, v1alpha1.EvidenceSpec{
 		IncidentRef:   v1alpha1.IncidentReference{Name: incident.Name},
 		Type:          v1alpha1.EvidenceJournal,

@@ -84,8 +84,8 @@ func (r *Recorder) Preserve(ctx context.Context, request *action.Request, record
 	if err != nil {
 		return nil, err
 	}
-	stored, release, err := r.Store.Collect(ctx, domain, from)
-	defer release()
+	stored, err := r.Store.Collect(ctx, domain, from)
+	defer stored.Release()
 	if err := errors.Join(err, from.Close()); err != nil {
 		return nil, err
 	}
@@ -129,11 +129,12 @@ func (r *Recorder) find(ctx context.Context, namespace string, names []string, m
 	return "", nil, fmt.Errorf("evidence '%s' is not what was to be kept under that name: somebody has taken it, delete it", strings.Join(names, "' and '"))
 }
 
-// put stores bytes of a record of Firebreak's own. They stay until release is called, also when nothing refers to them.
-func (r *Recorder) put(ctx context.Context, namespace string, from io.Reader) (stored Stored, release func(), err error) {
+// put stores bytes of a record of Firebreak's own. They stay until they are released, also when
+// nothing refers to them.
+func (r *Recorder) put(ctx context.Context, namespace string, from io.Reader) (*Held, error) {
 	domain, err := r.domain(ctx, namespace)
 	if err != nil {
-		return Stored{}, func() {}, err
+		return nil, err
 	}
 	return r.Store.PutHeld(ctx, domain, from)
 }
@@ -149,17 +150,25 @@ func (r *Recorder) domain(ctx context.Context, name string) (types.UID, error) {
 }
 
 // create makes the Evidence of bytes that are stored. Another try may have been faster.
-func (r *Recorder) create(ctx context.Context, incident *v1alpha1.Incident, name string, spec v1alpha1.EvidenceSpec, stored Stored) (*v1alpha1.Evidence, error) {
+func (r *Recorder) create(ctx context.Context, incident *v1alpha1.Incident, name string, spec v1alpha1.EvidenceSpec, stored *Held) (*v1alpha1.Evidence, error) {
 	spec.Digest = stored.Digest
 	spec.SizeBytes = &stored.SizeBytes
 	made := &v1alpha1.Evidence{Spec: spec}
 	made.Namespace = incident.Namespace
 	made.Name = name
 	made.Labels = map[string]string{v1alpha1.LabelIncident: action.IncidentLabel(incident.Name)}
+	return made, r.keep(ctx, made, stored)
+}
+
+// keep creates Evidence and says where its bytes are, once it is sure that they are there still.
+func (r *Recorder) keep(ctx context.Context, made *v1alpha1.Evidence, stored *Held) error {
 	if err := r.Client.Create(ctx, made); err != nil {
-		return nil, fmt.Errorf("evidence '%s': %w", name, err)
+		return fmt.Errorf("evidence '%s': %w", made.Name, err)
 	}
-	return made, r.say(ctx, made, stored.Location, nil)
+	if err := stored.Ensure(ctx); err != nil {
+		return err
+	}
+	return r.say(ctx, made, stored.Location, nil)
 }
 
 // markStored makes sure that Evidence found says where its bytes are. A crash may have
@@ -173,6 +182,9 @@ func (r *Recorder) markStored(ctx context.Context, found *v1alpha1.Evidence) err
 		return err
 	}
 	location := string(domain) + "/" + found.Spec.Digest[len(DigestPrefix):]
+	if err := r.Store.Recover(ctx, location); err != nil {
+		return err
+	}
 	missing := r.Store.Check(ctx, location, found.Spec.Digest)
 	if missing != nil && !errors.Is(missing, ErrNotStored) && !errors.Is(missing, ErrChanged) {
 		return missing

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -55,11 +56,11 @@ func (r *Recorder) SealRemovals(ctx context.Context, namespace string, after *v1
 	if found != nil {
 		return found, r.markStored(ctx, found)
 	}
-	stored, release, err := r.put(ctx, namespace, bytes.NewReader(lines))
-	defer release()
+	stored, err := r.put(ctx, namespace, bytes.NewReader(lines))
 	if err != nil {
 		return nil, err
 	}
+	defer stored.Release()
 	made := &v1alpha1.Evidence{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{v1alpha1.LabelJournal: retentionLabel}},
 		Spec: v1alpha1.EvidenceSpec{
@@ -74,10 +75,29 @@ func (r *Recorder) SealRemovals(ctx context.Context, namespace string, after *v1
 			SizeBytes:     &stored.SizeBytes,
 		},
 	}
-	if err := r.Client.Create(ctx, made); err != nil {
-		return nil, fmt.Errorf("evidence '%s': %w", name, err)
+	return made, r.keep(ctx, made, stored)
+}
+
+// ServerTime is what time it is by the API server's clock, in whole seconds: that at which it would
+// create a journal. The manager has the right to do that, and nothing is left of it.
+func (r *Recorder) ServerTime(ctx context.Context, namespace string) (time.Time, error) {
+	tried := &v1alpha1.Evidence{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, GenerateName: "retention-clock-", Labels: map[string]string{v1alpha1.LabelJournal: retentionLabel}},
+		Spec: v1alpha1.EvidenceSpec{
+			Type:          v1alpha1.EvidenceRetentionJournal,
+			Method:        "tried only, to learn the API server's time",
+			Tool:          r.tool(),
+			CollectedTime: metav1.NewTime(r.Clock.Now()),
+			CollectedBy:   r.Manager,
+			MediaType:     "application/jsonl",
+			Digest:        DigestPrefix + audit.Origin,
+			SizeBytes:     new(int64),
+		},
 	}
-	return made, r.say(ctx, made, stored.Location, nil)
+	if err := r.Client.Create(ctx, tried, client.DryRunAll); err != nil {
+		return time.Time{}, fmt.Errorf("the API server's time could not be learned by the dry run of creating evidence in namespace '%s': %w", namespace, err)
+	}
+	return tried.CreationTimestamp.Time, nil
 }
 
 // LastRemovals finds the last RetentionJournal of a domain; nil when there is none. It lists

@@ -111,8 +111,8 @@ func TestCollectLeavesTheReserve(t *testing.T) {
 			store, disk := open(t, "file://"+directory), &volume{free: one.free}
 			store.MeasureBy(disk.left)
 			store.KeepFree(reserveOf(t, "10000"))
-			_, release, err := store.Collect(t.Context(), domain, fills{disk, strings.NewReader(strings.Repeat("x", large))})
-			release()
+			held, err := store.Collect(t.Context(), domain, fills{disk, strings.NewReader(strings.Repeat("x", large))})
+			held.Release()
 			var full *NoRoomError
 			if keeps := err == nil; keeps != one.keeps || !keeps && !errors.As(err, &full) {
 				t.Fatalf("got the error %v; it must be kept: %t", err, one.keeps)
@@ -154,14 +154,14 @@ func TestCollectAtTheSameTime(t *testing.T) {
 	first := blocked{make(chan struct{}), make(chan struct{})}
 	done := make(chan error, 1)
 	go func() {
-		_, release, err := store.Collect(context.Background(), domain, first)
-		release()
+		held, err := store.Collect(context.Background(), domain, first)
+		held.Release()
 		done <- err
 	}()
 	<-first.reading
 	collect := func(in types.UID) error {
-		_, release, err := store.Collect(t.Context(), in, strings.NewReader("soon"))
-		release()
+		held, err := store.Collect(t.Context(), in, strings.NewReader("soon"))
+		held.Release()
 		return err
 	}
 	var full *NoRoomError

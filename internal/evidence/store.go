@@ -121,20 +121,31 @@ func (s *Store) Close() error { return s.bucket.Close() }
 // Put stores bytes for a domain. They are there, on the disk, and have been read back
 // when it returns.
 func (s *Store) Put(ctx context.Context, domain types.UID, from io.Reader) (Stored, error) {
-	stored, release, err := s.PutHeld(ctx, domain, from)
-	release()
-	return stored, err
+	held, err := s.PutHeld(ctx, domain, from)
+	if err != nil {
+		return Stored{}, err
+	}
+	held.Release()
+	return held.Stored, nil
 }
 
-// PutHeld does what Put does, and has nobody remove the bytes until release is called, which
-// is never nil: once there is Evidence that names them.
-func (s *Store) PutHeld(ctx context.Context, domain types.UID, from io.Reader) (stored Stored, release func(), err error) {
+// Held are bytes that were stored, and that nobody in this process removes until they are
+// released: once there is Evidence that names them.
+type Held struct {
+	Stored
+	store   *Store
+	file    *os.File
+	release func()
+}
+
+// PutHeld does what Put does, and holds the bytes. The caller releases them.
+func (s *Store) PutHeld(ctx context.Context, domain types.UID, from io.Reader) (*Held, error) {
 	return s.put(ctx, domain, from, nil)
 }
 
 // Collect does what PutHeld does, and leaves alone what KeepFree keeps: a NoRoomError says that
 // nothing else is left.
-func (s *Store) Collect(ctx context.Context, domain types.UID, from io.Reader) (stored Stored, release func(), err error) {
+func (s *Store) Collect(ctx context.Context, domain types.UID, from io.Reader) (*Held, error) {
 	return s.put(ctx, domain, from, &s.room)
 }
 
@@ -145,30 +156,60 @@ func (s *Store) HasRoom() error {
 	return err
 }
 
-func (s *Store) put(ctx context.Context, domain types.UID, from io.Reader, within *room) (stored Stored, release func(), err error) {
+func (s *Store) put(ctx context.Context, domain types.UID, from io.Reader, within *room) (*Held, error) {
 	file, err := s.createTemporary()
 	if err != nil {
-		return Stored{}, func() {}, fmt.Errorf("evidence: %w", err)
+		return nil, fmt.Errorf("evidence: %w", err)
 	}
-	defer func() { _ = file.Close() }()
+	held := &Held{store: s, file: file, release: func() {}}
+	if err := held.take(ctx, domain, from, within); err != nil {
+		held.Release()
+		return nil, err
+	}
+	return held, nil
+}
+
+func (h *Held) take(ctx context.Context, domain types.UID, from io.Reader, within *room) error {
 	hash, ration := sha256.New(), &rationed{from: from, room: within}
-	size, err := io.Copy(io.MultiWriter(file, hash), ration)
+	size, err := io.Copy(io.MultiWriter(h.file, hash), ration)
 	ration.done()
 	if err != nil {
-		return Stored{}, func() {}, fmt.Errorf("evidence: %w", err)
+		return fmt.Errorf("evidence: %w", err)
 	}
 	digits := hex.EncodeToString(hash.Sum(nil))
-	stored = Stored{Location: string(domain) + "/" + digits, Digest: DigestPrefix + digits, SizeBytes: size}
-	if !locationForm.MatchString(stored.Location) {
-		return Stored{}, func() {}, fmt.Errorf("evidence: '%s' is not the UID of a namespace", domain)
+	h.Stored = Stored{Location: string(domain) + "/" + digits, Digest: DigestPrefix + digits, SizeBytes: size}
+	if !locationForm.MatchString(h.Location) {
+		return fmt.Errorf("evidence: '%s' is not the UID of a namespace", domain)
 	}
-	release = s.uses.hold(stored.Location)
-	return stored, release, s.keep(ctx, stored, file, within)
+	h.release = h.store.uses.hold(h.Location)
+	return h.store.keep(ctx, h.Stored, h.file, within)
+}
+
+// Ensure stores the bytes once more where another process has removed them since. It is called when
+// there is Evidence that names them: whoever begins to remove them after that sees it.
+func (h *Held) Ensure(ctx context.Context) error {
+	there, err := h.store.bucket.Exists(ctx, h.Location)
+	if err != nil {
+		return fmt.Errorf("evidence %s: %w", h.Location, err)
+	}
+	if there {
+		return nil
+	}
+	return h.store.keep(ctx, h.Stored, h.file, nil)
+}
+
+// Release lets go of the bytes. Nil is none.
+func (h *Held) Release() {
+	if h != nil {
+		h.release()
+		_ = h.file.Close()
+	}
 }
 
 // keep makes sure that bytes are stored under their digest.
 func (s *Store) keep(ctx context.Context, stored Stored, file *os.File, within *room) error {
-	err := s.Check(ctx, stored.Location, stored.Digest)
+	// What is set aside does not count: it is about to be removed.
+	err := check(ctx, s.open, stored)
 	if err == nil || !errors.Is(err, ErrNotStored) && !errors.Is(err, ErrChanged) {
 		return err
 	}
@@ -183,7 +224,7 @@ func (s *Store) keep(ctx context.Context, stored Stored, file *os.File, within *
 	if err := s.write(ctx, stored.Location, file, options); err != nil {
 		return err
 	}
-	return s.Check(ctx, stored.Location, stored.Digest)
+	return check(ctx, s.open, stored)
 }
 
 func (s *Store) write(ctx context.Context, location string, file *os.File, options *blob.WriterOptions) error {
@@ -226,12 +267,30 @@ func (s *Store) Open(ctx context.Context, location string) (io.ReadCloser, error
 	if !locationForm.MatchString(location) {
 		return nil, fmt.Errorf("evidence: location '%s' must be the UID of a namespace, a slash, and 64 hexadecimal digits", location)
 	}
-	reader, err := s.bucket.NewReader(ctx, location, nil)
+	reader, err := s.open(ctx, location)
+	if !errors.Is(err, ErrNotStored) {
+		return reader, err
+	}
+	aside, failed := s.asides(ctx, asideKey(location))
+	if failed != nil {
+		return nil, failed
+	}
+	for _, key := range aside {
+		if reader, failed := s.open(ctx, key); !errors.Is(failed, ErrNotStored) {
+			return reader, failed
+		}
+	}
+	// Or they were put back meanwhile.
+	return s.open(ctx, location)
+}
+
+func (s *Store) open(ctx context.Context, key string) (io.ReadCloser, error) {
+	reader, err := s.bucket.NewReader(ctx, key, nil)
 	if gcerrors.Code(err) == gcerrors.NotFound {
-		return nil, fmt.Errorf("evidence %s: %w", location, ErrNotStored)
+		return nil, fmt.Errorf("evidence %s: %w", key, ErrNotStored)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("evidence %s: %w", location, err)
+		return nil, fmt.Errorf("evidence %s: %w", key, err)
 	}
 	return reader, nil
 }
@@ -239,20 +298,24 @@ func (s *Store) Open(ctx context.Context, location string) (io.ReadCloser, error
 // Check reads the bytes of a location and says whether they have the digest: it gives
 // ErrNotStored when there are none, and ErrChanged when they have another.
 func (s *Store) Check(ctx context.Context, location, digest string) error {
-	if !digestForm.MatchString(digest) {
-		return fmt.Errorf("evidence: digest '%s' must be 'sha256:' and 64 hexadecimal digits", digest)
+	return check(ctx, s.Open, Stored{Location: location, Digest: digest})
+}
+
+func check(ctx context.Context, open func(context.Context, string) (io.ReadCloser, error), stored Stored) error {
+	if !digestForm.MatchString(stored.Digest) {
+		return fmt.Errorf("evidence: digest '%s' must be 'sha256:' and 64 hexadecimal digits", stored.Digest)
 	}
-	reader, err := s.Open(ctx, location)
+	reader, err := open(ctx, stored.Location)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = reader.Close() }()
 	hash := sha256.New()
 	if _, err := io.Copy(hash, reader); err != nil {
-		return fmt.Errorf("evidence %s: %w", location, err)
+		return fmt.Errorf("evidence %s: %w", stored.Location, err)
 	}
-	if found := hex.EncodeToString(hash.Sum(nil)); found != strings.TrimPrefix(digest, DigestPrefix) {
-		return fmt.Errorf("evidence %s: %w: they have digest sha256:%s, but must have %s", location, ErrChanged, found, digest)
+	if found := hex.EncodeToString(hash.Sum(nil)); found != strings.TrimPrefix(stored.Digest, DigestPrefix) {
+		return fmt.Errorf("evidence %s: %w: they have digest sha256:%s, but must have %s", stored.Location, ErrChanged, found, stored.Digest)
 	}
 	return nil
 }

@@ -2,19 +2,18 @@ package evidence
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 
-	"gocloud.dev/gcerrors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 )
+
+// fewLocations are so few that the API server is asked who names each, and not for all Evidence.
+const fewLocations = 16
 
 // uses keep bytes from being removed while somebody stores the same ones: until there is
 // Evidence that names them nothing refers to them.
@@ -70,57 +69,6 @@ func (u *uses) spare(locations []string) {
 	}
 }
 
-// Remove removes the bytes of locations that nothing refers to: those that referred does not
-// give. What is stored anew meanwhile stays, and what is not there is no error.
-func (s *Store) Remove(ctx context.Context, locations []string, referred func(context.Context) (map[string]bool, error)) error {
-	for _, location := range locations {
-		if !locationForm.MatchString(location) {
-			return fmt.Errorf("evidence: location '%s' must be the UID of a namespace, a slash, and 64 hexadecimal digits", location)
-		}
-	}
-	doomed := s.uses.doom(locations)
-	defer s.uses.spare(doomed)
-	if len(doomed) == 0 {
-		return nil
-	}
-	kept, err := referred(ctx)
-	if err != nil {
-		return err
-	}
-	for _, location := range doomed {
-		if kept[location] {
-			continue
-		}
-		if err := s.remove(ctx, location); err != nil {
-			return fmt.Errorf("evidence %s: removing it: %w", location, err)
-		}
-	}
-	return nil
-}
-
-// remove removes the bytes of a location that is doomed still. Who stores the same bytes waits.
-func (s *Store) remove(ctx context.Context, location string) error {
-	s.uses.mu.Lock()
-	defer s.uses.mu.Unlock()
-	if !s.uses.doomed[location] {
-		return nil
-	}
-	if err := s.bucket.Delete(ctx, location); err != nil && gcerrors.Code(err) != gcerrors.NotFound {
-		return err
-	}
-	if s.directory == "" {
-		return nil
-	}
-	directory, err := os.Open(filepath.Join(s.directory, filepath.Dir(filepath.FromSlash(location))))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil // nothing of the domain was ever stored here
-	}
-	if err != nil {
-		return err
-	}
-	return errors.Join(directory.Sync(), directory.Close())
-}
-
 // RemoveBytes removes the bytes of Evidence that was deleted, as far as no other Evidence of the
 // domain has the same. Domains share none.
 func (r *Recorder) RemoveBytes(ctx context.Context, namespace string, locations []string) error {
@@ -130,15 +78,35 @@ func (r *Recorder) RemoveBytes(ctx context.Context, namespace string, locations 
 	}
 	// What a domain of the same name has left is not this one's.
 	locations = slices.DeleteFunc(slices.Clone(locations), func(location string) bool { return !strings.HasPrefix(location, string(domain)+"/") })
-	return r.Store.Remove(ctx, locations, func(ctx context.Context) (map[string]bool, error) {
-		referred := map[string]bool{}
-		err := r.EachEvidence(ctx, namespace, func(piece *v1alpha1.Evidence) {
-			// Also what does not say yet where its bytes are.
-			referred[string(domain)+"/"+piece.Spec.Digest[len(DigestPrefix):]] = true
-			referred[piece.Status.Location] = true
-		})
-		return referred, err
+	return r.Store.Remove(ctx, locations, func(ctx context.Context, locations []string) (map[string]bool, error) {
+		return r.referred(ctx, namespace, string(domain), locations)
 	})
+}
+
+// referred says which of some locations Evidence of a domain names, also such that does not say yet
+// where its bytes are.
+func (r *Recorder) referred(ctx context.Context, namespace, domain string, locations []string) (map[string]bool, error) {
+	referred, asked := map[string]bool{}, map[string]bool{}
+	for _, location := range locations {
+		asked[location] = true
+	}
+	look := func(piece *v1alpha1.Evidence) {
+		for _, location := range []string{domain + "/" + strings.TrimPrefix(piece.Spec.Digest, DigestPrefix), piece.Status.Location} {
+			if asked[location] {
+				referred[location] = true
+			}
+		}
+	}
+	if len(locations) > fewLocations {
+		return referred, r.EachEvidence(ctx, namespace, look)
+	}
+	for _, location := range locations {
+		_, digits, _ := strings.Cut(location, "/")
+		if err := r.EachEvidence(ctx, namespace, look, client.MatchingFields{"spec.digest": DigestPrefix + digits}); err != nil {
+			return nil, err
+		}
+	}
+	return referred, nil
 }
 
 // EachEvidence goes through the Evidence of a namespace, a page at a time and without a cache.

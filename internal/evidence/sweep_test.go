@@ -9,18 +9,18 @@ import (
 
 func TestRemove(t *testing.T) {
 	const location = string(domain) + "/" + helloDigits
-	nothing := func(context.Context) (map[string]bool, error) { return nil, nil }
+	nothing := func(context.Context, []string) (map[string]bool, error) { return nil, nil }
 	directory := t.TempDir()
 	for name, url := range map[string]string{"file": "file://" + directory, "mem": "mem://"} {
 		t.Run(name, func(t *testing.T) {
 			store := open(t, url)
 			put := func() func() {
 				t.Helper()
-				_, release, err := store.PutHeld(t.Context(), domain, strings.NewReader("hello"))
+				held, err := store.PutHeld(t.Context(), domain, strings.NewReader("hello"))
 				if err != nil {
 					t.Fatal(err)
 				}
-				return release
+				return held.Release
 			}
 			there := func(want bool, what string) {
 				t.Helper()
@@ -29,7 +29,7 @@ func TestRemove(t *testing.T) {
 					t.Errorf("%s: the bytes are there must be %t, but: %v", what, want, err)
 				}
 			}
-			remove := func(referred func(context.Context) (map[string]bool, error)) {
+			remove := func(referred func(context.Context, []string) (map[string]bool, error)) {
 				t.Helper()
 				if err := store.Remove(t.Context(), []string{location}, referred); err != nil {
 					t.Fatal(err)
@@ -39,12 +39,12 @@ func TestRemove(t *testing.T) {
 			remove(nothing)
 			there(true, "their Evidence is being made")
 			release()
-			remove(func(context.Context) (map[string]bool, error) { return map[string]bool{location: true}, nil })
+			remove(func(context.Context, []string) (map[string]bool, error) { return map[string]bool{location: true}, nil })
 			there(true, "other Evidence names them")
-			remove(func(context.Context) (map[string]bool, error) { put()(); return nil, nil })
+			remove(func(context.Context, []string) (map[string]bool, error) { put()(); return nil, nil })
 			there(true, "somebody has stored them anew")
 			failed := errors.New("no list")
-			if err := store.Remove(t.Context(), []string{location}, func(context.Context) (map[string]bool, error) { return nil, failed }); !errors.Is(err, failed) {
+			if err := store.Remove(t.Context(), []string{location}, func(context.Context, []string) (map[string]bool, error) { return nil, failed }); !errors.Is(err, failed) {
 				t.Errorf("got %v", err)
 			}
 			there(true, "nobody knows who names them")

@@ -22,11 +22,11 @@ func (r *Recorder) KeepUndo(ctx context.Context, request *action.Request, record
 	incident, target := request.Incident, &request.Target
 	// The bytes first and in any case: an effect is made next, and it may be another try
 	// that finds them gone.
-	stored, release, err := r.put(ctx, incident.Namespace, bytes.NewReader(record))
-	defer release()
+	stored, err := r.put(ctx, incident.Namespace, bytes.NewReader(record))
 	if err != nil {
 		return action.UndoReference{}, err
 	}
+	defer stored.Release()
 	spec := v1alpha1.EvidenceSpec{
 		IncidentRef:   v1alpha1.IncidentReference{Name: incident.Name},
 		Step:          request.Step.Name,
