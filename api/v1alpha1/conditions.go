@@ -77,6 +77,10 @@ const (
 	// ReasonRetentionRemoved surfaces in a Kubernetes Event about an incident that was deleted
 	// because its time was over; the message says where it is on record.
 	ReasonRetentionRemoved = "RetentionRemoved"
+	// ReasonRetentionClockAhead surfaces in a Kubernetes Event about a plan while nothing is deleted
+	// by its `retention`, because the manager's clock is more than five minutes ahead of the API
+	// server's; and about a RetentionJournal that was made then, and does not count.
+	ReasonRetentionClockAhead = "RetentionClockAhead"
 	// ReasonForgeryRefused surfaces on Guarded when a forged Decision was refused.
 	ReasonForgeryRefused = "ForgeryRefused"
 	// ReasonForgeryAccepted surfaces on Guarded when a forged Decision would have been

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -45,6 +46,8 @@ type RetentionJournals interface {
 	LastRemovals(ctx context.Context, namespace string) (*v1alpha1.Evidence, error)
 	// ReadRemovals reads and checks what a journal holds.
 	ReadRemovals(ctx context.Context, journal *v1alpha1.Evidence) ([]audit.Removal, error)
+	// ServerTime asks the API server what time it is.
+	ServerTime(ctx context.Context, namespace string) (time.Time, error)
 	// EvidenceOf lists the evidence of an incident, by its name.
 	EvidenceOf(ctx context.Context, namespace, incident string) ([]v1alpha1.Evidence, error)
 	// EvidenceNamed reads a piece of evidence; nil when it is not there.
@@ -79,6 +82,8 @@ type RetentionReconciler struct {
 type journalHead struct {
 	// domain is the UID of the namespace: one that was made anew begins a new chain.
 	domain types.UID
+	// plan is the UID of the plan that says how long is kept.
+	plan types.UID
 	// known says that last is the end, and that what it names was tried to delete.
 	known bool
 	last  *v1alpha1.JournalRange
@@ -89,6 +94,10 @@ type journalHead struct {
 	kept map[types.UID]toldKept
 	// refused are the objects that the API server refused to delete, by UID, and when.
 	refused map[types.UID]time.Time
+	// decided is when it was last looked what is over.
+	decided time.Time
+	// ahead is when was told that the manager's clock is ahead; zero is that it is not.
+	ahead time.Time
 	// evidence is what is known of the domain's evidence.
 	evidence knownEvidence
 	// unswept are the locations of bytes whose Evidence the journal that is being executed has
@@ -125,6 +134,7 @@ func (r *RetentionReconciler) Reconcile(ctx context.Context, request ctrl.Reques
 		}
 		r.heads[request.Namespace] = head
 	}
+	head.plan = plan.UID
 	if plan.Spec.Retention.Evidence != nil {
 		// First, for what the last journal names may leave evidence.
 		if err := r.knowEvidence(ctx, request.Namespace, head); err != nil {
@@ -137,6 +147,9 @@ func (r *RetentionReconciler) Reconcile(ctx context.Context, request ctrl.Reques
 		return ctrl.Result{}, err
 	}
 	wait, err := r.removeOver(ctx, request.Namespace, head, kinds)
+	if errors.Is(err, errClockAhead) {
+		return ctrl.Result{RequeueAfter: clockRetry}, nil
+	}
 	if err != nil {
 		// What the journal names may be there yet: the next try begins with that.
 		head.known = false
@@ -180,7 +193,8 @@ func (r *RetentionReconciler) removeOver(ctx context.Context, namespace string, 
 	for i := range kinds {
 		kind := &kinds[i]
 		for _, hour := range kind.hours.of(namespace) {
-			if left := expiryOf(hour, kind.keep).Sub(r.Clock.Now()); left > 0 {
+			head.decided = r.Clock.Now()
+			if left := expiryOf(hour, kind.keep).Sub(head.decided); left > 0 {
 				wait = sooner(wait, left)
 				break
 			}
@@ -260,7 +274,7 @@ func (r *RetentionReconciler) takeDown(ctx context.Context, events []v1alpha1.Se
 			took.wait = sooner(took.wait, conflictRetry) // the cache has yet to see what became of it
 			continue
 		}
-		decisions, err := decisionsAbout(ctx, r.Client, one.Namespace, v1alpha1.SubjectSecurityEvent, one.Name)
+		decisions, err := r.decisions(ctx, one.Namespace, v1alpha1.SubjectSecurityEvent, one.Name)
 		if err != nil {
 			return taken{}, err
 		}
@@ -272,7 +286,7 @@ func (r *RetentionReconciler) takeDown(ctx context.Context, events []v1alpha1.Se
 			took.wait = sooner(took.wait, held)
 			continue
 		}
-		took.removals = append(took.removals, audit.RemovalOfEvent(one.DeepCopy()))
+		took.removals = append(took.removals, audit.RemovalOfEvent(one))
 		for j := range decisions {
 			took.removals = append(took.removals, audit.RemovalOfDecision(&decisions[j]))
 		}
@@ -280,13 +294,18 @@ func (r *RetentionReconciler) takeDown(ctx context.Context, events []v1alpha1.Se
 			break
 		}
 	}
-	r.stamp(took.removals, because)
+	r.stamp(head, took.removals, because)
 	return took, nil
 }
 
-// stamp says of removals when and why they are made.
-func (r *RetentionReconciler) stamp(removals []audit.Removal, because string) {
-	now := metav1.NewTime(r.Clock.Now().UTC().Truncate(time.Second))
+// stamp says of removals when and why they are made: at the latest time by which any of them was
+// found to be over.
+func (r *RetentionReconciler) stamp(head *journalHead, removals []audit.Removal, because string) {
+	at := r.Clock.Now()
+	if head.decided.After(at) {
+		at = head.decided
+	}
+	now := metav1.NewTime(at.UTC().Truncate(time.Second))
 	for i := range removals {
 		removals[i].Time, removals[i].Because = now, because
 	}
@@ -294,6 +313,9 @@ func (r *RetentionReconciler) stamp(removals []audit.Removal, because string) {
 
 // remove journals removals, and then makes them.
 func (r *RetentionReconciler) remove(ctx context.Context, namespace string, head *journalHead, removals []audit.Removal) error {
+	if err := r.witness(ctx, namespace, head, removals); err != nil {
+		return err
+	}
 	journal, err := r.Journals.SealRemovals(ctx, namespace, head.last, removals)
 	if err != nil {
 		return err
@@ -309,9 +331,12 @@ func (r *RetentionReconciler) remove(ctx context.Context, namespace string, head
 }
 
 // execute deletes what a journal names, in its order, group by group, and then the bytes of the
-// evidence among it.
+// evidence among it. Of one that was made by a clock that was ahead it deletes nothing.
 func (r *RetentionReconciler) execute(ctx context.Context, namespace string, head *journalHead, journal *v1alpha1.Evidence, removals []audit.Removal) error {
 	head.unswept = nil
+	if !r.trusted(ctx, journal, removals) {
+		return nil
+	}
 	for start := 0; start < len(removals); {
 		end, remove := groupEnd(removals, start), r.removeGroup
 		switch {

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -35,31 +36,37 @@ func (r *RetentionReconciler) knowEvidence(ctx context.Context, namespace string
 		return nil
 	}
 	known := knownEvidence{since: r.Clock.Now(), incidents: map[string]bool{}, sifted: map[types.UID]bool{}, orphans: map[int64]map[string]bool{}}
-	pieces := map[string][]*v1alpha1.Evidence{}
+	var failed error
 	err := r.Journals.EachEvidence(ctx, namespace, func(piece *v1alpha1.Evidence) {
-		if piece.Spec.IncidentRef.Name != "" {
-			pieces[piece.Spec.IncidentRef.Name] = append(pieces[piece.Spec.IncidentRef.Name], &v1alpha1.Evidence{
-				ObjectMeta: piece.ObjectMeta, Spec: v1alpha1.EvidenceSpec{CollectedTime: piece.Spec.CollectedTime},
-			})
+		incident := piece.Spec.IncidentRef.Name
+		if incident == "" || failed != nil {
+			return
 		}
-	})
-	if err != nil {
-		return err
-	}
-	for incident, list := range pieces {
-		err := r.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: incident}, &v1alpha1.Incident{})
-		if client.IgnoreNotFound(err) != nil {
-			return fmt.Errorf("read incident %q: %w", incident, err)
+		there, asked := known.incidents[incident]
+		if !asked {
+			if there, failed = r.isThere(ctx, namespace, incident); failed != nil {
+				return
+			}
+			known.incidents[incident] = there
 		}
-		if known.incidents[incident] = err == nil; err == nil {
-			continue
-		}
-		for _, piece := range list {
+		if !there {
 			r.noteOrphan(namespace, &known, piece.Name, piece.Spec.CollectedTime.Time)
 		}
+	})
+	if err := errors.Join(err, failed); err != nil {
+		return err
 	}
 	head.evidence = known
 	return nil
+}
+
+// isThere says whether there is an incident of a name.
+func (r *RetentionReconciler) isThere(ctx context.Context, namespace, incident string) (bool, error) {
+	err := r.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: incident}, &v1alpha1.Incident{}, client.UnsafeDisableDeepCopy)
+	if client.IgnoreNotFound(err) != nil {
+		return false, fmt.Errorf("read incident %q: %w", incident, err)
+	}
+	return err == nil, nil
 }
 
 func hourOf(at time.Time) int64 { return at.Unix() / int64(time.Hour/time.Second) }
@@ -153,7 +160,7 @@ func (r *RetentionReconciler) removeBatch(ctx context.Context, namespace string,
 		return took, nil
 	}
 	took.removals = took.removals[:min(removalBatch, len(took.removals))]
-	r.stamp(took.removals, because)
+	r.stamp(head, took.removals, because)
 	return took, r.remove(ctx, namespace, head, took.removals)
 }
 
@@ -227,9 +234,9 @@ func (r *RetentionReconciler) removeOrphanHour(ctx context.Context, namespace st
 			delete(names, name)
 			continue
 		}
-		err = r.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: piece.Spec.IncidentRef.Name}, &v1alpha1.Incident{})
-		if client.IgnoreNotFound(err) != nil {
-			return taken{}, fmt.Errorf("read incident %q: %w", piece.Spec.IncidentRef.Name, err)
+		there, err := r.isThere(ctx, namespace, piece.Spec.IncidentRef.Name)
+		if err != nil {
+			return taken{}, err
 		}
 		holds, failed := r.orphanHolds(ctx, namespace, piece.Spec.IncidentRef.Name)
 		if failed != nil {
@@ -242,7 +249,7 @@ func (r *RetentionReconciler) removeOrphanHour(ctx context.Context, namespace st
 		}
 		if holds = append(holds, lifecycle.LegalHolds([]v1alpha1.Evidence{*piece})...); len(holds) > 0 {
 			one.wait = keptRetry
-		} else if err == nil { // one of that name was made anew
+		} else if there { // one of that name was made anew
 			head.evidence.incidents[piece.Spec.IncidentRef.Name] = true
 		} else {
 			one = r.takeEvidence(&incidentParts{Retained: lifecycle.Retained{Plan: plan}}, piece)

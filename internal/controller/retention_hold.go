@@ -78,7 +78,7 @@ func (r *RetentionReconciler) heldSince(ctx context.Context, namespace string, g
 	if err != nil || event.UID != group[0].UID {
 		return false, client.IgnoreNotFound(err)
 	}
-	decisions, err := decisionsAbout(ctx, r.Client, namespace, v1alpha1.SubjectSecurityEvent, event.Name)
+	decisions, err := r.decisions(ctx, namespace, v1alpha1.SubjectSecurityEvent, event.Name)
 	if err != nil {
 		return false, err
 	}
@@ -89,6 +89,16 @@ func (r *RetentionReconciler) heldSince(ctx context.Context, namespace string, g
 	}
 	held, err := r.held(ctx, event, decisions)
 	return held > 0, err
+}
+
+// decisions are those about a subject, as the cache has them: they must not be changed.
+func (r *RetentionReconciler) decisions(ctx context.Context, namespace string, kind v1alpha1.SubjectKind, name string) ([]v1alpha1.Decision, error) {
+	list := &v1alpha1.DecisionList{}
+	err := r.Client.List(ctx, list, client.InNamespace(namespace), client.MatchingFields{indexDecisionSubject: subjectKey(kind, name)}, client.UnsafeDisableDeepCopy)
+	if err != nil {
+		return nil, fmt.Errorf("list the Decisions about %s %q: %w", kind, name, err)
+	}
+	return list.Items, nil
 }
 
 // try deletes an object, and says whether it stays: it has changed, or the API server will not

@@ -122,7 +122,7 @@ func (r *RetentionReconciler) removeClosedHour(ctx context.Context, namespace st
 	if len(took.removals) == 0 {
 		return took, nil
 	}
-	r.stamp(took.removals, because)
+	r.stamp(head, took.removals, because)
 	return took, r.remove(ctx, namespace, head, took.removals)
 }
 
@@ -209,7 +209,8 @@ func (p *incidentParts) removals() []audit.Removal {
 	return removals
 }
 
-// partsOf reads an incident's parts, and what may need it.
+// partsOf reads an incident's parts, and what may need it, as the cache has them: there may be
+// thousands of events, which are looked at in each round. None of it must be changed.
 func (r *RetentionReconciler) partsOf(ctx context.Context, incident *v1alpha1.Incident) (*incidentParts, error) {
 	parts := &incidentParts{Retained: lifecycle.Retained{Incident: incident}, aboutEvents: map[string][]v1alpha1.Decision{}}
 	var err error
@@ -217,23 +218,23 @@ func (r *RetentionReconciler) partsOf(ctx context.Context, incident *v1alpha1.In
 		return nil, err
 	}
 	events, lessons := &v1alpha1.SecurityEventList{}, &v1alpha1.LessonLearnedList{}
-	if err := r.Client.List(ctx, events, client.InNamespace(incident.Namespace), client.MatchingFields{indexEventIncident: incident.Name}); err != nil {
+	if err := r.Client.List(ctx, events, client.InNamespace(incident.Namespace), client.MatchingFields{indexEventIncident: incident.Name}, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("list the events of incident %q: %w", incident.Name, err)
 	}
 	parts.Events = events.Items
 	slices.SortFunc(parts.Events, func(a, b v1alpha1.SecurityEvent) int { return compareNames(&a, &b) })
-	if err := r.Client.List(ctx, lessons, client.InNamespace(incident.Namespace), client.MatchingFields{indexLessonIncidents: incident.Name}); err != nil {
+	if err := r.Client.List(ctx, lessons, client.InNamespace(incident.Namespace), client.MatchingFields{indexLessonIncidents: incident.Name}, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("list the lessons of incident %q: %w", incident.Name, err)
 	}
 	parts.Lessons = lessons.Items
-	if parts.about, err = decisionsAbout(ctx, r.Client, incident.Namespace, v1alpha1.SubjectIncident, incident.Name); err != nil {
+	if parts.about, err = r.decisions(ctx, incident.Namespace, v1alpha1.SubjectIncident, incident.Name); err != nil {
 		return nil, err
 	}
 	slices.SortFunc(parts.about, func(a, b v1alpha1.Decision) int { return compareNames(&a, &b) })
 	parts.Decisions = append(parts.Decisions, parts.about...)
 	for i := range parts.Events {
 		name := parts.Events[i].Name
-		about, err := decisionsAbout(ctx, r.Client, incident.Namespace, v1alpha1.SubjectSecurityEvent, name)
+		about, err := r.decisions(ctx, incident.Namespace, v1alpha1.SubjectSecurityEvent, name)
 		if err != nil {
 			return nil, err
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -13,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/audit"
 	"github.com/firebreak-dev/firebreak/internal/evidence"
 )
 
@@ -44,10 +46,37 @@ func (m mortal) Delete(ctx context.Context, object client.Object, options ...cli
 	return m.Client.Delete(ctx, object, options...)
 }
 
-// mortalJournals removes no bytes once it is dead.
+// mortalJournals removes no bytes once it is dead. The API server's clock is that of the test, too,
+// until it is to be a witness.
 type mortalJournals struct {
 	*evidence.Recorder
-	dead *atomic.Bool
+	dead    *atomic.Bool
+	witness *atomic.Bool
+}
+
+func (m mortalJournals) ServerTime(ctx context.Context, namespace string) (time.Time, error) {
+	at, err := m.Recorder.ServerTime(ctx, namespace)
+	if !m.witness.Load() {
+		at = m.Clock.Now()
+	}
+	return at, err
+}
+
+func (m mortalJournals) SealRemovals(ctx context.Context, namespace string, after *v1alpha1.JournalRange, removals []audit.Removal) (*v1alpha1.Evidence, error) {
+	journal, err := m.Recorder.SealRemovals(ctx, namespace, after, removals)
+	return m.created(journal), err
+}
+
+func (m mortalJournals) LastRemovals(ctx context.Context, namespace string) (*v1alpha1.Evidence, error) {
+	journal, err := m.Recorder.LastRemovals(ctx, namespace)
+	return m.created(journal), err
+}
+
+func (m mortalJournals) created(journal *v1alpha1.Evidence) *v1alpha1.Evidence {
+	if journal != nil && !m.witness.Load() {
+		journal.CreationTimestamp = journal.Spec.CollectedTime
+	}
+	return journal
 }
 
 func (m mortalJournals) RemoveBytes(ctx context.Context, namespace string, locations []string) error {

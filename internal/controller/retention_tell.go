@@ -37,6 +37,29 @@ func (r *RetentionReconciler) tellLost(ctx context.Context, journal *v1alpha1.Ev
 	}, "lost-")
 }
 
+// tellAhead tells that nothing is deleted, for the manager's clock is ahead: at once, and every
+// hour.
+func (r *RetentionReconciler) tellAhead(ctx context.Context, namespace string, head *journalHead, ahead time.Duration) {
+	note := fmt.Sprintf("nothing is deleted by the plan's `retention`: the manager's clock is %s ahead of the API server's, and must not be more than %s. "+
+		"Set the clocks of their nodes right; retention goes on by itself", ahead, clockTolerance)
+	log.FromContext(ctx).Info("Retention waits", "because", note)
+	r.tell(ctx, &told{
+		kind: "ResponsePlan", namespace: namespace, name: v1alpha1.ResponsePlanName, uid: head.plan,
+		reason: v1alpha1.ReasonRetentionClockAhead, severity: corev1.EventTypeWarning, note: note,
+	}, "ahead-", head.ahead.UTC().Format(time.RFC3339))
+}
+
+// tellVoid tells that nothing of what a journal names is deleted because of it.
+func (r *RetentionReconciler) tellVoid(ctx context.Context, journal *v1alpha1.Evidence, ahead time.Duration) {
+	note := fmt.Sprintf("nothing that this journal names is deleted because of it: when it was made the manager's clock was %s ahead of the API server's, "+
+		"and must not be more than %s. What it names is journaled once more when its time is over", ahead, clockTolerance)
+	log.FromContext(ctx).Info("A retention journal does not count", "journal", journal.Name, "because", note)
+	r.tell(ctx, &told{
+		kind: kindEvidence, namespace: journal.Namespace, name: journal.Name, uid: journal.UID,
+		reason: v1alpha1.ReasonRetentionClockAhead, severity: corev1.EventTypeWarning, note: note,
+	}, "void-")
+}
+
 // tellKept tells why an incident stays although its time is over: at once, and every hour, for
 // Kubernetes forgets Events.
 func (r *RetentionReconciler) tellKept(ctx context.Context, head *journalHead, incident *v1alpha1.Incident, why string) {

@@ -40,6 +40,8 @@ type keeping struct {
 	refuses atomic.Pointer[string]
 	// keepsBytes says that no bytes of evidence are removed any more.
 	keepsBytes atomic.Bool
+	// witness says that the API server has a clock of its own, and not that of the test.
+	witness atomic.Bool
 	// sealed is called when a journal is sealed, just before the first deletion.
 	sealed atomic.Pointer[func()]
 }
@@ -64,7 +66,7 @@ func (k *keeping) start(t *testing.T) {
 	if err := AddIndexes(t.Context(), mgr.GetFieldIndexer()); err != nil {
 		t.Fatal(err)
 	}
-	k.retention = &RetentionReconciler{Client: mortal{mgr.GetClient(), &k.dies, &k.refuses, &k.sealed}, Journals: mortalJournals{k.recorder, &k.keepsBytes}, Clock: k.clock}
+	k.retention = &RetentionReconciler{Client: mortal{mgr.GetClient(), &k.dies, &k.refuses, &k.sealed}, Journals: mortalJournals{k.recorder, &k.keepsBytes, &k.witness}, Clock: k.clock}
 	if err := k.retention.SetupWithManager(t.Context(), mgr); err != nil {
 		t.Fatal(err)
 	}
