@@ -69,7 +69,8 @@ const (
 	// its `silentAfter`; the message names it, since when, and what to check.
 	ReasonSourceSilent = "SourceSilent"
 	// ReasonRetentionJournalLost surfaces in a Kubernetes Event about the last RetentionJournal
-	// of a domain when its bytes are lost: retention goes on after it.
+	// of a domain when its bytes are lost: retention goes on after it; and about a plan when the
+	// last journals that its status tells of are not there.
 	ReasonRetentionJournalLost = "RetentionJournalLost"
 	// ReasonRetentionKept surfaces in a Kubernetes Event about an incident whose time is over by
 	// the plan's `retention`, and that something still needs; the message says what.

@@ -208,6 +208,26 @@ type ResponsePlanStatus struct {
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=64
 	Sources []SourceHeard `json:"sources,omitempty"`
+
+	// retention is where the journals of what the plan's `retention` has deleted end. Empty means
+	// that nothing was deleted.
+	// +optional
+	Retention RetentionHead `json:"retention,omitzero"`
+}
+
+// RetentionHead is where the one chain of all RetentionJournals of a namespace ends. It is written
+// before anything that the last one names is deleted: should that be taken away, this still tells.
+type RetentionHead struct {
+	// sequence is the sequence of the last removal in the last journal: so many there were.
+	// +required
+	// +kubebuilder:validation:Minimum=1
+	Sequence int64 `json:"sequence,omitempty"`
+
+	// hash is the hash of that removal, the `journal.lastHash` of its Evidence.
+	// +required
+	// +kubebuilder:validation:MinLength=64
+	// +kubebuilder:validation:MaxLength=64
+	Hash string `json:"hash,omitempty"`
 }
 
 // ResponsePlan is how one response domain prepares for incidents.

@@ -79,21 +79,29 @@ func Verify(status *v1alpha1.IncidentStatus) error {
 // VerifyEntries checks that entries follow each other, and the entry of the given
 // hash and sequence, without a gap, and that none was changed.
 func VerifyEntries(entries []v1alpha1.TimelineEntry, previous string, sequence int64) error {
-	for _, entry := range entries {
-		if entry.Sequence != sequence+1 {
-			return fmt.Errorf("after entry %d comes entry %d: it must be %d, entries were removed or reordered", sequence, entry.Sequence, sequence+1)
-		}
-		if entry.Previous != previous {
-			return fmt.Errorf("entry %d chains to %s, but the entry before it has hash %s", entry.Sequence, entry.Previous, previous)
-		}
-		hash, err := HashEntry(entry)
+	for i := range entries {
+		entry := &entries[i]
+		hash, err := HashEntry(*entry)
 		if err != nil {
 			return err
 		}
-		if hash != entry.Hash {
-			return fmt.Errorf("entry %d was changed: its text hashes to %s, but it says %s", entry.Sequence, hash, entry.Hash)
+		if err := follows(entry, hash, previous, sequence); err != nil {
+			return err
 		}
 		previous, sequence = entry.Hash, entry.Sequence
+	}
+	return nil
+}
+
+// follows checks that an entry, whose text has a hash, follows the one of another hash and sequence.
+func follows(entry *v1alpha1.TimelineEntry, hash, previous string, sequence int64) error {
+	switch {
+	case entry.Sequence != sequence+1:
+		return fmt.Errorf("after entry %d comes entry %d: it must be %d, entries were removed or reordered", sequence, entry.Sequence, sequence+1)
+	case entry.Previous != previous:
+		return fmt.Errorf("entry %d chains to %s, but the entry before it has hash %s", entry.Sequence, entry.Previous, previous)
+	case hash != entry.Hash:
+		return fmt.Errorf("entry %d was changed: its text hashes to %s, but it says %s", entry.Sequence, hash, entry.Hash)
 	}
 	return nil
 }

@@ -1,10 +1,13 @@
 package audit
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 )
 
 // ReadRemovals reads the lines of one journal, and checks that they are one chain, from the
@@ -20,6 +23,60 @@ func ReadRemovals(from io.Reader, sequence int64, previous string) ([]Removal, e
 		return nil, err
 	}
 	return removals, nil
+}
+
+// VerifyRemovals checks a journal as ReadRemovals does, that it ends as its Evidence says, and what
+// is in it of the timeline of each incident: its last entries must lead from what was sealed to
+// its head. Of an incident whose entries it does not hold it says nothing.
+func VerifyRemovals(from io.Reader, part *v1alpha1.JournalRange) error {
+	sequence, hash := part.FirstSequence-1, part.Previous
+	var broken error
+	err := eachRemoval(from, sequence, hash, func(removal *Removal, line []byte) error {
+		sequence, hash = removal.Sequence, removal.Hash
+		if removal.Incident == nil {
+			return nil
+		}
+		if err := verifyTail(removal.Incident, line); err != nil {
+			broken = errors.Join(broken, fmt.Errorf("removal %d, the timeline of incident %q: %w", removal.Sequence, removal.Name, err))
+		}
+		return nil
+	})
+	if err == nil && (sequence != part.LastSequence || hash != part.LastHash) {
+		err = fmt.Errorf("it ends with removal %d and hash %s: it must end with %d and %s", sequence, hash, part.LastSequence, part.LastHash)
+	}
+	return errors.Join(err, broken)
+}
+
+// verifyTail checks the last entries of a timeline by their text, as hashLine takes it.
+func verifyTail(incident *RemovedIncident, line []byte) error {
+	text := struct {
+		Incident struct {
+			Timeline []json.RawMessage `json:"timeline"`
+		} `json:"incident"`
+	}{}
+	if err := json.Unmarshal(line, &text); err != nil {
+		return err
+	}
+	if len(incident.Timeline) == 0 {
+		return nil
+	}
+	sequence, previous := incident.Audit.SealedSequence, cmp.Or(incident.Audit.SealedHash, Origin)
+	for i := range incident.Timeline {
+		entry := &incident.Timeline[i]
+		hash, err := hashLine(text.Incident.Timeline[i])
+		if err != nil {
+			return err
+		}
+		if err := follows(entry, hash, previous, sequence); err != nil {
+			return err
+		}
+		sequence, previous = entry.Sequence, entry.Hash
+	}
+	if sequence != incident.Audit.Sequence || previous != incident.Audit.HeadHash {
+		return fmt.Errorf("the head says entry %d with hash %s, but the last entry is %d with hash %s",
+			incident.Audit.Sequence, incident.Audit.HeadHash, sequence, previous)
+	}
+	return nil
 }
 
 // eachRemoval goes through the lines of a journal, each once it was checked.

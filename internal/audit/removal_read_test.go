@@ -82,3 +82,48 @@ func TestWhatALaterVersionWritesIsRead(t *testing.T) {
 		}
 	}
 }
+
+// TestVerifyRemovals checks what is in a journal of the end of a timeline, whatever was chained.
+func TestVerifyRemovals(t *testing.T) {
+	text := storedJournal(t)
+	read, err := ReadRemovals(bytes.NewReader(text), 0, Origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := v1alpha1.JournalRange{FirstSequence: 1, LastSequence: 4, Previous: Origin, LastHash: read[3].Hash}
+	if err := VerifyRemovals(bytes.NewReader(text), &whole); err != nil {
+		t.Error(err)
+	}
+	short := whole
+	short.LastSequence = 3
+	if err := VerifyRemovals(bytes.NewReader(text), &short); err == nil || !strings.Contains(err.Error(), "it must end with 3") {
+		t.Errorf("it is longer than it should be: %v", err)
+	}
+	for name, test := range map[string]struct {
+		edit func(*RemovedIncident)
+		want string
+	}{
+		"an entry says another thing": {func(i *RemovedIncident) { i.Timeline[0].Message = "nothing" }, "entry 2 was changed"},
+		"the first is not there":      {func(i *RemovedIncident) { i.Timeline = i.Timeline[1:] }, "after entry 1 comes entry 3"},
+		"the last is not there":       {func(i *RemovedIncident) { i.Timeline = i.Timeline[:1] }, "the head says entry 3"},
+		"another was sealed":          {func(i *RemovedIncident) { i.Audit.SealedHash = Origin }, "entry 2 chains to"},
+		"none was taken down":         {func(i *RemovedIncident) { i.Timeline = nil }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			again, err := ReadRemovals(bytes.NewReader(text), 0, Origin)
+			if err != nil {
+				t.Fatal(err)
+			}
+			test.edit(again[3].Incident)
+			forged, err := ChainRemovals(again, 0, Origin) // a chain, as whoever can write all of it makes one
+			if err != nil {
+				t.Fatal(err)
+			}
+			part := v1alpha1.JournalRange{FirstSequence: 1, LastSequence: 4, Previous: Origin, LastHash: again[3].Hash}
+			err = VerifyRemovals(bytes.NewReader(forged), &part)
+			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+				t.Errorf("got %v, want %q", err, test.want)
+			}
+		})
+	}
+}

@@ -17,7 +17,10 @@ import (
 const verifyLong = `Check that the record of an incident is whole: that the entries of its timeline form one
 chain of hashes without a gap, that the chain continues from the journals that older
 entries were sealed into, and that it ends where the incident says. With --retention: that
-the journals of what the plan's retention has deleted form one chain.
+the journals of what the plan's retention has deleted form one chain, which ends where the
+plan's status says. With --store, a copy of the directory in which the manager keeps the
+bytes of evidence, also what is in them is checked: each removal, and the end of the
+timeline of each incident.
 
 Exit code: 0 whole, 1 broken (it says where), 2 it could not be checked.`
 
@@ -51,7 +54,7 @@ type problem struct {
 }
 
 func newVerifyCommand(s *session) *cobra.Command {
-	output, retention := "", false
+	output, retention, store := "", false, ""
 	cmd := &cobra.Command{
 		Use:               "verify (INCIDENT | --retention)",
 		Short:             "Check that the record of an incident is whole",
@@ -62,14 +65,18 @@ func newVerifyCommand(s *session) *cobra.Command {
 			if retention == (len(args) == 1) {
 				return failed("it must be either an incident or --retention: "+cmd.UseLine(), "Help: "+cmd.CommandPath()+" --help")
 			}
+			if store != "" && !retention {
+				return failed("--store must be given with --retention only", "Help: "+cmd.CommandPath()+" --help")
+			}
 			if retention {
-				return s.verifyRetention(cmd.Context(), output)
+				return s.verifyRetention(cmd.Context(), output, store)
 			}
 			return s.verify(cmd.Context(), output, args[0])
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "", "json or yaml")
 	cmd.Flags().BoolVar(&retention, "retention", false, "check what was kept of what the plan's retention has deleted")
+	cmd.Flags().StringVar(&store, "store", "", "with --retention: a copy of the evidence store's directory, to check what is in the journals")
 	return cmd
 }
 

@@ -1,12 +1,21 @@
 package cli
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/audit"
 )
 
 // retentionVerification is what verify --retention found, as -o json prints it.
@@ -14,15 +23,17 @@ type retentionVerification struct {
 	Namespace string `json:"namespace"`
 	Intact    bool   `json:"intact"`
 	// Journals is how many there are, Removed how many deleted objects they account for.
-	Journals int       `json:"journals"`
-	Removed  int64     `json:"removed"`
-	LastHash string    `json:"lastHash,omitempty"`
+	Journals int    `json:"journals"`
+	Removed  int64  `json:"removed"`
+	LastHash string `json:"lastHash,omitempty"`
+	// Read is of how many journals the bytes were read, too.
+	Read     int       `json:"read"`
 	Problems []problem `json:"problems"`
 }
 
 // verifyRetention checks that the journals of what the plan's retention has deleted follow
-// each other.
-func (s *session) verifyRetention(ctx context.Context, output string) error {
+// each other and end where the plan says, and with a copy of the store what is in them.
+func (s *session) verifyRetention(ctx context.Context, output, store string) error {
 	if err := checkOutput(output, outputJSON, outputYAML); err != nil {
 		return err
 	}
@@ -38,7 +49,17 @@ func (s *session) verifyRetention(ctx context.Context, output string) error {
 	if err := api.List(ctx, list, client.InNamespace(namespace), client.HasLabels{v1alpha1.LabelJournal}); err != nil {
 		return explain(err, "list the retention journals "+where(namespace))
 	}
-	found := verifyRemovals(namespace, list.Items)
+	plan := &v1alpha1.ResponsePlan{}
+	err = api.Get(ctx, client.ObjectKey{Namespace: namespace, Name: v1alpha1.ResponsePlanName}, plan)
+	if client.IgnoreNotFound(err) != nil {
+		return explain(err, "read where the retention journals end, the plan "+where(namespace))
+	}
+	found := verifyRemovals(namespace, list.Items, plan.Status.Retention)
+	if store != "" {
+		if err := found.readFrom(store, list.Items); err != nil {
+			return err
+		}
+	}
 	if output != "" {
 		if err := printObjects(s.Out, output, found); err != nil {
 			return err
@@ -52,7 +73,7 @@ func (s *session) verifyRetention(ctx context.Context, output string) error {
 	return nil
 }
 
-func verifyRemovals(namespace string, evidence []v1alpha1.Evidence) retentionVerification {
+func verifyRemovals(namespace string, evidence []v1alpha1.Evidence, noted v1alpha1.RetentionHead) retentionVerification {
 	v := retentionVerification{Namespace: namespace, Problems: []problem{}}
 	var journals []*v1alpha1.Evidence
 	for i := range evidence {
@@ -67,17 +88,88 @@ func verifyRemovals(namespace string, evidence []v1alpha1.Evidence) retentionVer
 			v.Removed, v.LastHash = last.LastSequence, last.LastHash
 		}
 	}
+	v.Problems = append(v.Problems, verifyHead(journals, noted)...)
 	v.Intact = len(v.Problems) == 0
 	return v
 }
 
+// verifyHead checks that journals go on to where the plan says that they have ended. They may go on
+// further: what a crash kept from being noted, or was deleted when there was no plan's status yet.
+func verifyHead(journals []*v1alpha1.Evidence, noted v1alpha1.RetentionHead) []problem {
+	if noted.Sequence == 0 {
+		return nil
+	}
+	last := int64(0)
+	for _, journal := range journals {
+		part := journal.Spec.Journal
+		if part == nil {
+			continue
+		}
+		last = max(last, part.LastSequence)
+		if part.LastSequence == noted.Sequence && part.LastHash != noted.Hash {
+			return []problem{{"journal " + journal.Name, fmt.Sprintf("it ends with hash %s, but the plan's `status.retention` says %s: it was exchanged", part.LastHash, noted.Hash)}}
+		}
+	}
+	if last < noted.Sequence {
+		return []problem{{"journals", fmt.Sprintf("they end with removal %d, but the plan's `status.retention` says %d: the last ones were taken away", last, noted.Sequence)}}
+	}
+	return nil
+}
+
+// readFrom checks the bytes of journals in a copy of the store.
+func (v *retentionVerification) readFrom(store string, evidence []v1alpha1.Evidence) error {
+	root, err := os.OpenRoot(store)
+	if err != nil {
+		return failed(fmt.Sprintf("the store %s must be a directory that can be read: %v", store, err))
+	}
+	defer func() { _ = root.Close() }()
+	for i := range evidence {
+		journal := &evidence[i]
+		if journal.Spec.Type != v1alpha1.EvidenceRetentionJournal || journal.Spec.Journal == nil {
+			continue
+		}
+		if err := readJournal(root, journal); err != nil {
+			v.Problems = append(v.Problems, problem{"journal " + journal.Name, err.Error()})
+			continue
+		}
+		v.Read++
+	}
+	v.Intact = len(v.Problems) == 0
+	return nil
+}
+
+// readJournal checks the bytes of a journal, which are as many as its Evidence says.
+func readJournal(root *os.Root, journal *v1alpha1.Evidence) error {
+	if journal.Status.Location == "" {
+		return errors.New("it does not say where its bytes are")
+	}
+	file, err := root.Open(filepath.FromSlash(journal.Status.Location))
+	if err != nil {
+		return fmt.Errorf("its bytes cannot be read: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	text, err := io.ReadAll(io.LimitReader(file, ptr.Deref(journal.Spec.SizeBytes, 0)+1))
+	if err != nil {
+		return fmt.Errorf("its bytes cannot be read: %w", err)
+	}
+	sum := sha256.Sum256(text)
+	if got := "sha256:" + hex.EncodeToString(sum[:]); got != journal.Spec.Digest {
+		return fmt.Errorf("its bytes were changed: they have digest %s, but must have %s", got, journal.Spec.Digest)
+	}
+	return audit.VerifyRemovals(bytes.NewReader(text), journal.Spec.Journal)
+}
+
 func (s *session) printRetention(v retentionVerification) {
-	if v.Journals == 0 {
+	if v.Journals == 0 && v.Intact {
 		fmt.Fprintf(s.Out, "Retention has deleted nothing in %s, or its journals were taken away.\n", clean(v.Namespace))
 		return
 	}
-	fmt.Fprintf(s.Out, "Retention has deleted %s in %s; %s, the last ends with hash %s (their bytes are not read)\n",
-		plural(int(v.Removed), "object"), clean(v.Namespace), plural(v.Journals, "journal"), clean(v.LastHash))
+	read := "their bytes are not read"
+	if v.Read > 0 {
+		read = fmt.Sprintf("the bytes of %d were read", v.Read)
+	}
+	fmt.Fprintf(s.Out, "Retention has deleted %s in %s; %s, the last ends with hash %s (%s)\n",
+		plural(int(v.Removed), "object"), clean(v.Namespace), plural(v.Journals, "journal"), clean(v.LastHash), read)
 	if v.Intact {
 		fmt.Fprintln(s.Out, s.style.green("The journals are one chain without a gap."))
 		return

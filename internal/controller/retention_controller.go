@@ -327,6 +327,9 @@ func (r *RetentionReconciler) remove(ctx context.Context, namespace string, head
 		}
 	}
 	head.last = journal.Spec.Journal
+	if err := r.noteHead(ctx, namespace, head); err != nil {
+		return err
+	}
 	return r.execute(ctx, namespace, head, journal, removals)
 }
 
@@ -425,6 +428,9 @@ func (r *RetentionReconciler) find(ctx context.Context, namespace string, head *
 		if err != nil {
 			return err
 		}
+	}
+	if err := r.followHead(ctx, namespace, head); err != nil {
+		return err
 	}
 	head.known = true
 	return nil

@@ -60,6 +60,20 @@ func (r *RetentionReconciler) tellVoid(ctx context.Context, journal *v1alpha1.Ev
 	}, "void-")
 }
 
+// tellCut tells that the last journals are not there.
+func (r *RetentionReconciler) tellCut(ctx context.Context, namespace string, head *journalHead, noted v1alpha1.RetentionHead) {
+	found := int64(0)
+	if head.last != nil {
+		found = head.last.LastSequence
+	}
+	r.tell(ctx, &told{
+		kind: "ResponsePlan", namespace: namespace, name: v1alpha1.ResponsePlanName, uid: head.plan,
+		reason: v1alpha1.ReasonRetentionJournalLost, severity: corev1.EventTypeWarning,
+		note: fmt.Sprintf("the retention journals end with removal %d, but `status.retention` tells of %d: the last ones were taken away; retention goes on after them, "+
+			"and 'kubectl firebreak verify --retention' will say so: restore their Evidence from a backup", found, noted.Sequence),
+	}, "cut-", noted.Hash)
+}
+
 // tellKept tells why an incident stays although its time is over: at once, and every hour, for
 // Kubernetes forgets Events.
 func (r *RetentionReconciler) tellKept(ctx context.Context, head *journalHead, incident *v1alpha1.Incident, why string) {

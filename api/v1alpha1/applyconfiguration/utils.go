@@ -214,6 +214,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.ResponsePlaybookSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ResponsePlaybookStatus"):
 		return &apiv1alpha1.ResponsePlaybookStatusApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("RetentionHead"):
+		return &apiv1alpha1.RetentionHeadApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Retry"):
 		return &apiv1alpha1.RetryApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("RevertAction"):

@@ -1962,6 +1962,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: observedGeneration
       type:
         scalar: numeric
+    - name: retention
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.RetentionHead
     - name: sources
       type:
         list:
@@ -2064,6 +2067,15 @@ var schemaYAML = typed.YAMLObject(`types:
         elementType:
           namedType: __untyped_deduced_
         elementRelationship: separable
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.RetentionHead
+  map:
+    fields:
+    - name: hash
+      type:
+        scalar: string
+    - name: sequence
+      type:
+        scalar: numeric
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.Retry
   map:
     fields:

@@ -33,6 +33,9 @@ type ResponsePlanStatusApplyConfiguration struct {
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 	// sources are when the expected sources were last heard. Receivers write it.
 	Sources []SourceHeardApplyConfiguration `json:"sources,omitempty"`
+	// retention is where the journals of what the plan's `retention` has deleted end. Empty means
+	// that nothing was deleted.
+	Retention *RetentionHeadApplyConfiguration `json:"retention,omitempty"`
 }
 
 // ResponsePlanStatusApplyConfiguration constructs a declarative configuration of the ResponsePlanStatus type for use with
@@ -72,5 +75,13 @@ func (b *ResponsePlanStatusApplyConfiguration) WithSources(values ...*SourceHear
 		}
 		b.Sources = append(b.Sources, *values[i])
 	}
+	return b
+}
+
+// WithRetention sets the Retention field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Retention field is set to the value of the last call.
+func (b *ResponsePlanStatusApplyConfiguration) WithRetention(value *RetentionHeadApplyConfiguration) *ResponsePlanStatusApplyConfiguration {
+	b.Retention = value
 	return b
 }
