@@ -132,7 +132,7 @@ func TestWhatWasSetAsideIsNotForgotten(t *testing.T) {
 			there(true, "recovered")
 			kill()
 			other := string(domain) + "/" + strings.Repeat("0", 64)
-			err := store.Remove(t.Context(), []string{other}, func(_ context.Context, asked []string) (map[string]bool, error) { return nil, nil })
+			err := store.Remove(t.Context(), []string{other}, func(context.Context, []string) (map[string]bool, error) { return nil, nil })
 			if err != nil {
 				t.Fatal(err)
 			}
