@@ -415,6 +415,9 @@ func (r *RetentionReconciler) find(ctx context.Context, namespace string, head *
 	head.last = nil
 	if journal != nil {
 		head.last = journal.Spec.Journal
+		if err := r.noteFound(ctx, namespace, head); err != nil {
+			return err
+		}
 		removals, err := r.Journals.ReadRemovals(ctx, journal)
 		switch {
 		case isLost(err):

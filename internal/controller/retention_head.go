@@ -27,6 +27,16 @@ func (r *RetentionReconciler) noteHead(ctx context.Context, namespace string, he
 	return nil
 }
 
+// noteFound notes where the journals were found to end when the plan does not tell of it yet: noting it
+// has failed, or an earlier version has made the last one. What the plan tells of already stays.
+func (r *RetentionReconciler) noteFound(ctx context.Context, namespace string, head *journalHead) error {
+	plan, err := planOf(ctx, r.Client, namespace)
+	if err != nil || plan == nil || plan.Status.Retention.Sequence >= head.last.LastSequence {
+		return err
+	}
+	return r.noteHead(ctx, namespace, head)
+}
+
 // followHead has the next journal follow the one that the plan tells of where that is not there any
 // more: what is missing is missed then for ever.
 func (r *RetentionReconciler) followHead(ctx context.Context, namespace string, head *journalHead) error {

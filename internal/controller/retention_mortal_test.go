@@ -18,12 +18,29 @@ import (
 	"github.com/firebreak-dev/firebreak/internal/evidence"
 )
 
-// mortal makes no deletion once it is dead.
+// mortal makes no deletion once it is dead, and notes nothing on a plan so many times.
 type mortal struct {
 	client.Client
 	left    *atomic.Int64
 	refuses *atomic.Pointer[string]
 	sealed  *atomic.Pointer[func()]
+	unnoted *atomic.Int64
+}
+
+func (m mortal) Status() client.SubResourceWriter {
+	return forgetful{m.Client.Status(), m.unnoted}
+}
+
+type forgetful struct {
+	client.SubResourceWriter
+	unnoted *atomic.Int64
+}
+
+func (f forgetful) Patch(ctx context.Context, object client.Object, patch client.Patch, options ...client.SubResourcePatchOption) error {
+	if f.unnoted.Add(-1) >= 0 {
+		return errors.New("the test lets nothing be noted")
+	}
+	return f.SubResourceWriter.Patch(ctx, object, patch, options...)
 }
 
 func (m mortal) Create(ctx context.Context, object client.Object, options ...client.CreateOption) error {

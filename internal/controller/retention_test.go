@@ -44,6 +44,8 @@ type keeping struct {
 	witness atomic.Bool
 	// sealed is called when a journal is sealed, just before the first deletion.
 	sealed atomic.Pointer[func()]
+	// unnoted is how many times the end of the journals cannot be noted.
+	unnoted atomic.Int64
 }
 
 func newKeeping(t *testing.T) *keeping {
@@ -66,7 +68,7 @@ func (k *keeping) start(t *testing.T) {
 	if err := AddIndexes(t.Context(), mgr.GetFieldIndexer()); err != nil {
 		t.Fatal(err)
 	}
-	k.retention = &RetentionReconciler{Client: mortal{mgr.GetClient(), &k.dies, &k.refuses, &k.sealed}, Journals: mortalJournals{k.recorder, &k.keepsBytes, &k.witness}, Clock: k.clock}
+	k.retention = &RetentionReconciler{Client: mortal{mgr.GetClient(), &k.dies, &k.refuses, &k.sealed, &k.unnoted}, Journals: mortalJournals{k.recorder, &k.keepsBytes, &k.witness}, Clock: k.clock}
 	if err := k.retention.SetupWithManager(t.Context(), mgr); err != nil {
 		t.Fatal(err)
 	}
