@@ -99,19 +99,26 @@ func verifyHead(journals []*v1alpha1.Evidence, noted v1alpha1.RetentionHead) []p
 	if noted.Sequence == 0 {
 		return nil
 	}
-	last := int64(0)
+	last, ends := int64(0), false
 	for _, journal := range journals {
 		part := journal.Spec.Journal
 		if part == nil {
 			continue
 		}
 		last = max(last, part.LastSequence)
-		if part.LastSequence == noted.Sequence && part.LastHash != noted.Hash {
+		if part.LastSequence != noted.Sequence {
+			continue
+		}
+		ends = true
+		if part.LastHash != noted.Hash {
 			return []problem{{"journal " + journal.Name, fmt.Sprintf("it ends with hash %s, but the plan's `status.retention` says %s: it was exchanged", part.LastHash, noted.Hash)}}
 		}
 	}
 	if last < noted.Sequence {
 		return []problem{{"journals", fmt.Sprintf("they end with removal %d, but the plan's `status.retention` says %d: the last ones were taken away", last, noted.Sequence)}}
+	}
+	if !ends { // each end that was noted is that of a journal
+		return []problem{{"journals", fmt.Sprintf("none ends with removal %d, but the plan's `status.retention` says that one has: what is there was exchanged", noted.Sequence)}}
 	}
 	return nil
 }

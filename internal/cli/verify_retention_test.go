@@ -45,6 +45,7 @@ func TestVerifyRemovals(t *testing.T) {
 		"they end where the plan says": {journals(), 310, "one chain without a gap", v1alpha1.RetentionHead{Sequence: 310, Hash: hash("c")}},
 		"the last was not noted":       {journals(), 310, "one chain without a gap", v1alpha1.RetentionHead{Sequence: 299, Hash: hash("b")}},
 		"the last is gone":             {journals()[1:], 299, "BROKEN journals: they end with removal 299, but the plan's `status.retention` says 310", v1alpha1.RetentionHead{Sequence: 310, Hash: hash("c")}},
+		"one reaches beyond that":      {journals(), 310, "BROKEN journals: none ends with removal 305, but the plan's `status.retention` says that one has", v1alpha1.RetentionHead{Sequence: 305, Hash: hash("d")}},
 		"all are gone":                 {nil, 0, "BROKEN journals: they end with removal 0, but", v1alpha1.RetentionHead{Sequence: 310, Hash: hash("c")}},
 		"the last was exchanged":       {journals(), 310, "BROKEN journal retention-300: it ends with hash cccc", v1alpha1.RetentionHead{Sequence: 310, Hash: hash("d")}},
 	} {
