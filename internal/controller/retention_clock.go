@@ -17,7 +17,9 @@ const (
 	clockRetry = 10 * time.Minute
 )
 
-// errClockAhead says that nothing was journaled, because by the API server's clock it may not be over.
+// errClockAhead says that nothing is deleted, because by the API server's clock it may not be over. It
+// waits for clockRetry: each try that one API server's clock lets pass and another's does not
+// leaves a journal.
 var errClockAhead = errors.New("the manager's clock is ahead of the API server's")
 
 // aheadOf is how far the clock by which removals were made was ahead of the API server's: zero is

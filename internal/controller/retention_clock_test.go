@@ -96,6 +96,28 @@ func TestAJournalOfAClockThatWasAheadDoesNotCount(t *testing.T) {
 	}
 }
 
+// TestAJournalThatDoesNotCountIsNotMadeAgainAtOnce has journals be created by an API server whose
+// clock is behind that of the one that was asked.
+func TestAJournalThatDoesNotCountIsNotMadeAgainAtOnce(t *testing.T) {
+	k := newKeeping(t)
+	k.late.Store(true)
+	k.event(t, "old", 50*time.Hour, v1alpha1.OutcomeDismissed)
+	k.plan(t)
+	key := ctrl.Request{NamespacedName: client.ObjectKey{Namespace: k.namespace, Name: v1alpha1.ResponsePlanName}}
+	eventually(t, func(ctx context.Context) string {
+		before, _ := k.journaled(t)
+		result, err := k.retention.Reconcile(ctx, key)
+		after, _ := k.journaled(t)
+		if made := len(after) - len(before); err != nil || made != 1 || result.RequeueAfter != clockRetry {
+			return fmt.Sprintf("got %+v, %v, and journaled it %d times; want once, and the next try after %s", result, err, made, clockRetry)
+		}
+		return ""
+	})
+	k.await(t, "old")
+	k.late.Store(false)
+	k.awaitThere(t)
+}
+
 func TestAheadOf(t *testing.T) {
 	at := time.Date(2026, 11, 22, 3, 0, 0, 0, time.UTC)
 	got := map[string]time.Duration{}

@@ -332,11 +332,12 @@ func (r *RetentionReconciler) remove(ctx context.Context, namespace string, head
 }
 
 // execute deletes what a journal names, in its order, group by group, and then the bytes of the
-// evidence among it. Of one that was made by a clock that was ahead it deletes nothing.
+// evidence among it. Of one that was made by a clock that was ahead it deletes nothing, and
+// returns errClockAhead.
 func (r *RetentionReconciler) execute(ctx context.Context, namespace string, head *journalHead, journal *v1alpha1.Evidence, removals []audit.Removal) error {
 	head.unswept = nil
 	if !r.trusted(ctx, journal, removals) {
-		return nil
+		return errClockAhead
 	}
 	for start := 0; start < len(removals); {
 		end, remove := groupEnd(removals, start), r.removeGroup
@@ -426,7 +427,7 @@ func (r *RetentionReconciler) find(ctx context.Context, namespace string, head *
 		case err == nil:
 			err = r.execute(ctx, namespace, head, journal, removals)
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, errClockAhead) { // what does not count is passed over
 			return err
 		}
 	}

@@ -69,6 +69,7 @@ type mortalJournals struct {
 	*evidence.Recorder
 	dead    *atomic.Bool
 	witness *atomic.Bool
+	late    *atomic.Bool
 }
 
 func (m mortalJournals) ServerTime(ctx context.Context, namespace string) (time.Time, error) {
@@ -92,6 +93,9 @@ func (m mortalJournals) LastRemovals(ctx context.Context, namespace string) (*v1
 func (m mortalJournals) created(journal *v1alpha1.Evidence) *v1alpha1.Evidence {
 	if journal != nil && !m.witness.Load() {
 		journal.CreationTimestamp = journal.Spec.CollectedTime
+	}
+	if journal != nil && m.late.Load() {
+		journal.CreationTimestamp.Time = journal.CreationTimestamp.Add(-2 * clockTolerance)
 	}
 	return journal
 }

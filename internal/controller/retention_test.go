@@ -46,6 +46,8 @@ type keeping struct {
 	sealed atomic.Pointer[func()]
 	// unnoted is how many times the end of the journals cannot be noted.
 	unnoted atomic.Int64
+	// late says that journals are created by an API server whose clock is behind.
+	late atomic.Bool
 }
 
 func newKeeping(t *testing.T) *keeping {
@@ -68,7 +70,7 @@ func (k *keeping) start(t *testing.T) {
 	if err := AddIndexes(t.Context(), mgr.GetFieldIndexer()); err != nil {
 		t.Fatal(err)
 	}
-	k.retention = &RetentionReconciler{Client: mortal{mgr.GetClient(), &k.dies, &k.refuses, &k.sealed, &k.unnoted}, Journals: mortalJournals{k.recorder, &k.keepsBytes, &k.witness}, Clock: k.clock}
+	k.retention = &RetentionReconciler{Client: mortal{mgr.GetClient(), &k.dies, &k.refuses, &k.sealed, &k.unnoted}, Journals: mortalJournals{k.recorder, &k.keepsBytes, &k.witness, &k.late}, Clock: k.clock}
 	if err := k.retention.SetupWithManager(t.Context(), mgr); err != nil {
 		t.Fatal(err)
 	}
