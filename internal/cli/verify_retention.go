@@ -22,7 +22,8 @@ import (
 type retentionVerification struct {
 	Namespace string `json:"namespace"`
 	Intact    bool   `json:"intact"`
-	// Journals is how many there are, Removed how many deleted objects they account for.
+	// Journals is how many there are, Removed how many removals they name. Of those that a clock
+	// which was ahead has made nothing was deleted: they are named once more when they are.
 	Journals int    `json:"journals"`
 	Removed  int64  `json:"removed"`
 	LastHash string `json:"lastHash,omitempty"`
@@ -175,8 +176,8 @@ func (s *session) printRetention(v retentionVerification) {
 	if v.Read > 0 {
 		read = fmt.Sprintf("the bytes of %d were read", v.Read)
 	}
-	fmt.Fprintf(s.Out, "Retention has deleted %s in %s; %s, the last ends with hash %s (%s)\n",
-		plural(int(v.Removed), "object"), clean(v.Namespace), plural(v.Journals, "journal"), clean(v.LastHash), read)
+	fmt.Fprintf(s.Out, "What retention has journaled in %s names %s; %s, the last ends with hash %s (%s)\n",
+		clean(v.Namespace), plural(int(v.Removed), "removal"), plural(v.Journals, "journal"), clean(v.LastHash), read)
 	if v.Intact {
 		fmt.Fprintln(s.Out, s.style.green("The journals are one chain without a gap."))
 		return

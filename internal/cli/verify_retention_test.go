@@ -32,7 +32,7 @@ func TestVerifyRemovals(t *testing.T) {
 		want     string // in the output
 		noted    v1alpha1.RetentionHead
 	}{
-		"whole":               {journals(), 310, "one chain without a gap", v1alpha1.RetentionHead{}},
+		"whole":               {journals(), 310, "What retention has journaled in security names 310 removals; 3 journals", v1alpha1.RetentionHead{}},
 		"nothing was deleted": {nil, 0, "Retention has deleted nothing", v1alpha1.RetentionHead{}},
 		"one is missing":      {journals()[:2], 310, "BROKEN journal retention-300: it begins with entry 300: it must begin with 257", v1alpha1.RetentionHead{}},
 		"the first is gone":   {journals()[2:], 299, "BROKEN journal retention-257: it begins with entry 257: it must begin with 1", v1alpha1.RetentionHead{}},
