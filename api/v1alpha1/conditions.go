@@ -82,6 +82,9 @@ const (
 	// by its `retention`, because the manager's clock is more than five minutes ahead of the API
 	// server's; and about a RetentionJournal that was made then, and does not count.
 	ReasonRetentionClockAhead = "RetentionClockAhead"
+	// ReasonRetentionClockUnknown surfaces in a Kubernetes Event about a plan while nothing is deleted
+	// by its `retention`, because the API server's time cannot be learned; the message says why.
+	ReasonRetentionClockUnknown = "RetentionClockUnknown"
 	// ReasonForgeryRefused surfaces on Guarded when a forged Decision was refused.
 	ReasonForgeryRefused = "ForgeryRefused"
 	// ReasonForgeryAccepted surfaces on Guarded when a forged Decision would have been

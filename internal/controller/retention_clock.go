@@ -39,6 +39,10 @@ func aheadOf(removals []audit.Removal, server time.Time) time.Duration {
 func (r *RetentionReconciler) witness(ctx context.Context, namespace string, head *journalHead, removals []audit.Removal) error {
 	server, err := r.Journals.ServerTime(ctx, namespace)
 	if err != nil {
+		if now := r.Clock.Now(); ctx.Err() == nil && (head.unwitnessed.IsZero() || now.Sub(head.unwitnessed) >= keptRetry) {
+			head.unwitnessed = now
+			r.tellUnwitnessed(ctx, namespace, head, err)
+		}
 		return err
 	}
 	ahead := aheadOf(removals, server)

@@ -118,6 +118,39 @@ func TestAJournalThatDoesNotCountIsNotMadeAgainAtOnce(t *testing.T) {
 	k.awaitThere(t)
 }
 
+// TestRetentionTellsThatItCannotLearnTheTime has a webhook refuse dry runs.
+func TestRetentionTellsThatItCannotLearnTheTime(t *testing.T) {
+	k := newKeeping(t)
+	k.blind.Store(true)
+	k.event(t, "old", 50*time.Hour, v1alpha1.OutcomeDismissed)
+	k.plan(t)
+	tells := func(want int) {
+		t.Helper()
+		var told []string
+		eventually(t, func(ctx context.Context) string {
+			told = nil
+			for range 3 {
+				if problem := k.look(ctx); !strings.Contains(problem, "does not support dry run") {
+					return "the reconciliation said " + problem
+				}
+			}
+			if told = k.told(t, v1alpha1.ReasonRetentionClockUnknown); len(told) < want {
+				return fmt.Sprintf("told %q", told)
+			}
+			return ""
+		})
+		if len(told) != want || !strings.HasPrefix(told[0], "default: nothing is deleted") || !strings.Contains(told[0], "does not support dry run") {
+			t.Errorf("told %q; want it %d times", told, want)
+		}
+	}
+	tells(1)
+	k.clock.SetTime(k.clock.Now().Add(keptRetry))
+	tells(2)
+	k.await(t, "old")
+	k.blind.Store(false)
+	k.awaitThere(t)
+}
+
 func TestAheadOf(t *testing.T) {
 	at := time.Date(2026, 11, 22, 3, 0, 0, 0, time.UTC)
 	got := map[string]time.Duration{}

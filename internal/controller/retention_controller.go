@@ -96,6 +96,8 @@ type journalHead struct {
 	decided time.Time
 	// ahead is when was told that the manager's clock is ahead; zero is that it is not.
 	ahead time.Time
+	// unwitnessed is when was told last that the API server's time could not be learned.
+	unwitnessed time.Time
 	// evidence is what is known of the domain's evidence.
 	evidence knownEvidence
 	// unswept are the locations of bytes whose Evidence the journal that is being executed has

@@ -70,9 +70,13 @@ type mortalJournals struct {
 	dead    *atomic.Bool
 	witness *atomic.Bool
 	late    *atomic.Bool
+	blind   *atomic.Bool
 }
 
 func (m mortalJournals) ServerTime(ctx context.Context, namespace string) (time.Time, error) {
+	if m.blind.Load() {
+		return time.Time{}, apierrors.NewBadRequest(`admission webhook "all.example.com" does not support dry run`)
+	}
 	at, err := m.Recorder.ServerTime(ctx, namespace)
 	if !m.witness.Load() {
 		at = m.Clock.Now()

@@ -49,6 +49,15 @@ func (r *RetentionReconciler) tellAhead(ctx context.Context, namespace string, h
 	}, "ahead-", head.ahead.UTC().Format(time.RFC3339))
 }
 
+// tellUnwitnessed tells that nothing is deleted, for the API server's time cannot be learned.
+func (r *RetentionReconciler) tellUnwitnessed(ctx context.Context, namespace string, head *journalHead, failure error) {
+	r.tell(ctx, &told{
+		kind: "ResponsePlan", namespace: namespace, name: v1alpha1.ResponsePlanName, uid: head.plan,
+		reason: v1alpha1.ReasonRetentionClockUnknown, severity: corev1.EventTypeWarning,
+		note: fmt.Sprintf("nothing is deleted by the plan's `retention`, which is tried again: what admits Evidence, such as a webhook, must allow the manager a dry run of creating it: %v", failure),
+	}, "unwitnessed-", head.unwitnessed.UTC().Format(time.RFC3339))
+}
+
 // tellVoid tells that nothing of what a journal names is deleted because of it.
 func (r *RetentionReconciler) tellVoid(ctx context.Context, journal *v1alpha1.Evidence, ahead time.Duration) {
 	note := fmt.Sprintf("nothing that this journal names is deleted because of it: when it was made the manager's clock was %s ahead of the API server's, "+

@@ -48,6 +48,8 @@ type keeping struct {
 	unnoted atomic.Int64
 	// late says that journals are created by an API server whose clock is behind.
 	late atomic.Bool
+	// blind says that the API server's time cannot be learned.
+	blind atomic.Bool
 }
 
 func newKeeping(t *testing.T) *keeping {
@@ -70,7 +72,7 @@ func (k *keeping) start(t *testing.T) {
 	if err := AddIndexes(t.Context(), mgr.GetFieldIndexer()); err != nil {
 		t.Fatal(err)
 	}
-	k.retention = &RetentionReconciler{Client: mortal{mgr.GetClient(), &k.dies, &k.refuses, &k.sealed, &k.unnoted}, Journals: mortalJournals{k.recorder, &k.keepsBytes, &k.witness, &k.late}, Clock: k.clock}
+	k.retention = &RetentionReconciler{Client: mortal{mgr.GetClient(), &k.dies, &k.refuses, &k.sealed, &k.unnoted}, Journals: mortalJournals{k.recorder, &k.keepsBytes, &k.witness, &k.late, &k.blind}, Clock: k.clock}
 	if err := k.retention.SetupWithManager(t.Context(), mgr); err != nil {
 		t.Fatal(err)
 	}
