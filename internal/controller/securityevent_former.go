@@ -61,8 +61,8 @@ func (r *SecurityEventReconciler) formerWorkload(ctx context.Context, event *v1a
 }
 
 // formerWorkload decides by which name events of a pod correlate that has no workload any more:
-// by that which the event that brought it into the oldest incident was assessed with, so that it
-// is the same; or else by the owner that the playbook's ServiceAccount has seen.
+// by that which the event that brought it into an incident was assessed with, the oldest first, so
+// that it is the same; or else, when none tells, by the owner that a playbook's ServiceAccount has seen.
 func formerWorkload(incidents []v1alpha1.Incident, pod *v1alpha1.ResourceReference, eventOf func(*v1alpha1.Incident, string) *v1alpha1.SecurityEvent) string {
 	oldest := make([]*v1alpha1.Incident, 0, len(incidents))
 	for i := range incidents {
@@ -71,6 +71,7 @@ func formerWorkload(incidents []v1alpha1.Incident, pod *v1alpha1.ResourceReferen
 	slices.SortFunc(oldest, func(a, b *v1alpha1.Incident) int {
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 	})
+	seen := ""
 	for _, incident := range oldest {
 		for i := range incident.Status.Resources {
 			known := &incident.Status.Resources[i]
@@ -85,12 +86,10 @@ func formerWorkload(incidents []v1alpha1.Incident, pod *v1alpha1.ResourceReferen
 			if assessed != nil && len(assessed.Spec.Resources) > 0 && sameObject(&assessed.Spec.Resources[0], pod) && assessed.Status.Assessment.Workload != "" {
 				return assessed.Status.Assessment.Workload
 			}
-			if known.Workload.Name != "" {
-				return known.Workload.Name
-			}
+			seen = cmp.Or(seen, known.Workload.Name)
 		}
 	}
-	return ""
+	return seen
 }
 
 // assessedEvent gives an event of an incident with what was assessed of it, also while the event

@@ -67,10 +67,13 @@ func TestFormerWorkload(t *testing.T) {
 		"detached since": {
 			[]v1alpha1.Incident{knows("a", hour, "p1", resourceOf(func(known *v1alpha1.IncidentResource) { known.State = v1alpha1.ResourceDetached }))}, "",
 		},
-		"its event correlates by what the plan's account has seen":   {[]v1alpha1.Incident{knows("a", hour, "p1", named("by-replica-set"))}, "cart-7f9"},
-		"also where the playbook's account has seen nothing":         {[]v1alpha1.Incident{knows("a", hour, "p1", named("by-replica-set"), unowned)}, "cart-7f9"},
-		"its event is about another pod first":                       {[]v1alpha1.Incident{knows("a", hour, "p1", named("about-another"))}, "cart-of-a"},
-		"its event is gone":                                          {[]v1alpha1.Incident{knows("a", hour, "p1", named("gone"))}, "cart-of-a"},
+		"its event correlates by what the plan's account has seen": {[]v1alpha1.Incident{knows("a", hour, "p1", named("by-replica-set"))}, "cart-7f9"},
+		"also where the playbook's account has seen nothing":       {[]v1alpha1.Incident{knows("a", hour, "p1", named("by-replica-set"), unowned)}, "cart-7f9"},
+		"its event is about another pod first":                     {[]v1alpha1.Incident{knows("a", hour, "p1", named("about-another"))}, "cart-of-a"},
+		"what a newer one's event correlates by, before what an older one's playbook has seen": {
+			[]v1alpha1.Incident{knows("a", 2*hour, "p1", named("gone")), knows("b", hour, "p1", named("by-replica-set"))}, "cart-7f9",
+		},
+		"its event is gone": {[]v1alpha1.Incident{knows("a", hour, "p1", named("gone"))}, "cart-of-a"},
 		"the event that brought the pod, not the one that opened it": {[]v1alpha1.Incident{knows("a", hour, "p1", named("about-another"), resourceOf(func(known *v1alpha1.IncidentResource) { known.EventRef.Name = "by-replica-set" }))}, "cart-7f9"},
 	} {
 		t.Run(name, func(t *testing.T) {
