@@ -22,9 +22,9 @@ const (
 	sealCount = 32
 	// sealBy is up to how many it may grow while sealing fails: the API keeps 256.
 	sealBy = 254
-	// sealByBytes is how many bytes they may have then, as JSON. Targets may have a megabyte of
-	// the 1.5 MiB that etcd takes.
-	sealByBytes = 256 << 10
+	// sealByBytes is how many bytes they may have then, as JSON, and sealByWhole how many all of the
+	// incident may have, of which etcd takes 1.5 MiB: targets alone may have a megabyte.
+	sealByBytes, sealByWhole = 256 << 10, 1400 << 10
 	// maxSealProblem is how much the incident says of why sealing fails.
 	maxSealProblem = 512
 )
@@ -44,13 +44,13 @@ func (run *incidentRun) sealOrGrow(ctx context.Context) error {
 		Message: "the older entries of the timeline are sealed again", ObservedGeneration: run.incident.Generation, LastTransitionTime: metav1.NewTime(run.Clock.Now()),
 	}
 	switch {
-	case failure != nil && !roomUnsealed(status.Timeline):
+	case failure != nil && !roomUnsealed(run.incident):
 		return failure
 	case failure != nil:
 		log.FromContext(ctx).Error(failure, "the timeline could not be sealed; it is tried again")
 		condition.Status, condition.Reason = metav1.ConditionFalse, v1alpha1.ReasonSealingFailed
-		condition.Message = lifecycle.Cut(fmt.Sprintf("the timeline cannot be sealed, which is tried again with each change; the incident stops being carried on when it has %d entries, or %d KiB: %v",
-			sealBy, sealByBytes>>10, failure), maxSealProblem)
+		condition.Message = lifecycle.Cut(fmt.Sprintf("the timeline cannot be sealed, which is tried again with each change; the incident stops being carried on when it has %d entries, or %d KiB of them, or is %d KiB in all: %v",
+			sealBy, sealByBytes>>10, sealByWhole>>10, failure), maxSealProblem)
 	case len(status.Timeline) >= sealAt || meta.FindStatusCondition(status.Conditions, condition.Type) == nil:
 		return nil
 	}
@@ -59,12 +59,14 @@ func (run *incidentRun) sealOrGrow(ctx context.Context) error {
 }
 
 // roomUnsealed says whether an incident can be written with so many entries.
-func roomUnsealed(timeline []v1alpha1.TimelineEntry) bool {
-	if len(timeline) <= 64 {
-		return true
-	}
-	text, err := json.Marshal(timeline)
-	return err == nil && len(timeline) <= sealBy && len(text) <= sealByBytes
+func roomUnsealed(incident *v1alpha1.Incident) bool {
+	timeline := incident.Status.Timeline
+	return jsonFits(incident, sealByWhole) && (len(timeline) <= 64 || len(timeline) <= sealBy && jsonFits(timeline, sealByBytes))
+}
+
+func jsonFits(value any, most int) bool {
+	text, err := json.Marshal(value)
+	return err == nil && len(text) <= most
 }
 
 // seal moves the oldest stored entries to a Journal before the timeline overflows. They

@@ -120,19 +120,27 @@ func TestTimelineIsSealedInTime(t *testing.T) {
 func TestRoomUnsealed(t *testing.T) {
 	for name, one := range map[string]struct {
 		count, length int
+		targets       int // bytes
 		want          bool
 	}{
-		"as ever":         {64, 1024, true},
-		"many short ones": {sealBy, 300, true},
-		"too many":        {sealBy + 1, 1, false},
-		"long ones":       {sealBy, 1024, false},
+		"as ever":                       {64, 1024, 0, true},
+		"many short ones":               {sealBy, 300, 0, true},
+		"too many":                      {sealBy + 1, 1, 0, false},
+		"long ones":                     {sealBy, 1024, 0, false},
+		"beside as many targets as may": {sealBy, 300, 1_000_000, true},
+		"the whole is too large":        {sealBy, 300, 1_350_000, false},
+		"as ever, of what is too large": {64, 1024, 1_400_000, false},
 	} {
 		timeline := make([]v1alpha1.TimelineEntry, one.count)
 		for i := range timeline {
 			hash := fmt.Sprintf("%064d", i)
 			timeline[i] = v1alpha1.TimelineEntry{Sequence: int64(i), Actor: "manager", Action: "Note", Message: strings.Repeat("x", one.length), Previous: hash, Hash: hash}
 		}
-		if got := roomUnsealed(timeline); got != one.want {
+		incident := &v1alpha1.Incident{Status: v1alpha1.IncidentStatus{Timeline: timeline}}
+		for range one.targets / 1000 {
+			incident.Status.Resources = append(incident.Status.Resources, v1alpha1.IncidentResource{ResourceReference: v1alpha1.ResourceReference{Name: strings.Repeat("x", 960)}})
+		}
+		if got := roomUnsealed(incident); got != one.want {
 			t.Errorf("%s: got %t, want %t", name, got, one.want)
 		}
 	}
