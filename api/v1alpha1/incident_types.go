@@ -275,7 +275,8 @@ type IncidentDetermination struct {
 
 // IncidentStatus is where the incident stands and everything that was done.
 type IncidentStatus struct {
-	// conditions are Confirmed, Acknowledged, Contained, Eradicated, Recovered, Reviewed, Closed and Stalled.
+	// conditions are Confirmed, Acknowledged, Contained, Eradicated, Recovered, Reviewed, Closed and Stalled, and
+	// once there was reason for them ContainmentDrifted and TimelineSealed.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

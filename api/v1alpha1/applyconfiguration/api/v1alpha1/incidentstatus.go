@@ -27,7 +27,8 @@ import (
 //
 // IncidentStatus is where the incident stands and everything that was done.
 type IncidentStatusApplyConfiguration struct {
-	// conditions are Confirmed, Acknowledged, Contained, Eradicated, Recovered, Reviewed, Closed and Stalled.
+	// conditions are Confirmed, Acknowledged, Contained, Eradicated, Recovered, Reviewed, Closed and Stalled, and
+	// once there was reason for them ContainmentDrifted and TimelineSealed.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// observedGeneration is the generation of the spec that this status speaks of.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
