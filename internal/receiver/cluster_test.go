@@ -204,7 +204,7 @@ func (s *site) receiver(o Options) (string, *http.Client) {
 	s.last = handler
 	server := httptest.NewUnstartedServer(handler)
 	server.EnableHTTP2 = true
-	server.Config.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: maxStreams}
+	server.Config.HTTP2 = http2Config()
 	server.StartTLS()
 	s.t.Cleanup(server.Close)
 	return server.URL, server.Client()

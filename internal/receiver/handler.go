@@ -21,7 +21,7 @@ const (
 	// bodyBudget is how many bytes of bodies are held at a time.
 	bodyBudget = 32 << 20
 	// maxParsers is how many bodies are parsed at a time, and parsersPerSender those of one sender.
-	maxParsers, parsersPerSender = 4, 3
+	maxParsers, parsersPerSender = 2, 1
 
 	turnTimeout = 20 * time.Second
 	bodyTimeout = 10 * time.Second
@@ -325,7 +325,9 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, sender string) (b
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), bodyTimeout)
 	defer cancel()
-	giveBack, err := h.bodies.take(ctx, sender, weight)
+	// In HTTP/2 it must not wait for room: what of its body has come would keep those of others from
+	// arriving that have theirs.
+	giveBack, err := h.bodies.take(ctx, sender, weight, r.ProtoMajor < 2)
 	if err != nil {
 		return nil, nil, overloaded()
 	}

@@ -5,12 +5,14 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"k8s.io/utils/clock"
 )
 
 // mostPerBody is how many bytes may be allocated to parse one body, all together and whether
-// they are let go or not: 20 for each byte of the largest. mostAtOnce is what all bodies that
-// are worked on may take, the GOMEMLIMIT of config/receiver.
-const mostPerBody, mostAtOnce = 20 * DefaultMaxBodyBytes, 400 << 20
+// they are let go or not: 16 for each byte of the largest. mostAtOnce is what all that comes in may
+// take, the GOMEMLIMIT of config/receiver.
+const mostPerBody, mostAtOnce = 16 * DefaultMaxBodyBytes, 400 << 20
 
 // fill repeats a part, with a separator, until a body of the largest size is full.
 func fill(before, part, separator, after string) string {
@@ -107,7 +109,24 @@ func TestMemoryOfBodies(t *testing.T) {
 			}
 		}
 	}
-	if most := bodyBudget + maxParsers*mostPerBody; most > mostAtOnce {
-		t.Errorf("%d parsers of such bodies, and all bodies, take up to %d MiB, want at most %d", maxParsers, most>>20, mostAtOnce>>20)
+}
+
+// TestMemoryOfAllThatComesIn adds up what those who send can have the receiver hold.
+func TestMemoryOfAllThatComesIn(t *testing.T) {
+	const places = DefaultMaxInFlight + DefaultMaxWaiting
+	strangers := newStrangers(clock.RealClock{}, places/4*3)
+	holds := map[string]int{
+		"bodies":               bodyBudget + littleBudget,
+		"parsers":              maxParsers * mostPerBody,
+		"headers of known":     places * maxHeaderBytes,
+		"headers of strangers": 2 * strangers.most * maxHeaderBytes,
+		"connections":          maxConnections * connectionBuffer,
+	}
+	sum := 0
+	for _, bytes := range holds {
+		sum += bytes
+	}
+	if t.Logf("%d MiB", sum>>20); sum > mostAtOnce {
+		t.Errorf("all takes up to %d MiB, want at most %d: %v", sum>>20, mostAtOnce>>20, holds)
 	}
 }

@@ -41,7 +41,7 @@ const (
 	drainLook    = 100 * time.Millisecond
 	// farewellTimeout is how long, after that, what is being written is waited for.
 	farewellTimeout = 3 * time.Second
-	maxHeaderBytes  = 32 << 10
+	maxHeaderBytes  = 16 << 10
 	// maxStreams lets a sender's burst share one connection instead of opening more.
 	maxStreams = 1000
 	// connectionBuffer and streamBuffer are how much of HTTP/2 is taken in before it is read.
@@ -218,9 +218,13 @@ func (o *ServerOptions) alertServer(h http.Handler, certificate func(*tls.Client
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams, MaxReceiveBufferPerConnection: connectionBuffer, MaxReceiveBufferPerStream: streamBuffer},
+		HTTP2:             http2Config(),
 		ErrorLog:          stdlog.New(connectionLog{o.Log}, "", 0),
 	}
+}
+
+func http2Config() *http.HTTP2Config {
+	return &http.HTTP2Config{MaxConcurrentStreams: maxStreams, MaxReceiveBufferPerConnection: connectionBuffer, MaxReceiveBufferPerStream: streamBuffer}
 }
 
 func (o *ServerOptions) tlsConfig(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Config {
