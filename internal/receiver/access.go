@@ -49,7 +49,7 @@ type gatekeeper struct {
 	allowUnscoped bool
 	remembered    *cache.LRUExpireCache
 	flights       singleflight.Group
-	// allowed are the credentials, with namespaces, that were allowed of late.
+	// allowed are the credentials, with namespaces, that were allowed of late, with their users.
 	allowed      *cache.LRUExpireCache
 	strangers    *strangers
 	availability *availability
@@ -127,7 +127,8 @@ func (g *gatekeeper) ask(ctx context.Context, c *credential, namespace string, u
 		if !unknown.ask(waiting) {
 			return verdict{}, tooManyStrangers()
 		}
-		defer func() { unknown.told(err == nil && !v.nobody()) }()
+		// Where that could not be said, it is not known to be nobody's.
+		defer func() { unknown.told(err != nil || !v.nobody()) }()
 	}
 	ctx, cancel := context.WithTimeout(ctx, g.timeout)
 	defer cancel()
@@ -157,18 +158,20 @@ func (g *gatekeeper) await(flight <-chan singleflight.Result, c *credential, key
 	return <-flight, ""
 }
 
-// knows says whether a credential was allowed of late to report to a namespace.
-func (g *gatekeeper) knows(c *credential, namespace string) bool {
+// knows says whether a credential was allowed of late to report to a namespace, and as which user.
+func (g *gatekeeper) knows(c *credential, namespace string) (user string, known bool) {
 	key := c.key(namespace)
-	_, known := g.allowed.Get(key)
-	return known || g.allows.knows(key)
+	if user, known := g.allowed.Get(key); known {
+		return user.(string), true
+	}
+	return g.allows.get(key)
 }
 
 func (g *gatekeeper) remember(c *credential, key string, v verdict) {
 	switch {
 	case v.problem == nil:
 		g.remembered.Add(key, v, allowedFor)
-		g.allowed.Add(key, nil, knownFor)
+		g.allowed.Add(key, v.user, knownFor)
 		g.strangers.befriend(c.address)
 		g.allows.add(key, v.user, c.expires())
 	case v.nobody():

@@ -59,12 +59,7 @@ func (a *allows) holding(known *allow) bool {
 	return known != nil && now.Sub(known.Time) < a.holds && (known.Expires.IsZero() || now.Before(known.Expires))
 }
 
-// knows says whether the API server has allowed this before.
-func (a *allows) knows(key string) bool {
-	_, ok := a.get(key)
-	return ok
-}
-
+// get is the user whom the API server has allowed this before.
 func (a *allows) get(key string) (user string, ok bool) {
 	if a == nil {
 		return "", false

@@ -20,59 +20,43 @@ func newArrivals(most int) *arrivals {
 	return &arrivals{most: most, mostOfOne: max(1, most/4*3), takenBy: map[string]int{}}
 }
 
-// enter takes a place; leave must follow.
-func (a *arrivals) enter() bool {
+// enter takes a place for a sender's request; leave must follow.
+func (a *arrivals) enter(sender string) bool {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
-	if a.taken >= a.most {
+	if a.taken >= a.most || a.takenBy[sender] >= a.mostOfOne {
 		return false
 	}
 	a.taken++
-	return true
-}
-
-// claim says whose place it is, unless that sender has too many.
-func (a *arrivals) claim(sender string) bool {
-	a.mutex.Lock()
-	defer a.mutex.Unlock()
-	if a.takenBy[sender] >= a.mostOfOne {
-		return false
-	}
 	a.takenBy[sender]++
 	return true
 }
 
-// leave gives a place back. The sender is empty when nobody has claimed it.
+// leave gives a place back.
 func (a *arrivals) leave(sender string) {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
 	a.taken--
-	if sender == "" {
-		return
-	}
 	if a.takenBy[sender]--; a.takenBy[sender] == 0 {
 		delete(a.takenBy, sender)
 	}
 }
 
 // arrive says whose request it is, and takes a place for it; leave must follow when there is no
-// error.
+// error. A known sender has its place before the API server is asked anew: while that takes long,
+// its requests must not take the places of others.
 func (h *Handler) arrive(ctx context.Context, shown *credential, namespace string) (sender string, err error) {
-	known := h.gate.knows(shown, namespace)
-	if known && !h.arrivals.enter() {
-		return "", overloaded()
+	before, known := h.gate.knows(shown, namespace)
+	if known && !h.arrivals.enter(before) {
+		return before, overloaded()
 	}
 	sender, err = h.gate.admit(ctx, shown, namespace, known)
-	switch {
-	case err != nil && !known:
-		return sender, err
-	case err == nil && !known && !h.arrivals.enter():
-		return sender, overloaded()
-	case err == nil && h.arrivals.claim(sender):
-		return sender, nil
-	case err == nil:
+	if known && (err != nil || sender != before) {
+		h.arrivals.leave(before)
+		known = false
+	}
+	if err == nil && !known && !h.arrivals.enter(sender) {
 		err = overloaded()
 	}
-	h.arrivals.leave("")
 	return sender, err
 }

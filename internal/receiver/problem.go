@@ -111,10 +111,11 @@ func tooFast(wait time.Duration, alerts int, o *Options) *Problem {
 	return p
 }
 
-// tooManyStrangers says that an address came with too many credentials of nobody.
+// tooManyStrangers says that an address came with too many credentials that are new, or nobody's.
 func tooManyStrangers() *Problem {
 	p := newProblem(http.StatusTooManyRequests, slugStrangers, "Too many senders that are not authenticated",
-		"Too many requests from this address had credentials that are not valid: send valid ones, after the time in Retry-After.")
+		"Too many requests at once from this address had credentials that are new, and too many of those were not valid, or could not be looked up in time: "+
+			"a credential must be valid; who has one must send this again after the time in Retry-After.")
 	p.retryAfter = retryStrangers
 	return p
 }

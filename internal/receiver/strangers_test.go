@@ -2,6 +2,9 @@ package receiver
 
 import (
 	"context"
+	"fmt"
+	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -178,4 +181,32 @@ func TestNobodyIsWaitedFor(t *testing.T) {
 	if <-may {
 		t.Error("it is asked about though all before it have used up what there was")
 	}
+}
+
+// TestFailedReviewsAreNobodys: a review that fails says nothing of who is asked about, and uses nothing up.
+func TestFailedReviewsAreNobodys(t *testing.T) {
+	s := newSite(t)
+	g := s.gated()
+	s.handler(Options{Name: "r0", Clock: clocktesting.NewFakeClock(time.Now())})
+	path := "/v1/namespaces/" + s.namespace + "/falco"
+	g.shut.Store(true)
+	for n := range strangerBurst + 2 {
+		r, err := s.send(http.MethodPost, path, fmt.Sprint("new", n), strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.wantProblem(t, http.StatusServiceUnavailable, "unavailable")
+	}
+	g.shut.Store(false)
+	s.post("falco", falcoBody(t)).want(t, http.StatusCreated)
+	for n := range strangerBurst {
+		if r, err := s.send(http.MethodPost, path, fmt.Sprint("bad", n), strings.NewReader("{}")); err != nil || r.status != http.StatusUnauthorized {
+			t.Fatalf("nobody's request %d: status %d, error %v, want 401", n, r.status, err)
+		}
+	}
+	r, err := s.send(http.MethodPost, path, "one more", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.wantProblem(t, http.StatusTooManyRequests, slugStrangers, "could not be looked up in time", "after the time in Retry-After")
 }
