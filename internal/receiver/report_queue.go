@@ -26,7 +26,7 @@ const (
 	// maxUnread is how many reports of one domain wait to be read. What is beyond waits in front.
 	maxUnread = 65536
 	// maxMakers is how many makers of reports are told apart in one namespace. Those beyond share
-	// so many queues.
+	// so many queues, and reports that do not name their maker as many others.
 	maxMakers, sharedQueues = 64, 8
 	// alertBytes is what an alert takes beside its texts, roughly.
 	alertBytes = 1 << 10
@@ -39,13 +39,16 @@ type reportRef struct {
 	maker string
 }
 
-// queueOf is the maker in whose queue a report is. What does not name its maker is by itself: no
-// maker can have such a name.
-func (r reportRef) queueOf() string {
-	if r.maker == "" {
-		return "report/" + r.Name
+// shared is the number of the queue that the report shares with those of other makers, where it has
+// none of its maker's own.
+func (r reportRef) shared() int {
+	name, first := r.maker, 1
+	if name == "" { // those who do not say who they are must not stand in front of those who do
+		name, first = r.Name, 1+sharedQueues
 	}
-	return r.maker
+	hash := fnv.New32a()
+	_, _ = hash.Write([]byte(name)) // there is no error
+	return first + int(hash.Sum32()%sharedQueues)
 }
 
 // reportQueue has what is to be recorded in one domain. Namespaces take turns, result by result,
@@ -177,7 +180,7 @@ func (q *reportQueue) tryPut(one *queuedReport) bool {
 		q.unread[one.reportRef] = true
 	}
 	q.hold(space, size)
-	maker := space.maker(one.queueOf())
+	maker := space.maker(one.reportRef)
 	maker.reports = append(maker.reports, one)
 	return true
 }
@@ -209,17 +212,15 @@ func (q *reportQueue) space(name string) *reportSpace {
 	return space
 }
 
-// maker is the queue of a maker. As long as something of it is there, it is the same one: in two, a
-// later result might be recorded first.
-func (s *reportSpace) maker(name string) *reportMaker {
-	hash := fnv.New32a()
-	_, _ = hash.Write([]byte(name)) // there is no error
-	shared := 1 + int(hash.Sum32()%sharedQueues)
+// maker is the queue of a report's maker, or one that it shares. As long as something of a maker is
+// there, it is the same one: in two, a later result might be recorded first.
+func (s *reportSpace) maker(ref reportRef) *reportMaker {
+	shared, named := ref.shared(), 0
 	var beyond *reportMaker
 	for _, maker := range s.makers {
 		switch maker.shared {
 		case 0:
-			if maker.name == name {
+			if named++; maker.name == ref.maker {
 				return maker
 			}
 		case shared:
@@ -229,8 +230,8 @@ func (s *reportSpace) maker(name string) *reportMaker {
 	if beyond != nil {
 		return beyond
 	}
-	maker := &reportMaker{name: name}
-	if len(s.makers) >= maxMakers {
+	maker := &reportMaker{name: ref.maker}
+	if ref.maker == "" || named >= maxMakers {
 		maker = &reportMaker{shared: shared}
 	}
 	s.makers = append(s.makers, maker)

@@ -300,11 +300,12 @@ func TestReportKeepsItsOrder(t *testing.T) {
 	}
 }
 
-// TestReportWithoutMaker: a report that does not say what makes it is in one queue, whether it is to be
-// read or was brought; and no other delays it.
-func TestReportWithoutMaker(t *testing.T) {
+// TestReportsWithoutMaker: reports that do not say what makes them share queues, each of them in one,
+// whether it is to be read or was brought; and however many there are, one that does say it is by itself.
+func TestReportsWithoutMaker(t *testing.T) {
+	const reports = 10 * maxMakers
 	y := newReportYard(t)
-	for n := range 5 {
+	for n := range reports {
 		ref := y.ref("shop", fmt.Sprint("report-", n))
 		if err := y.queue.putUnread(t.Context(), ref); err != nil {
 			t.Fatal(err)
@@ -314,12 +315,29 @@ func TestReportWithoutMaker(t *testing.T) {
 		}
 	}
 	makers := y.queue.space("shop").makers
-	if len(makers) != 5 {
-		t.Errorf("5 reports are in %d queues, want as many", len(makers))
+	if len(makers) > sharedQueues {
+		t.Errorf("the reports are in %d queues, want at most %d", len(makers), sharedQueues)
 	}
+	places := map[string]*reportMaker{}
 	for _, maker := range makers {
-		if len(maker.reports) != 2 || maker.reports[0].Name != maker.reports[1].Name {
-			t.Errorf("the queue %s has %d reports, want one that is there twice", maker.name, len(maker.reports))
+		for _, one := range maker.reports {
+			if other := places[one.Name]; other != nil && other != maker {
+				t.Fatalf("%s is in two queues", one.Name)
+			}
+			places[one.Name] = maker
+		}
+	}
+	if len(places) != reports {
+		t.Errorf("%d reports are there, want %d", len(places), reports)
+	}
+	for n := range maxMakers {
+		y.put("shop", fmt.Sprint("named-", n), fmt.Sprint("maker-", n), 1)
+	}
+	for _, maker := range y.queue.space("shop").makers {
+		for _, one := range maker.reports {
+			if one.maker != "" && len(maker.reports) != 1 {
+				t.Errorf("%s shares its queue with %d others, want it by itself", one.Name, len(maker.reports)-1)
+			}
 		}
 	}
 }
