@@ -135,11 +135,16 @@ func (s *sheds) tell(ctx context.Context) {
 	}
 }
 
-// farewell tells of all that is pending, all at once: whoever waits for that does not for long.
+// farewell tells of all that is pending, all at once: whoever waits for that does not for long. A repeat
+// of an event does not say how many alerts it is about: so the log does, now that nobody counts on.
 func (s *sheds) farewell() {
 	var telling sync.WaitGroup
 	for key, what := range s.due(true) {
-		telling.Go(func() { s.tellOf(key, what) })
+		telling.Go(func() {
+			if o := s.tellOf(key, what); o.err == nil && !o.created {
+				s.log.Info("a domain was told of alerts that were not taken by the repeat of an event, which does not say how many", what.facts(key)...)
+			}
+		})
 	}
 	telling.Wait()
 }
@@ -165,12 +170,12 @@ func (s *sheds) due(all bool) map[shedKey]*shedding {
 }
 
 // tellOf tells of one of them, which is pending until that is recorded.
-func (s *sheds) tellOf(key shedKey, what *shedding) {
+func (s *sheds) tellOf(key shedKey, what *shedding) outcome {
 	a := s.alert(key, what)
 	o := s.record(key.namespace, a)
 	s.told.Add(key, nil, shedEvery)
 	if o.err != nil && passing(o.err, a) {
-		return
+		return o
 	}
 	if o.err != nil {
 		s.notTold(o.err, key, what)
@@ -179,16 +184,21 @@ func (s *sheds) tellOf(key shedKey, what *shedding) {
 	defer s.mutex.Unlock()
 	more := s.pending[key]
 	if more == nil {
-		return
+		return o
 	}
 	if more.alerts -= what.alerts; more.alerts <= 0 {
 		delete(s.pending, key)
 	}
+	return o
 }
 
 func (s *sheds) notTold(err error, key shedKey, what *shedding) {
-	s.log.Error(err, "a domain cannot be told of alerts that were not taken", "namespace", key.namespace, "sender", clean(key.sender, maxName),
-		"alerts", what.alerts, "formats", joined(what.formats), "reasons", joined(what.reasons))
+	s.log.Error(err, "a domain cannot be told of alerts that were not taken", what.facts(key)...)
+}
+
+// facts are what the log is told of one of them.
+func (w *shedding) facts(key shedKey) []any {
+	return []any{"namespace", key.namespace, "sender", clean(key.sender, maxName), "alerts", w.alerts, "formats", joined(w.formats), "reasons", joined(w.reasons)}
 }
 
 // alert is the event about it. It repeats while the same sender goes on not being heard.
