@@ -59,7 +59,7 @@ func TestPlacesAreTakenByWhoIsKnown(t *testing.T) {
 		return r
 	}
 	post(s.token).want(t, http.StatusCreated)
-	passing.Step(allowedFor)
+	passing.Step(allowedFor + time.Second)
 	post(other).want(t, http.StatusCreated)
 	release := g.holdReviews()
 	defer release()
