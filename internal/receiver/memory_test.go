@@ -10,9 +10,9 @@ import (
 )
 
 // mostPerBody is how many bytes may be allocated to parse one body, all together and whether
-// they are let go or not: 16 for each byte of the largest. mostAtOnce is what all that comes in may
+// they are let go or not: 18 for each byte of the largest. mostAtOnce is what all that comes in may
 // take, the GOMEMLIMIT of config/receiver.
-const mostPerBody, mostAtOnce = 16 * DefaultMaxBodyBytes, 400 << 20
+const mostPerBody, mostAtOnce = 18 * DefaultMaxBodyBytes, 400 << 20
 
 // fill repeats a part, with a separator, until a body of the largest size is full.
 func fill(before, part, separator, after string) string {
