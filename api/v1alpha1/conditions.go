@@ -175,8 +175,8 @@ const (
 	ConditionContainmentDrifted = "ContainmentDrifted"
 
 	// ConditionTimelineSealed says whether the older entries of the timeline were sealed into
-	// Evidence. It appears when that fails, as on a full evidence volume: the incident goes on
-	// for as long as its status has room for the entries.
+	// Evidence. It appears when that fails until there are more than 64, as on a full evidence
+	// volume: the incident goes on for as long as its status has room for the entries.
 	ConditionTimelineSealed = "TimelineSealed"
 	// ReasonSealingFailed surfaces on TimelineSealed while it fails.
 	ReasonSealingFailed = "SealingFailed"

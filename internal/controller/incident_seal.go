@@ -20,6 +20,8 @@ const (
 	sealAt = 48
 	// sealCount is how many are sealed at once.
 	sealCount = 32
+	// sealUsual is up to how many a person is not told that sealing fails: that may pass.
+	sealUsual = 64
 	// sealBy is up to how many it may grow while sealing fails: the API keeps 256.
 	sealBy = 254
 	// sealByBytes is how many bytes they may have then, as JSON, and sealByWhole how many all of the
@@ -48,6 +50,9 @@ func (run *incidentRun) sealOrGrow(ctx context.Context) error {
 		return failure
 	case failure != nil:
 		log.FromContext(ctx).Error(failure, "the timeline could not be sealed; it is tried again")
+		if len(status.Timeline) <= sealUsual {
+			return nil
+		}
 		condition.Status, condition.Reason = metav1.ConditionFalse, v1alpha1.ReasonSealingFailed
 		condition.Message = lifecycle.Cut(fmt.Sprintf("the timeline cannot be sealed, which is tried again with each change; the incident stops being carried on when it has %d entries, or %d KiB of them, or is %d KiB in all: %v",
 			sealBy, sealByBytes>>10, sealByWhole>>10, failure), maxSealProblem)
@@ -61,7 +66,7 @@ func (run *incidentRun) sealOrGrow(ctx context.Context) error {
 // roomUnsealed says whether an incident can be written with so many entries.
 func roomUnsealed(incident *v1alpha1.Incident) bool {
 	timeline := incident.Status.Timeline
-	return jsonFits(incident, sealByWhole) && (len(timeline) <= 64 || len(timeline) <= sealBy && jsonFits(timeline, sealByBytes))
+	return jsonFits(incident, sealByWhole) && (len(timeline) <= sealUsual || len(timeline) <= sealBy && jsonFits(timeline, sealByBytes))
 }
 
 func jsonFits(value any, most int) bool {

@@ -116,6 +116,27 @@ func TestTimelineIsSealedInTime(t *testing.T) {
 	}
 }
 
+// TestSealingThatFailsOnce: what passes before there are more entries than usual, nobody is told.
+func TestSealingThatFailsOnce(t *testing.T) {
+	u := newUnsealed(t)
+	u.store.full = true
+	for u.incident.Status.Audit.Sequence+maxUnsaved <= sealUsual {
+		if err := u.grow(maxUnsaved, "as usual"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := len(u.incident.Status.Timeline); got < sealAt {
+		t.Fatalf("there are %d entries, want at least %d", got, sealAt)
+	}
+	u.store.full = false
+	if err := u.grow(1, "there is room again"); err != nil {
+		t.Fatal(err)
+	}
+	if status := &u.incident.Status; len(status.Timeline) >= sealAt || len(status.Conditions) > 0 {
+		t.Errorf("%d entries, conditions %+v; want fewer than %d and none", len(status.Timeline), status.Conditions, sealAt)
+	}
+}
+
 // TestRoomUnsealed: an incident stays writable also where its entries are long.
 func TestRoomUnsealed(t *testing.T) {
 	for name, one := range map[string]struct {

@@ -25,6 +25,7 @@ func TestTheReceiverSaysWhatItHears(t *testing.T) {
 	values := map[string]string{
 		"conditions":         `[{"type":"Guarded","status":"True","reason":"ForgeryRefused","message":"","lastTransitionTime":"2026-11-21T16:00:00Z"}]`,
 		"observedGeneration": `1`,
+		"retention":          `{"sequence":1,"hash":"` + strings.Repeat("0", 64) + `"}`,
 	}
 	done(t, receiver.Status().Patch(t.Context(), plan.DeepCopy(), heard, client.FieldOwner("receiver"), client.ForceOwnership))
 	onlyWrites(t, ownField{receiver, manager, plan, reflect.TypeFor[v1alpha1.ResponsePlanStatus](), "sources", "config/admission/status_responseplans.yaml"}, values)
