@@ -50,7 +50,8 @@ type Recorder struct {
 var _ action.Recorder = (*Recorder)(nil)
 
 // Preserve stores the bytes of a record and creates the Evidence that names them, unless the
-// store has no room but what it keeps for timelines and undo records (NoRoomError). Asked for the same key, step, attempt and target it gives what it has kept, without reading anything
+// store has no room but what it keeps for timelines and undo records (NoRoomError). Asked again
+// for the same key, step, attempt and target it gives what it has kept, without reading anything
 // anew.
 func (r *Recorder) Preserve(ctx context.Context, request *action.Request, record action.Record) (*v1alpha1.Evidence, error) {
 	incident := request.Incident
