@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -24,7 +22,6 @@ const (
 	maxParsers, parsersPerSender = 2, 1
 
 	turnTimeout = 20 * time.Second
-	bodyTimeout = 10 * time.Second
 
 	// listWorkers is how many events of one list are recorded at a time.
 	listWorkers = 32
@@ -308,42 +305,6 @@ func (f *Formats) route(r *http.Request, namespace string) (format, error) {
 	return wire, nil
 }
 
-// read reads the body. The bytes of all requests together are bounded, until release,
-// when nothing made of the body is held any more.
-func (h *Handler) read(w http.ResponseWriter, r *http.Request, sender string) (body []byte, release func(), err error) {
-	limit := h.options.MaxBodyBytes
-	if r.ContentLength > limit {
-		return nil, nil, tooLarge(limit)
-	}
-	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
-		return nil, nil, newProblem(http.StatusUnsupportedMediaType, "content-encoding", "The body is encoded",
-			"The body must be sent without a Content-Encoding.")
-	}
-	weight := r.ContentLength
-	if weight < 0 {
-		weight = limit
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), bodyTimeout)
-	defer cancel()
-	// In HTTP/2 it must not wait for room: what of its body has come would keep those of others from
-	// arriving that have theirs.
-	giveBack, err := h.bodies.take(ctx, sender, weight, r.ProtoMajor < 2)
-	if err != nil {
-		return nil, nil, overloaded()
-	}
-	// Not every ResponseWriter can: then the server's own timeout ends a slow body.
-	connection := http.NewResponseController(w)
-	_ = connection.SetReadDeadline(time.Now().Add(bodyTimeout))
-	if body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, limit)); err != nil {
-		giveBack(weight, true)
-		return nil, nil, readProblem(err, limit)
-	}
-	_ = connection.SetReadDeadline(time.Time{}) // or the request would end with it, waiting for its turn
-	held := int64(len(body))
-	giveBack(weight-held, false)
-	return body, func() { giveBack(held, true) }, nil
-}
-
 // parse understands the body. A parser needs many times the body's memory for a
 // moment, so there are few of them.
 func (h *Handler) parse(ctx context.Context, wire format, what report) (parsed, error) {
@@ -355,23 +316,6 @@ func (h *Handler) parse(ctx context.Context, wire format, what report) (parsed, 
 	}
 	defer h.parsers.leave(what.sender)
 	return wire.parse(what)
-}
-
-func readProblem(err error, limit int64) *Problem {
-	const slug, title = "incomplete-body", "The body could not be read"
-	var tooMuch *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooMuch):
-		return tooLarge(limit)
-	case errors.Is(err, os.ErrDeadlineExceeded): // whose text has addresses
-		return problemf(http.StatusRequestTimeout, slug, title, "The body must arrive whole within %s.", bodyTimeout)
-	}
-	return problemf(http.StatusBadRequest, slug, title, "The body must arrive whole within %s: %s", bodyTimeout, err)
-}
-
-func tooLarge(limit int64) *Problem {
-	return problemf(http.StatusRequestEntityTooLarge, "too-large", "The body is too large",
-		"The body must be at most %d bytes long.", limit)
 }
 
 func (h *Handler) record(namespace string, what parsed) *reply {
