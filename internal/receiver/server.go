@@ -312,7 +312,11 @@ func (o *ServerOptions) listen(ctx context.Context, group *errgroup.Group, serve
 		<-ctx.Done()
 		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 		defer cancel()
-		return server.Shutdown(ending)
+		if err := server.Shutdown(ending); !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+		o.Log.Info("closing connections whose requests are not done", "address", server.Addr, "waited", shutdownTimeout)
+		return server.Close()
 	})
 	return nil
 }
