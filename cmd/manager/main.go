@@ -27,6 +27,7 @@ import (
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 	"github.com/firebreak-dev/firebreak/internal/controller"
 	"github.com/firebreak-dev/firebreak/internal/leadership"
+	"github.com/firebreak-dev/firebreak/internal/readiness"
 )
 
 // version is stamped by the build.
@@ -87,6 +88,7 @@ func run(ctx context.Context, o options) error {
 	// The API server's own priority and fairness decides how fast is fast enough.
 	config.QPS = -1
 	config.UserAgent = "firebreak-manager/" + version
+	config.Wrap(readiness.Wrap)
 	if o.leaderElect {
 		config.Wrap((&leadership.Fence{Lease: leaseName, Within: o.renewDeadline, Clock: clock.RealClock{}}).Wrap)
 	}

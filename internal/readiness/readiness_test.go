@@ -1,0 +1,66 @@
+package readiness
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
+)
+
+// TestForbidden has an API server refuse everything, and say whether it is ready.
+func TestForbidden(t *testing.T) {
+	for name, test := range map[string]struct {
+		// ready are its answers to whether it is; the last stays.
+		ready []int
+		// refusals is how often it refuses before it does not.
+		refusals int
+		asked    int
+		want     func(error) bool
+	}{
+		"it is starting":          {[]int{http.StatusInternalServerError, http.StatusOK}, 1, 2, func(err error) bool { return err == nil }},
+		"it is ready":             {[]int{http.StatusOK}, 9, 1, apierrors.IsForbidden},
+		"it does not let one ask": {[]int{http.StatusUnauthorized}, 9, 1, apierrors.IsForbidden},
+		"it starts, and refuses":  {[]int{http.StatusServiceUnavailable, http.StatusOK}, 9, 2, apierrors.IsForbidden},
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked, questions := 0, 0
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/readyz" {
+					if r.Header.Get("Impersonate-User") != "" || r.Header.Get("Authorization") != "Bearer itself" {
+						t.Errorf("it is asked with %v, want as itself", r.Header)
+					}
+					w.WriteHeader(test.ready[min(questions, len(test.ready)-1)])
+					questions++
+					return
+				}
+				w.Header().Set("Content-Type", "application/json")
+				if asked++; asked <= test.refusals {
+					w.WriteHeader(http.StatusForbidden)
+					_, _ = w.Write([]byte(`{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Forbidden","code":403}`))
+					return
+				}
+				_, _ = w.Write([]byte(`{"kind":"Pod","apiVersion":"v1","metadata":{"name":"cart"}}`))
+			}))
+			defer server.Close()
+			config := &rest.Config{Host: server.URL, BearerToken: "itself", Impersonate: rest.ImpersonationConfig{UserName: "contain"}}
+			config.Wrap(Wrap)
+			api, err := corev1client.NewForConfig(config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var pod *corev1.Pod
+			pod, err = api.Pods("shop").Get(t.Context(), "cart", metav1.GetOptions{})
+			if !test.want(err) {
+				t.Errorf("the pod %v is answered with: %v", pod, err)
+			}
+			if asked != test.asked {
+				t.Errorf("it was asked %d times, want %d", asked, test.asked)
+			}
+		})
+	}
+}
