@@ -88,7 +88,7 @@ func run(ctx context.Context, o options) error {
 	// The API server's own priority and fairness decides how fast is fast enough.
 	config.QPS = -1
 	config.UserAgent = "firebreak-manager/" + version
-	config.Wrap(readiness.Wrap)
+	config.Wrap((&readiness.Patience{Clock: clock.RealClock{}}).Wrap)
 	if o.leaderElect {
 		config.Wrap((&leadership.Fence{Lease: leaseName, Within: o.renewDeadline, Clock: clock.RealClock{}}).Wrap)
 	}

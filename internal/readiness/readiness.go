@@ -12,23 +12,39 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"sync"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/clock"
 )
 
 const (
 	// askTimeout is how long the question may take whether the API server is ready.
 	askTimeout = 3 * time.Second
+	// startTimeout is for how long an API server that refuses to say whether it is ready is taken for
+	// one that has just started.
+	startTimeout = time.Minute
 	// retryAfter is when to ask again, in seconds: client-go does so by itself, ten times.
 	retryAfter = "1"
 )
 
-// Wrap makes "503 Service Unavailable" of a "403 Forbidden" of an API server that says itself
-// that it is not ready, as rest.Config.Wrap wants it.
-func Wrap(next http.RoundTripper) http.RoundTripper { return patient{next} }
+// Patience makes "503 Service Unavailable" of a "403 Forbidden" of an API server that is not ready.
+type Patience struct {
+	// Clock tells the time.
+	Clock clock.PassiveClock
 
-type patient struct{ next http.RoundTripper }
+	mu    sync.Mutex
+	since time.Time
+}
+
+// Wrap puts the patience before a transport, as rest.Config.Wrap wants it.
+func (p *Patience) Wrap(next http.RoundTripper) http.RoundTripper { return patient{p, next} }
+
+type patient struct {
+	*Patience
+	next http.RoundTripper
+}
 
 // RoundTrip sends a request.
 func (p patient) RoundTrip(request *http.Request) (*http.Response, error) {
@@ -40,26 +56,45 @@ func (p patient) RoundTrip(request *http.Request) (*http.Response, error) {
 	return notReady(request)
 }
 
-// starting says whether the API server says that it is not ready. Whoever may not ask, or gets no
-// answer, takes it for ready.
+// starting says whether the API server is not ready. Everybody who is known may ask that: so one that
+// refuses even this has not read the roles either, but not for longer than a start takes.
 func (p patient) starting(refused *http.Request) bool {
+	code := p.ask(refused)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case code >= http.StatusInternalServerError:
+		return true
+	case code == http.StatusOK:
+		p.since = time.Time{}
+	case code == http.StatusForbidden:
+		if p.since.IsZero() {
+			p.since = p.Clock.Now()
+		}
+		return p.Clock.Since(p.since) < startTimeout
+	}
+	return false
+}
+
+// ask gives the API server's answer to whether it is ready; zero is none.
+func (p patient) ask(refused *http.Request) int {
 	ctx, cancel := context.WithTimeout(refused.Context(), askTimeout)
 	defer cancel()
 	question, err := http.NewRequestWithContext(ctx, http.MethodGet, refused.URL.Scheme+"://"+refused.URL.Host+"/readyz", nil)
 	if err != nil {
-		return false
+		return 0
 	}
 	question.Host = refused.Host
-	// As itself, not as whom it acts as: everybody who is known may ask.
+	// As itself, not as whom it acts as.
 	for _, name := range []string{"Authorization", "User-Agent"} {
 		question.Header[name] = refused.Header[name]
 	}
 	answer, err := p.next.RoundTrip(question)
 	if err != nil {
-		return false
+		return 0
 	}
 	_ = answer.Body.Close()
-	return answer.StatusCode >= http.StatusInternalServerError
+	return answer.StatusCode
 }
 
 // notReady is the answer that the API server would have given, had it known.

@@ -4,12 +4,15 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
+	clocktesting "k8s.io/utils/clock/testing"
 )
 
 // TestForbidden has an API server refuse everything, and say whether it is ready.
@@ -25,6 +28,7 @@ func TestForbidden(t *testing.T) {
 		"it is starting":          {[]int{http.StatusInternalServerError, http.StatusOK}, 1, 2, func(err error) bool { return err == nil }},
 		"it is ready":             {[]int{http.StatusOK}, 9, 1, apierrors.IsForbidden},
 		"it does not let one ask": {[]int{http.StatusUnauthorized}, 9, 1, apierrors.IsForbidden},
+		"it does not know yet":    {[]int{http.StatusForbidden, http.StatusInternalServerError, http.StatusOK}, 2, 3, func(err error) bool { return err == nil }},
 		"it starts, and refuses":  {[]int{http.StatusServiceUnavailable, http.StatusOK}, 9, 2, apierrors.IsForbidden},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -48,7 +52,7 @@ func TestForbidden(t *testing.T) {
 			}))
 			defer server.Close()
 			config := &rest.Config{Host: server.URL, BearerToken: "itself", Impersonate: rest.ImpersonationConfig{UserName: "contain"}}
-			config.Wrap(Wrap)
+			config.Wrap((&Patience{Clock: clock.RealClock{}}).Wrap)
 			api, err := corev1client.NewForConfig(config)
 			if err != nil {
 				t.Fatal(err)
@@ -63,4 +67,39 @@ func TestForbidden(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestNeverAllowedToAsk: who may never ask whether the API server is ready is told of a refusal a
+// while later, and from then on at once.
+func TestNeverAllowedToAsk(t *testing.T) {
+	now := clocktesting.NewFakeClock(time.Date(2026, 11, 20, 8, 0, 0, 0, time.UTC))
+	patience := &Patience{Clock: now}
+	through := patience.Wrap(refusing{})
+	for _, step := range []struct {
+		after time.Duration
+		want  int
+	}{{0, 503}, {59 * time.Second, 503}, {2 * time.Second, 403}, {time.Hour, 403}} {
+		now.Step(step.after)
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://example.com/api/v1/pods", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := through.RoundTrip(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if answer.StatusCode != step.want {
+			t.Errorf("after %s more the answer is %d, want %d", step.after, answer.StatusCode, step.want)
+		}
+		if err := answer.Body.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// refusing refuses everything.
+type refusing struct{}
+
+func (refusing) RoundTrip(*http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: http.StatusForbidden, Body: http.NoBody}, nil
 }
