@@ -12,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/firebreak-dev/firebreak/internal/workload"
 )
 
 // controllerLabels are labels that no selector needs to name: a controller that misses
@@ -40,7 +42,9 @@ func (r *Request) workloadLabels(ctx context.Context, pod *corev1.Pod) (owner co
 	}
 	owner.Kind, owner.Name = reference.Kind, reference.Name
 	owner.kind = schema.FromAPIVersionAndKind(reference.APIVersion, reference.Kind)
-	object, err := r.object(ctx, owner.kind, client.ObjectKey{Namespace: pod.Namespace, Name: reference.Name})
+	object := &unstructured.Unstructured{}
+	object.SetGroupVersionKind(owner.kind)
+	err = workload.GetRecent(ctx, r.Client, client.ObjectKey{Namespace: pod.Namespace, Name: reference.Name}, object, reference.UID)
 	switch {
 	case apierrors.IsForbidden(err), apierrors.IsNotFound(err), meta.IsNoMatchError(err):
 		return owner, every, nil

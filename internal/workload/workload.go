@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -47,7 +48,7 @@ func TopOwner(ctx context.Context, reader client.Reader, pod *corev1.Pod) (v1alp
 			break
 		}
 		next, err := early.read(owner)
-		if next == nil {
+		if next == nil || next.GetUID() != owner.UID {
 			next, err = read(ctx, reader, owner, pod.Namespace)
 		}
 		if passes(err) {
@@ -71,7 +72,7 @@ func TopOwner(ctx context.Context, reader client.Reader, pod *corev1.Pod) (v1alp
 func read(ctx context.Context, reader client.Reader, owner *metav1.OwnerReference, namespace string) (*unstructured.Unstructured, error) {
 	object := &unstructured.Unstructured{}
 	object.SetGroupVersionKind(schema.FromAPIVersionAndKind(owner.APIVersion, owner.Kind))
-	return object, reader.Get(ctx, client.ObjectKey{Namespace: namespace, Name: owner.Name}, object)
+	return object, GetRecent(ctx, reader, client.ObjectKey{Namespace: namespace, Name: owner.Name}, object, owner.UID)
 }
 
 // expected is an owner's owner that is read at the same time as the owner.
@@ -136,7 +137,7 @@ func NameOf(ctx context.Context, reader client.Reader, reference v1alpha1.Resour
 	}
 	pod := &metav1.PartialObjectMetadata{}
 	pod.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Pod"))
-	err := reader.Get(ctx, client.ObjectKey{Namespace: reference.Namespace, Name: reference.Name}, pod)
+	err := GetRecent(ctx, reader, client.ObjectKey{Namespace: reference.Namespace, Name: reference.Name}, pod, types.UID(reference.UID))
 	switch {
 	case passes(err):
 		return Name{}, fmt.Errorf("read pod %s/%s: %w", reference.Namespace, reference.Name, err)
