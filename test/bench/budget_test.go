@@ -14,6 +14,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/firebreak-dev/firebreak/test/harness"
 )
 
@@ -82,6 +84,10 @@ func load() string {
 type alertLatency struct {
 	from, to time.Time
 	requests []request
+	// raw is what a raw write took that was made, as the alert was, when the machine was at rest.
+	raw time.Duration
+	// cpu is what it has cost until the pod was isolated.
+	cpu cpu
 }
 
 // measureLatency sends alerts one after the other, each when all is done for the one
@@ -90,11 +96,14 @@ func (s *scene) measureLatency(t *testing.T, pods []string) []alertLatency {
 	t.Helper()
 	var all []alertLatency
 	for _, pod := range pods {
-		from := time.Now()
+		earlier, from := cpuNow(), time.Now()
 		if err := s.post(t, pod); err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, alertLatency{from: from, to: s.seen.wait(t, pod)[pod]})
+		one := alertLatency{from: from, to: s.seen.wait(t, pod)[pod], cpu: cpuNow().since(earlier)}
+		s.waitQuiet(t)
+		one.raw = s.writeRaw(t)
+		all = append(all, one)
 		s.waitQuiet(t)
 	}
 	all = all[1:]
@@ -103,6 +112,16 @@ func (s *scene) measureLatency(t *testing.T, pods []string) []alertLatency {
 		all[i].requests = between(asked, all[i].from, all[i].to)
 	}
 	return all
+}
+
+// writeRaw makes one raw write and gives what it took.
+func (s *scene) writeRaw(t *testing.T) time.Duration {
+	t.Helper()
+	start := time.Now()
+	if err := s.Client.Create(t.Context(), rawObject(metav1.NamespaceDefault)); err != nil {
+		t.Fatalf("a raw write: %v", err)
+	}
+	return time.Since(start)
 }
 
 // burst is what many alerts at once took.
@@ -179,10 +198,28 @@ func (r *report) latency(all []alertLatency) {
 		r.row(fmt.Sprintf("alert to isolated pod, p%d", wanted.share), milliseconds(value), fmt.Sprintf("%.1f writes", ratio),
 			fmt.Sprintf("≤ %.0f writes", wanted.most), verdict(ratio <= wanted.most))
 	}
+	r.atRest(all, took)
 	slices.Sort(writes)
 	slices.Sort(alongside)
 	median := writes[len(writes)/2]
 	r.row("writes on the way, median", fmt.Sprint(median), fmt.Sprintf("(%d more alongside)", alongside[len(alongside)/2]), "≤ 8", verdict(median <= 8))
+}
+
+// atRest says the same in raw writes that were made one at a time as well, between the alerts: one that
+// follows another at once finds everything warm. And what an alert takes of the processors.
+func (r *report) atRest(all []alertLatency, took []time.Duration) {
+	var raws []time.Duration
+	used := cpu{}
+	for i := range all {
+		raws = append(raws, all[i].raw)
+		for name, more := range all[i].cpu {
+			used[name] += more
+		}
+	}
+	single := percentile(raws, 50)
+	r.row("  a raw write between them, p50", milliseconds(single), "p99 "+milliseconds(percentile(raws, 99)), "", "")
+	r.row("  in those, p50 and p99", "", fmt.Sprintf("%.1f and %.1f writes", float64(percentile(took, 50))/float64(single), float64(percentile(took, 99))/float64(single)), "", "")
+	r.notes = append(r.notes, "processor time of an alert alone, until its pod was isolated: "+used.each(len(all)))
 }
 
 // writes counts the writes on the way to the isolation, and those beside it.
