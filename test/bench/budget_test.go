@@ -182,44 +182,34 @@ func verdict(met bool) string {
 }
 
 func (r *report) latency(all []alertLatency) {
-	var took []time.Duration
+	var took, raws []time.Duration
 	var writes, alongside []int
+	used := cpu{}
 	for i := range all {
-		took = append(took, all[i].to.Sub(all[i].from))
+		took, raws = append(took, all[i].to.Sub(all[i].from)), append(raws, all[i].raw)
+		for name, more := range all[i].cpu {
+			used[name] += more
+		}
 		path, others := all[i].writes()
 		writes, alongside = append(writes, path), append(alongside, others)
 	}
+	single := percentile(raws, 50)
 	for _, wanted := range []struct {
 		share int
 		most  float64
 	}{{50, 10}, {99, 40}} {
 		value := percentile(took, wanted.share)
-		ratio := float64(value) / float64(r.base.p50)
+		ratio := float64(value) / float64(single)
 		r.row(fmt.Sprintf("alert to isolated pod, p%d", wanted.share), milliseconds(value), fmt.Sprintf("%.1f writes", ratio),
 			fmt.Sprintf("≤ %.0f writes", wanted.most), verdict(ratio <= wanted.most))
 	}
-	r.atRest(all, took)
+	r.row("  a raw write between two alerts", "p50 "+milliseconds(single), "p99 "+milliseconds(percentile(raws, 99)), "", "")
+	r.row("  in raw writes of the loop before", "", fmt.Sprintf("%.1f and %.1f", float64(percentile(took, 50))/float64(r.base.p50), float64(percentile(took, 99))/float64(r.base.p50)), "", "")
+	r.notes = append(r.notes, "processor time of an alert alone, until its pod was isolated: "+used.each(len(all)))
 	slices.Sort(writes)
 	slices.Sort(alongside)
 	median := writes[len(writes)/2]
 	r.row("writes on the way, median", fmt.Sprint(median), fmt.Sprintf("(%d more alongside)", alongside[len(alongside)/2]), "≤ 8", verdict(median <= 8))
-}
-
-// atRest says the same in raw writes that were made one at a time as well, between the alerts: one that
-// follows another at once finds everything warm. And what an alert takes of the processors.
-func (r *report) atRest(all []alertLatency, took []time.Duration) {
-	var raws []time.Duration
-	used := cpu{}
-	for i := range all {
-		raws = append(raws, all[i].raw)
-		for name, more := range all[i].cpu {
-			used[name] += more
-		}
-	}
-	single := percentile(raws, 50)
-	r.row("  a raw write between them, p50", milliseconds(single), "p99 "+milliseconds(percentile(raws, 99)), "", "")
-	r.row("  in those, p50 and p99", "", fmt.Sprintf("%.1f and %.1f writes", float64(percentile(took, 50))/float64(single), float64(percentile(took, 99))/float64(single)), "", "")
-	r.notes = append(r.notes, "processor time of an alert alone, until its pod was isolated: "+used.each(len(all)))
 }
 
 // writes counts the writes on the way to the isolation, and those beside it.
