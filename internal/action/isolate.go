@@ -126,7 +126,7 @@ func (r *Request) planPod(ctx context.Context, record *isolateRecord, cut isolat
 	if err != nil {
 		return r.failure(err, r.accessTo("get", owner.kind, pod.Namespace, owner.Name))
 	}
-	policies, err := r.recentPolicies(ctx, r.Target.Namespace)
+	policies, err := r.networkPolicies(ctx, r.Target.Namespace)
 	if err != nil {
 		return r.failure(err, r.policyAccess("list", ""))
 	}

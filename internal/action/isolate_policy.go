@@ -6,7 +6,6 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -21,14 +20,6 @@ const policyPage = 500
 // policyAccess names a right on NetworkPolicies of the target's namespace.
 func (r *Request) policyAccess(verb, name string) access {
 	return access{verb: verb, group: networkingv1.GroupName, resource: "networkpolicies", namespace: r.Target.Namespace, name: name}
-}
-
-// recentPolicies lists the NetworkPolicies of a namespace as the API server has them in memory: for a
-// plan, whose effect is judged by those that are there then.
-func (r *Request) recentPolicies(ctx context.Context, namespace string) ([]networkingv1.NetworkPolicy, error) {
-	list := &networkingv1.NetworkPolicyList{}
-	err := r.Client.List(ctx, list, client.InNamespace(namespace), &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: "0"}})
-	return list.Items, err
 }
 
 // networkPolicies lists the NetworkPolicies of a namespace.

@@ -22,9 +22,10 @@ import (
 const (
 	// askTimeout is how long the question may take whether the API server is ready.
 	askTimeout = 3 * time.Second
-	// startTimeout is for how long an API server that refuses to say whether it is ready is taken for
-	// one that has just started.
-	startTimeout = time.Minute
+	// startTimeout is for how long an API server that is not ready is taken for one that has just
+	// started, and after how long without a refusal it may have started once more.
+	startTimeout = 2 * time.Minute
+	noAnswer     = 0
 	// retryAfter is when to ask again, in seconds: client-go does so by itself, ten times.
 	retryAfter = "1"
 )
@@ -34,8 +35,9 @@ type Patience struct {
 	// Clock tells the time.
 	Clock clock.PassiveClock
 
-	mu    sync.Mutex
-	since time.Time
+	mu sync.Mutex
+	// since is when it was first not ready, and last when that was last seen.
+	since, last time.Time
 }
 
 // Wrap puts the patience before a transport, as rest.Config.Wrap wants it.
@@ -57,32 +59,31 @@ func (p patient) RoundTrip(request *http.Request) (*http.Response, error) {
 }
 
 // starting says whether the API server is not ready. Everybody who is known may ask that: so one that
-// refuses even this has not read the roles either, but not for longer than a start takes.
+// refuses even this has not read the roles either, and one that does not answer may not have. But not
+// for longer than a start takes: then a refusal is one.
 func (p patient) starting(refused *http.Request) bool {
 	code := p.ask(refused)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	switch {
-	case code >= http.StatusInternalServerError:
-		return true
-	case code == http.StatusOK:
-		p.since = time.Time{}
-	case code == http.StatusForbidden:
-		if p.since.IsZero() {
-			p.since = p.Clock.Now()
-		}
-		return p.Clock.Since(p.since) < startTimeout
+	if code != noAnswer && code != http.StatusForbidden && code < http.StatusInternalServerError {
+		p.since, p.last = time.Time{}, time.Time{}
+		return false
 	}
-	return false
+	now := p.Clock.Now()
+	if p.since.IsZero() || now.Sub(p.last) > startTimeout {
+		p.since = now // another start: nobody asks when all is well again
+	}
+	p.last = now
+	return now.Sub(p.since) < startTimeout
 }
 
-// ask gives the API server's answer to whether it is ready; zero is none.
+// ask gives the API server's answer to whether it is ready.
 func (p patient) ask(refused *http.Request) int {
 	ctx, cancel := context.WithTimeout(refused.Context(), askTimeout)
 	defer cancel()
 	question, err := http.NewRequestWithContext(ctx, http.MethodGet, refused.URL.Scheme+"://"+refused.URL.Host+"/readyz", nil)
 	if err != nil {
-		return 0
+		return noAnswer
 	}
 	question.Host = refused.Host
 	// As itself, not as whom it acts as.
@@ -91,7 +92,7 @@ func (p patient) ask(refused *http.Request) int {
 	}
 	answer, err := p.next.RoundTrip(question)
 	if err != nil {
-		return 0
+		return noAnswer
 	}
 	_ = answer.Body.Close()
 	return answer.StatusCode

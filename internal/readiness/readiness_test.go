@@ -1,6 +1,7 @@
 package readiness
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -69,37 +70,49 @@ func TestForbidden(t *testing.T) {
 	}
 }
 
-// TestNeverAllowedToAsk: who may never ask whether the API server is ready is told of a refusal a
-// while later, and from then on at once.
+// TestNeverAllowedToAsk: who may never ask whether the API server is ready, or gets no answer, is told
+// of a refusal a while later; and anew when it may have been started once more since.
 func TestNeverAllowedToAsk(t *testing.T) {
-	now := clocktesting.NewFakeClock(time.Date(2026, 11, 20, 8, 0, 0, 0, time.UTC))
-	patience := &Patience{Clock: now}
-	through := patience.Wrap(refusing{})
-	for _, step := range []struct {
-		after time.Duration
-		want  int
-	}{{0, 503}, {59 * time.Second, 503}, {2 * time.Second, 403}, {time.Hour, 403}} {
-		now.Step(step.after)
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://example.com/api/v1/pods", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		answer, err := through.RoundTrip(request)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if answer.StatusCode != step.want {
-			t.Errorf("after %s more the answer is %d, want %d", step.after, answer.StatusCode, step.want)
-		}
-		if err := answer.Body.Close(); err != nil {
-			t.Error(err)
-		}
+	for name, server := range map[string]refusing{
+		"it refuses to say": {ready: http.StatusForbidden}, "it never is ready": {ready: http.StatusInternalServerError}, "it does not answer": {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			now := clocktesting.NewFakeClock(time.Date(2026, 11, 20, 8, 0, 0, 0, time.UTC))
+			through := (&Patience{Clock: now}).Wrap(server)
+			for _, step := range []struct {
+				after time.Duration
+				want  int
+			}{{0, 503}, {time.Minute, 503}, {time.Minute, 403}, {time.Minute, 403}, {time.Hour, 503}, {time.Minute, 503}, {time.Minute, 403}} {
+				now.Step(step.after)
+				request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://example.com/api/v1/pods", nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				answer, err := through.RoundTrip(request)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if answer.StatusCode != step.want {
+					t.Errorf("%s later the answer is %d, want %d", step.after, answer.StatusCode, step.want)
+				}
+				if err := answer.Body.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
 	}
 }
 
-// refusing refuses everything.
-type refusing struct{}
+// refusing refuses everything, and says so much of whether it is ready; zero is no answer.
+type refusing struct{ ready int }
 
-func (refusing) RoundTrip(*http.Request) (*http.Response, error) {
-	return &http.Response{StatusCode: http.StatusForbidden, Body: http.NoBody}, nil
+func (r refusing) RoundTrip(request *http.Request) (*http.Response, error) {
+	code := http.StatusForbidden
+	if request.URL.Path == "/readyz" {
+		code = r.ready
+	}
+	if code == 0 {
+		return nil, errors.New("no answer")
+	}
+	return &http.Response{StatusCode: code, Body: http.NoBody}, nil
 }

@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	// bodyTimeout is when a body must be there. In HTTP/2 each waits for the others of its connection,
-	// so it is long: what does not come holds only what its own sender may have held.
-	bodyTimeout = time.Minute
+	// bodyTimeout is when a body must be there, and sharedTimeout that of HTTP/2, where each waits for
+	// the others of its connection.
+	bodyTimeout, sharedTimeout = 10 * time.Second, time.Minute
 	// roomTimeout is for how long a body waits for room.
 	roomTimeout = 10 * time.Second
 )
@@ -43,10 +43,14 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, sender string) (b
 	}
 	// Not every ResponseWriter can: then the server's own timeout ends a slow body.
 	connection := http.NewResponseController(w)
-	_ = connection.SetReadDeadline(time.Now().Add(bodyTimeout))
+	within := bodyTimeout
+	if r.ProtoMajor >= 2 {
+		within = sharedTimeout
+	}
+	_ = connection.SetReadDeadline(time.Now().Add(within))
 	if body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, limit)); err != nil {
 		giveBack(weight, true)
-		return nil, nil, readProblem(err, limit)
+		return nil, nil, readProblem(err, limit, within)
 	}
 	_ = connection.SetReadDeadline(time.Time{}) // or the request would end with it, waiting for its turn
 	held := int64(len(body))
@@ -54,16 +58,16 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, sender string) (b
 	return body, func() { giveBack(held, true) }, nil
 }
 
-func readProblem(err error, limit int64) *Problem {
+func readProblem(err error, limit int64, within time.Duration) *Problem {
 	const slug, title = "incomplete-body", "The body could not be read"
 	var tooMuch *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooMuch):
 		return tooLarge(limit)
 	case errors.Is(err, os.ErrDeadlineExceeded): // whose text has addresses
-		return problemf(http.StatusRequestTimeout, slug, title, "The body must arrive whole within %s.", bodyTimeout)
+		return problemf(http.StatusRequestTimeout, slug, title, "The body must arrive whole within %s.", within)
 	}
-	return problemf(http.StatusBadRequest, slug, title, "The body must arrive whole within %s: %s", bodyTimeout, err)
+	return problemf(http.StatusBadRequest, slug, title, "The body must arrive whole within %s: %s", within, err)
 }
 
 func tooLarge(limit int64) *Problem {

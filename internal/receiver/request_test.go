@@ -22,7 +22,9 @@ func TestStreamsShareAConnection(t *testing.T) {
 	s := newSite(t)
 	handler := s.handler(Options{Name: "r0", SpoolFolder: t.TempDir(), directPatience: defaultDirectPatience})
 	s.connect()
-	s.post("falco", falcoBody(t)) // and its sender is known
+	if first := s.post("falco", falcoBody(t)); first.status/100 != 2 { // and its sender is known
+		t.Fatalf("status %d, want 2xx: %s", first.status, first.body)
+	}
 	var sending sync.WaitGroup
 	var taken atomic.Int64
 	for n := range alerts {
@@ -77,11 +79,11 @@ func TestDeadlineIsForTheBody(t *testing.T) {
 // tell of the receiver's own addresses.
 func TestSlowBodyIsTold(t *testing.T) {
 	late := fmt.Errorf("read tcp 10.1.2.3:8443->10.4.5.6:1234: %w", os.ErrDeadlineExceeded)
-	p := readProblem(late, DefaultMaxBodyBytes)
+	p := readProblem(late, DefaultMaxBodyBytes, bodyTimeout)
 	if p.Status != http.StatusRequestTimeout || strings.Contains(p.Detail, "10.1.2.3") || !strings.Contains(p.Detail, bodyTimeout.String()) {
 		t.Errorf("the answer is %d: %s; want 408, and within what time it must come", p.Status, p.Detail)
 	}
-	if p = readProblem(io.ErrUnexpectedEOF, DefaultMaxBodyBytes); p.Status != http.StatusBadRequest {
+	if p = readProblem(io.ErrUnexpectedEOF, DefaultMaxBodyBytes, bodyTimeout); p.Status != http.StatusBadRequest {
 		t.Errorf("a body that was cut off is answered %d, want 400", p.Status)
 	}
 }

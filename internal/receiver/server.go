@@ -31,7 +31,7 @@ import (
 const (
 	headerTimeout   = 10 * time.Second
 	readTimeout     = 30 * time.Second
-	writeTimeout    = 90 * time.Second
+	writeTimeout    = 2 * time.Minute
 	idleTimeout     = 2 * time.Minute
 	shutdownTimeout = 25 * time.Second
 	// maxShutdownDelay is how long alerts are taken, before that, at most.

@@ -10,8 +10,8 @@ import (
 )
 
 // Recent asks the API server for an object as it has it in memory, usually some milliseconds old,
-// which spares it a question to etcd. It is for what does not change while the object is there, or
-// is judged anew later.
+// which spares it a question to etcd. It is for what hardly ever changes while the object is there, as
+// its owner and its selector, or what is judged anew later.
 var Recent client.GetOption = &client.GetOptions{Raw: &metav1.GetOptions{ResourceVersion: "0"}}
 
 // GetRecent reads an object by Recent; and as it is now, when it is not there or is another than

@@ -48,7 +48,7 @@ func TopOwner(ctx context.Context, reader client.Reader, pod *corev1.Pod) (v1alp
 			break
 		}
 		next, err := early.read(owner)
-		if next == nil || next.GetUID() != owner.UID {
+		if next == nil || err == nil && next.GetUID() != owner.UID {
 			next, err = read(ctx, reader, owner, pod.Namespace)
 		}
 		if passes(err) {
