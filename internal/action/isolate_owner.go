@@ -4,8 +4,6 @@ import (
 	"context"
 	"slices"
 
-	appsv1 "k8s.io/api/apps/v1"
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -14,8 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-
-	"github.com/firebreak-dev/firebreak/internal/workload"
 )
 
 // controllerLabels are labels that no selector needs to name: a controller that misses
@@ -44,7 +40,7 @@ func (r *Request) workloadLabels(ctx context.Context, pod *corev1.Pod) (owner co
 	}
 	owner.Kind, owner.Name = reference.Kind, reference.Name
 	owner.kind = schema.FromAPIVersionAndKind(reference.APIVersion, reference.Kind)
-	object, err := r.ownerOf(ctx, reference, client.ObjectKey{Namespace: pod.Namespace, Name: reference.Name})
+	object, err := r.object(ctx, owner.kind, client.ObjectKey{Namespace: pod.Namespace, Name: reference.Name})
 	switch {
 	case apierrors.IsForbidden(err), apierrors.IsNotFound(err), meta.IsNoMatchError(err):
 		return owner, every, nil
@@ -57,18 +53,6 @@ func (r *Request) workloadLabels(ctx context.Context, pod *corev1.Pod) (owner co
 	}
 	keys = append(keys, controllerLabels...)
 	return owner, func(key string) bool { return slices.Contains(keys, key) }, nil
-}
-
-// ownerOf reads a controller whole. A selector of 'apps' and 'batch' never changes; that of others may
-// have a moment ago.
-func (r *Request) ownerOf(ctx context.Context, reference *metav1.OwnerReference, key client.ObjectKey) (*unstructured.Unstructured, error) {
-	kind := schema.FromAPIVersionAndKind(reference.APIVersion, reference.Kind)
-	if kind.Group != appsv1.GroupName && kind.Group != batchv1.GroupName {
-		return r.object(ctx, kind, key)
-	}
-	object := &unstructured.Unstructured{}
-	object.SetGroupVersionKind(kind)
-	return object, workload.GetRecent(ctx, r.Client, key, object, reference.UID)
 }
 
 // selectorKeys gives the labels that a workload's selector names. A

@@ -12,7 +12,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
 	"github.com/firebreak-dev/firebreak/internal/impersonation"
-	"github.com/firebreak-dev/firebreak/internal/workload"
 )
 
 // readFor is how long a read of the same decision is believed.
@@ -33,8 +32,6 @@ type readKey struct {
 	kind schema.GroupVersionKind
 	name client.ObjectKey
 	form reflect.Type
-	// recent says that it was read by workload.Recent: who wants it as it is now reads it.
-	recent bool
 }
 
 type readObject struct {
@@ -63,20 +60,15 @@ type readingClient struct {
 // Get gives what was read a moment ago as the same user and in the same form, or reads it.
 func (c *readingClient) Get(ctx context.Context, name client.ObjectKey, object client.Object, options ...client.GetOption) error {
 	kind, err := apiutil.GVKForObject(object, c.Scheme())
-	recent := len(options) == 1 && options[0] == workload.Recent
-	if err != nil || len(options) > 0 && !recent {
+	if err != nil || len(options) > 0 {
 		return c.Client.Get(ctx, name, object, options...)
 	}
-	key := readKey{c.user, kind, name, reflect.TypeOf(object), false}
-	found := c.reads.get(key)
-	if key.recent = recent; found == nil && recent {
-		found = c.reads.get(key)
-	}
-	if found != nil {
+	key := readKey{c.user, kind, name, reflect.TypeOf(object)}
+	if found := c.reads.get(key); found != nil {
 		reflect.ValueOf(object).Elem().Set(reflect.ValueOf(found.DeepCopyObject()).Elem())
 		return nil
 	}
-	if err := c.Client.Get(ctx, name, object, options...); err != nil {
+	if err := c.Client.Get(ctx, name, object); err != nil {
 		return err
 	}
 	c.reads.put(key, object.DeepCopyObject().(client.Object))

@@ -14,7 +14,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -48,7 +47,7 @@ func TopOwner(ctx context.Context, reader client.Reader, pod *corev1.Pod) (v1alp
 			break
 		}
 		next, err := early.read(owner)
-		if next == nil || err == nil && next.GetUID() != owner.UID {
+		if next == nil {
 			next, err = read(ctx, reader, owner, pod.Namespace)
 		}
 		if passes(err) {
@@ -72,7 +71,7 @@ func TopOwner(ctx context.Context, reader client.Reader, pod *corev1.Pod) (v1alp
 func read(ctx context.Context, reader client.Reader, owner *metav1.OwnerReference, namespace string) (*unstructured.Unstructured, error) {
 	object := &unstructured.Unstructured{}
 	object.SetGroupVersionKind(schema.FromAPIVersionAndKind(owner.APIVersion, owner.Kind))
-	return object, GetRecent(ctx, reader, client.ObjectKey{Namespace: namespace, Name: owner.Name}, object, owner.UID)
+	return object, reader.Get(ctx, client.ObjectKey{Namespace: namespace, Name: owner.Name}, object)
 }
 
 // expected is an owner's owner that is read at the same time as the owner.
@@ -137,7 +136,7 @@ func NameOf(ctx context.Context, reader client.Reader, reference v1alpha1.Resour
 	}
 	pod := &metav1.PartialObjectMetadata{}
 	pod.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Pod"))
-	err := GetRecent(ctx, reader, client.ObjectKey{Namespace: reference.Namespace, Name: reference.Name}, pod, types.UID(reference.UID))
+	err := reader.Get(ctx, client.ObjectKey{Namespace: reference.Namespace, Name: reference.Name}, pod)
 	switch {
 	case passes(err):
 		return Name{}, fmt.Errorf("read pod %s/%s: %w", reference.Namespace, reference.Name, err)
