@@ -81,6 +81,7 @@ func (p patient) starting(refused *http.Request) bool {
 func (p patient) ask(refused *http.Request) int {
 	ctx, cancel := context.WithTimeout(refused.Context(), askTimeout)
 	defer cancel()
+	//nolint:gosec // it goes to the server that has just answered
 	question, err := http.NewRequestWithContext(ctx, http.MethodGet, refused.URL.Scheme+"://"+refused.URL.Host+"/readyz", nil)
 	if err != nil {
 		return noAnswer
