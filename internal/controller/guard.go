@@ -35,6 +35,9 @@ type AdmissionGuard struct {
 	trying sync.Mutex
 	mu     sync.Mutex
 	proofs map[string]proof
+	// doubted is until when the Decisions of a namespace were created while a forged one
+	// would have been accepted, or may have been.
+	doubted map[string]time.Time
 }
 
 type proof struct {
@@ -57,22 +60,46 @@ const (
 	TrustRefuted
 )
 
+// Verdict says which of some Decisions can be trusted.
+type Verdict struct {
+	// Trust says whether Decisions that are created now can be.
+	Trust Trust
+	// Why says why they cannot be.
+	Why string
+	// Doubted is until when others may have been created in anybody's name.
+	Doubted time.Time
+}
+
+// Refused says why a Decision does not count; it is empty for one that does. It means
+// nothing while the trust is unknown.
+func (v Verdict) Refused(decision *v1alpha1.Decision) string {
+	if v.Trust == TrustRefuted {
+		return v.Why
+	}
+	if decision.CreationTimestamp.Time.Before(v.Doubted) {
+		return fmt.Sprintf("it was created before %s, when a Decision in the name of somebody else would have been accepted: nobody can tell who did, so it has to be created again",
+			v.Doubted.UTC().Format(time.RFC3339Nano))
+	}
+	return ""
+}
+
 // Guard says whether Decisions can be trusted.
 type Guard interface {
-	// Trust says whether these Decisions can be trusted, and if not, why.
-	Trust(ctx context.Context, namespace string, decisions []v1alpha1.Decision) (trust Trust, why string)
+	// Trust says which of these Decisions can be trusted, and if not, why.
+	Trust(ctx context.Context, namespace string, decisions []v1alpha1.Decision) Verdict
 }
 
 var _ Guard = (*AdmissionGuard)(nil)
 
 // NewAdmissionGuard makes a guard that forges as the manager itself.
 func NewAdmissionGuard(writer client.Client, clock clock.PassiveClock) *AdmissionGuard {
-	return &AdmissionGuard{writer: client.NewDryRunClient(writer), clock: clock, proofs: map[string]proof{}}
+	return &AdmissionGuard{writer: client.NewDryRunClient(writer), clock: clock, proofs: map[string]proof{}, doubted: map[string]time.Time{}}
 }
 
-// Trust says whether Decisions can be trusted. Only a proof that is younger than all of
-// them counts: an older one says nothing about when they were created.
-func (g *AdmissionGuard) Trust(ctx context.Context, namespace string, decisions []v1alpha1.Decision) (Trust, string) {
+// Trust says which Decisions can be trusted. Only a proof that is younger than all of
+// them counts: an older one says nothing about when they were created. Nor does a younger
+// one say it of those that are older than the policies it proves.
+func (g *AdmissionGuard) Trust(ctx context.Context, namespace string, decisions []v1alpha1.Decision) Verdict {
 	var since time.Time
 	for i := range decisions {
 		// Creation times are in whole seconds.
@@ -81,7 +108,9 @@ func (g *AdmissionGuard) Trust(ctx context.Context, namespace string, decisions 
 		}
 	}
 	proof := g.prove(ctx, namespace, since)
-	return proof.trust, proof.why
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return Verdict{Trust: proof.trust, Why: proof.why, Doubted: g.doubted[namespace]}
 }
 
 // prove gives a proof that is not older than a minute, nor than a given time as far as
@@ -96,10 +125,22 @@ func (g *AdmissionGuard) prove(ctx context.Context, namespace string, since time
 		return known
 	}
 	fresh := g.try(ctx, namespace)
-	g.mu.Lock()
-	g.proofs[namespace] = fresh
-	g.mu.Unlock()
+	g.keep(namespace, fresh)
 	return fresh
+}
+
+// keep remembers a proof. One that the policies do not stand casts doubt on what is
+// created within a minute, until another proves that they do.
+func (g *AdmissionGuard) keep(namespace string, fresh proof) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.proofs[namespace] = fresh
+	switch {
+	case fresh.trust == TrustRefuted:
+		g.doubted[namespace] = fresh.time.Add(provenFor)
+	case fresh.trust == TrustProven && fresh.time.Before(g.doubted[namespace]):
+		g.doubted[namespace] = fresh.time
+	}
 }
 
 // known gives a proof that still counts.

@@ -153,12 +153,17 @@ func (run *incidentRun) gatherDecisions(ctx context.Context, in *lifecycle.Input
 	if len(in.Decisions) == 0 {
 		return nil
 	}
-	switch trust, why := run.Guard.Trust(ctx, run.incident.Namespace, in.Decisions); trust {
-	case TrustUnknown:
+	verdict := run.Guard.Trust(ctx, run.incident.Namespace, in.Decisions)
+	if verdict.Trust == TrustUnknown {
 		in.Decisions = nil
 		run.waiting = guardRetry
-	case TrustRefuted:
-		in.Unguarded = why
+		return nil
+	}
+	in.Unguarded = map[string]string{}
+	for i := range in.Decisions {
+		if why := verdict.Refused(&in.Decisions[i]); why != "" {
+			in.Unguarded[string(in.Decisions[i].UID)] = why
+		}
 	}
 	lifecycle.SortDecisions(in.Decisions)
 	return nil

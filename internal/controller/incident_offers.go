@@ -13,11 +13,11 @@ import (
 // gatherOffers reads what Decisions refer to: the playbooks to use, and the actions to run.
 func (run *incidentRun) gatherOffers(ctx context.Context, in *lifecycle.Input) error {
 	in.Offers, in.Actions = map[string]lifecycle.Offer{}, map[string]lifecycle.AdHoc{}
-	if in.Unguarded != "" {
-		return nil
-	}
 	for i := range in.Decisions {
 		decision := &in.Decisions[i]
+		if in.Unguarded[string(decision.UID)] != "" {
+			continue
+		}
 		switch decision.Spec.Type {
 		case v1alpha1.DecisionUsePlaybook:
 			offer, err := run.offer(ctx, in, decision.Spec.PlaybookRef.Name)

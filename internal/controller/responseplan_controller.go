@@ -65,19 +65,19 @@ func (r *ResponsePlanReconciler) Reconcile(ctx context.Context, request ctrl.Req
 	unanswered := slices.DeleteFunc(slices.Clone(decisions), func(decision v1alpha1.Decision) bool {
 		return meta.FindStatusCondition(decision.Status.Conditions, v1alpha1.ConditionAccepted) != nil
 	})
-	trust, why := r.Guard.Trust(ctx, request.Namespace, unanswered)
+	verdict := r.Guard.Trust(ctx, request.Namespace, unanswered)
 	again := provenFor
-	if trust != TrustProven {
+	if verdict.Trust != TrustProven {
 		again = guardRetry
 	}
-	if trust != TrustUnknown {
-		if err := r.answer(ctx, plan, unanswered, trust, why); err != nil {
+	if verdict.Trust != TrustUnknown {
+		if err := r.answer(ctx, plan, unanswered, verdict); err != nil {
 			return ctrl.Result{}, err
 		}
 	}
 	proof := r.Guard.prove(ctx, request.Namespace, time.Time{})
 	if plan == nil {
-		if len(unanswered) == 0 || trust == TrustProven {
+		if len(unanswered) == 0 || verdict.Trust == TrustProven {
 			again = 0
 		}
 		return ctrl.Result{RequeueAfter: again}, nil
@@ -101,7 +101,7 @@ func (r *ResponsePlanReconciler) Reconcile(ctx context.Context, request ctrl.Req
 
 // answer accepts or refuses Decisions that have no answer. To stop what is stopped is
 // accepted too: the button does not argue.
-func (r *ResponsePlanReconciler) answer(ctx context.Context, plan *v1alpha1.ResponsePlan, decisions []v1alpha1.Decision, trust Trust, why string) error {
+func (r *ResponsePlanReconciler) answer(ctx context.Context, plan *v1alpha1.ResponsePlan, decisions []v1alpha1.Decision, verdict Verdict) error {
 	lifecycle.SortDecisions(decisions)
 	for i := range decisions {
 		decision := &decisions[i]
@@ -120,7 +120,7 @@ func (r *ResponsePlanReconciler) answer(ctx context.Context, plan *v1alpha1.Resp
 				answer.Status, answer.Reason, answer.Message = metav1.ConditionFalse, reason, message
 			}
 		}
-		if trust == TrustRefuted {
+		if why := verdict.Refused(decision); why != "" {
 			answer.Status, answer.Reason, answer.Message = metav1.ConditionFalse, v1alpha1.ReasonNotGuarded, why
 		}
 		if err := answerDecision(ctx, r.Client, decision, answer); err != nil {

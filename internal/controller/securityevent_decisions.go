@@ -42,15 +42,16 @@ func (r *SecurityEventReconciler) answerDecisions(ctx context.Context, event *v1
 	if err != nil || len(decisions) == 0 {
 		return ctrl.Result{}, err
 	}
-	trust, why := r.Guard.Trust(ctx, event.Namespace, decisions)
-	if trust == TrustUnknown {
-		log.FromContext(ctx).Info("Decisions wait until the admission policies are proven to stand", "cause", why)
+	verdict := r.Guard.Trust(ctx, event.Namespace, decisions)
+	if verdict.Trust == TrustUnknown {
+		log.FromContext(ctx).Info("Decisions wait until the admission policies are proven to stand", "cause", verdict.Why)
 		return ctrl.Result{RequeueAfter: guardRetry}, nil
 	}
 	for i := range decisions {
 		decision := &decisions[i]
+		why := verdict.Refused(decision)
 		given := refusedAnswer(v1alpha1.ReasonNotGuarded, "%s", why)
-		if trust == TrustProven {
+		if why == "" {
 			given, err = r.decide(ctx, event, decision)
 		}
 		if err != nil {

@@ -24,11 +24,11 @@ import (
 
 type testGuard struct{ refuses atomic.Bool }
 
-func (g *testGuard) Trust(context.Context, string, []v1alpha1.Decision) (Trust, string) {
+func (g *testGuard) Trust(context.Context, string, []v1alpha1.Decision) Verdict {
 	if g.refuses.Load() {
-		return TrustUnknown, "the test says so"
+		return Verdict{Trust: TrustUnknown, Why: "the test says so"}
 	}
-	return TrustProven, ""
+	return Verdict{Trust: TrustProven}
 }
 
 type testIdentities struct{}

@@ -103,8 +103,8 @@ func (m *machine) answer(decision *v1alpha1.Decision) {
 }
 
 func (m *machine) judge(decision *v1alpha1.Decision) answer {
-	if m.Unguarded != "" {
-		return refuse(v1alpha1.ReasonNotGuarded, "%s", m.Unguarded)
+	if why := m.Unguarded[string(decision.UID)]; why != "" {
+		return refuse(v1alpha1.ReasonNotGuarded, "%s", why)
 	}
 	decider, ok := deciders[decision.Spec.Type]
 	if !ok {

@@ -64,8 +64,9 @@ type Input struct {
 	Offers map[string]Offer
 	// Actions are what RunAction Decisions ask for, by the Decision's UID.
 	Actions map[string]AdHoc
-	// Unguarded says why the Decisions cannot be trusted; empty when they can.
-	Unguarded string
+	// Unguarded says why Decisions cannot be trusted, by their UIDs; those that can are
+	// not in it.
+	Unguarded map[string]string
 	// Originals are the incidents that a MarkDuplicate names or that this one is a duplicate of,
 	// and those that they are duplicates of in turn, by name. One that is missing is not there.
 	Originals map[string]*v1alpha1.Incident
