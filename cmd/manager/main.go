@@ -99,6 +99,7 @@ func run(ctx context.Context, o options) error {
 	if err := errors.Join(
 		mgr.AddHealthzCheck("healthz", healthz.Ping),
 		mgr.AddReadyzCheck("readyz", cachesSynced(mgr)),
+		mgr.Add(newStartMemory(mgr)),
 	); err != nil {
 		return err
 	}
