@@ -101,18 +101,26 @@ func (r *SecurityEventReconciler) ask(ctx context.Context, event *v1alpha1.Secur
 	if err != nil {
 		return question, nil, err
 	}
-	if event.Status.Assessment.Workload == "" && len(event.Spec.Resources) > 0 {
-		current = r.promoter.ask(ctx, event)
-	}
-	name, err := r.promoter.workloadOf(ctx, event)
-	if err == nil && name == "" {
-		name, err = r.workloadOf(ctx, event)
-	}
+	full, err := r.whole(ctx, event, event)
 	if err != nil {
 		return question, nil, err
 	}
-	full, err := r.whole(ctx, event, event)
-	return classify.Input{Event: full, Workload: name, Policies: policies, By: r.ManagerUser, Now: r.Clock.Now()}, current, err
+	question = classify.Input{Event: full, Policies: policies, By: r.ManagerUser, Now: r.Clock.Now()}
+	if event.Status.Assessment.Workload == "" && len(event.Spec.Resources) > 0 && opensAny(ctx, question) {
+		current = r.promoter.ask(ctx, event)
+	}
+	question.Workload, err = r.promoter.workloadOf(ctx, event)
+	if err == nil && question.Workload == "" {
+		question.Workload, err = r.workloadOf(ctx, event)
+	}
+	return question, current, err
+}
+
+// opensAny says whether the policies seem to open an incident for an event whose workload
+// is not known yet.
+func opensAny(ctx context.Context, question classify.Input) bool {
+	guess, err := classify.Assess(ctx, question)
+	return err == nil && guess.Incident != nil
 }
 
 // confirmJoin looks again once a join is written: an incident that has come to its
