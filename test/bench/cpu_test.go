@@ -62,6 +62,15 @@ func (c cpu) since(earlier cpu) cpu {
 	return used
 }
 
+// plus gives what was used in both of two times.
+func (c cpu) plus(other cpu) cpu {
+	used := maps.Clone(other)
+	for name, total := range c {
+		used[name] += total
+	}
+	return used
+}
+
 // each says what one of a number of things has used.
 func (c cpu) each(count int) string {
 	if len(c) == 0 || count == 0 {

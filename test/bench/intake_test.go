@@ -30,8 +30,9 @@ const (
 	// eventsKey says how many events there are at the end.
 	manyEvents, eventsKey = 50_000, "FIREBREAK_BENCH_EVENTS"
 	fewEvents             = 1_000
-	// sampleAlerts is by how many alerts, of so many connections, the cost of one is measured.
-	sampleAlerts, sampleConnections = 1_000, 8
+	// sampleRounds is how often so many raw writes and then so many alerts, by so many
+	// connections, are measured for the cost of one.
+	sampleRounds, sampleRaw, sampleAlerts, sampleConnections = 10, 300, 100, 8
 )
 
 // intake is a receiver as it ships, with those who send to it, and later a manager.
@@ -64,11 +65,9 @@ func TestIntake(t *testing.T) {
 
 	in.startManager(t)
 	in.post(t, in.senders[0])
-	in.grow(t, fewEvents)
-	report.sizes = append(report.sizes, in.measureSize(t))
+	report.sizes = append(report.sizes, in.measureSize(t, fewEvents))
 	report.beside = in.measureIntake(t)
-	in.grow(t, count(t, eventsKey, manyEvents))
-	report.sizes = append(report.sizes, in.measureSize(t))
+	report.sizes = append(report.sizes, in.measureSize(t, count(t, eventsKey, manyEvents)))
 	in.restartManager(t)
 	report.restarted = in.measureMemory(t)
 	t.Logf("%d CPUs (%s/%s, %s), etcd with fsync; load before: %s, after: %s\n\n%s", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(),
