@@ -10,13 +10,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 )
 
-// startTakes is for how long, after all is read, and after it leads, a manager is busy with
-// all of it.
+// startTakes is for how long, after all is read, and after it leads, a manager is taken to be
+// busy with all of it. What takes longer is left to Go.
 const startTakes = 10 * time.Second
 
-// startMemory gives back to the system what it took to read everything at the start, and,
-// when this manager comes to lead, what it took to look at each object once. A manager at
-// rest collects no garbage that would do it: with 50,000 events that were 100 MiB.
+// startMemory gives back to the system what it took to read everything at the start, and
+// then, when this manager leads, what it took to look at each object once. Go keeps what it
+// has freed, up to the size it lets its heap grow to: with 50,000 events that were 100 MiB.
 type startMemory struct {
 	// stages each wait for one of the two; false means that the context has ended before.
 	stages []func(ctx context.Context) bool

@@ -48,7 +48,11 @@ func TestStartMemory(t *testing.T) {
 				fake.Step(passes)
 			}
 			for range test.want {
-				<-freed
+				select {
+				case <-freed:
+				case <-time.After(time.Minute):
+					t.Fatal("it gives no memory back")
+				}
 			}
 			if test.want < len(m.stages) {
 				cancel()
