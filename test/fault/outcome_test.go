@@ -58,9 +58,6 @@ func (w *world) outcomeOf(t *testing.T, store *evidence.Store, seen history) out
 		Policies: shortened(seen.policies, incident.Name), Removed: seen.removed, Added: seen.added, Labels: seen.labels,
 	}
 	for _, c := range incident.Status.Conditions {
-		if c.Type == v1alpha1.ConditionTimelineSealed && c.Status == metav1.ConditionTrue {
-			continue // it tells of trouble that has passed
-		}
 		o.Conditions = append(o.Conditions, fmt.Sprintf("%s %s %s", c.Type, c.Status, c.Reason))
 	}
 	for _, step := range incident.Status.Steps {
