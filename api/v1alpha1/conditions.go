@@ -247,8 +247,8 @@ const (
 	ReasonAccepted = "Accepted"
 	// ReasonSubjectNotFound surfaces when there is no such subject.
 	ReasonSubjectNotFound = "SubjectNotFound"
-	// ReasonNotGuarded surfaces when the admission policies are not proven to stand, so
-	// that nobody can tell who created the Decision.
+	// ReasonNotGuarded surfaces when the admission policies did not stand when the Decision
+	// was created, or may not have, so that nobody can tell who created it.
 	ReasonNotGuarded = "NotGuarded"
 	// ReasonNoSuchRole surfaces when the plan does not have the role, or there is no plan.
 	ReasonNoSuchRole = "NoSuchRole"

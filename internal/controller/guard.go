@@ -20,6 +20,9 @@ const (
 	provenFor = time.Minute
 	// unprovenFor is how long a failed proof counts: it is soon tried again.
 	unprovenFor = time.Second
+	// proofSlack is by how much the clocks of the manager and of API servers may differ, and
+	// how long the policies take to reach the last of these.
+	proofSlack = 5 * time.Second
 	// forgedUser is in whose name the forged Decision is; nobody can be called that.
 	forgedUser = "firebreak.dev:forged"
 )
@@ -35,16 +38,19 @@ type AdmissionGuard struct {
 	trying sync.Mutex
 	mu     sync.Mutex
 	proofs map[string]proof
-	// doubted is until when the Decisions of a namespace were created while a forged one
-	// would have been accepted, or may have been.
-	doubted map[string]time.Time
 }
 
 type proof struct {
+	// time is when it was begun: it says nothing about what was created later.
 	time   time.Time
 	trust  Trust
 	reason string
 	why    string
+	// refuted says that a forged Decision would have been accepted since the policies were
+	// last proven to stand.
+	refuted bool
+	// doubted is before when a Decision may have been forged; zero if never.
+	doubted time.Time
 }
 
 // Trust says whether Decisions can be trusted.
@@ -66,7 +72,7 @@ type Verdict struct {
 	Trust Trust
 	// Why says why they cannot be.
 	Why string
-	// Doubted is until when others may have been created in anybody's name.
+	// Doubted is before when a Decision may have been forged; zero if never.
 	Doubted time.Time
 }
 
@@ -77,8 +83,8 @@ func (v Verdict) Refused(decision *v1alpha1.Decision) string {
 		return v.Why
 	}
 	if decision.CreationTimestamp.Time.Before(v.Doubted) {
-		return fmt.Sprintf("it was created before %s, when a Decision in the name of somebody else would have been accepted: nobody can tell who did, so it has to be created again",
-			v.Doubted.UTC().Format(time.RFC3339Nano))
+		return fmt.Sprintf("it was created before %s, until when a Decision in the name of somebody else may have been accepted: nobody can tell who created it; whoever stands by it must create it again",
+			v.Doubted.UTC().Format(time.RFC3339))
 	}
 	return ""
 }
@@ -93,12 +99,12 @@ var _ Guard = (*AdmissionGuard)(nil)
 
 // NewAdmissionGuard makes a guard that forges as the manager itself.
 func NewAdmissionGuard(writer client.Client, clock clock.PassiveClock) *AdmissionGuard {
-	return &AdmissionGuard{writer: client.NewDryRunClient(writer), clock: clock, proofs: map[string]proof{}, doubted: map[string]time.Time{}}
+	return &AdmissionGuard{writer: client.NewDryRunClient(writer), clock: clock, proofs: map[string]proof{}}
 }
 
-// Trust says which Decisions can be trusted. Only a proof that is younger than all of
-// them counts: an older one says nothing about when they were created. Nor does a younger
-// one say it of those that are older than the policies it proves.
+// Trust says which Decisions can be trusted. Only a proof that is younger than all of them
+// counts: an older one says nothing about when they were created. And when it follows one of
+// the contrary, what was created before it may be forged. A manager that starts knows of none.
 func (g *AdmissionGuard) Trust(ctx context.Context, namespace string, decisions []v1alpha1.Decision) Verdict {
 	var since time.Time
 	for i := range decisions {
@@ -108,9 +114,7 @@ func (g *AdmissionGuard) Trust(ctx context.Context, namespace string, decisions 
 		}
 	}
 	proof := g.prove(ctx, namespace, since)
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return Verdict{Trust: proof.trust, Why: proof.why, Doubted: g.doubted[namespace]}
+	return Verdict{Trust: proof.trust, Why: proof.why, Doubted: proof.doubted}
 }
 
 // prove gives a proof that is not older than a minute, nor than a given time as far as
@@ -124,23 +128,20 @@ func (g *AdmissionGuard) prove(ctx context.Context, namespace string, since time
 	if known, ok := g.known(namespace, since); ok {
 		return known
 	}
-	fresh := g.try(ctx, namespace)
-	g.keep(namespace, fresh)
-	return fresh
+	return g.keep(namespace, g.try(ctx, namespace))
 }
 
-// keep remembers a proof. One that the policies do not stand casts doubt on what is
-// created within a minute, until another proves that they do.
-func (g *AdmissionGuard) keep(namespace string, fresh proof) {
+// keep remembers a proof, and with it the doubt that those before it have left.
+func (g *AdmissionGuard) keep(namespace string, fresh proof) proof {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.proofs[namespace] = fresh
-	switch {
-	case fresh.trust == TrustRefuted:
-		g.doubted[namespace] = fresh.time.Add(provenFor)
-	case fresh.trust == TrustProven && fresh.time.Before(g.doubted[namespace]):
-		g.doubted[namespace] = fresh.time
+	last := g.proofs[namespace]
+	fresh.refuted, fresh.doubted = last.refuted || fresh.trust == TrustRefuted, last.doubted
+	if fresh.trust == TrustProven && fresh.refuted {
+		fresh.refuted, fresh.doubted = false, g.clock.Now().Add(proofSlack).Truncate(time.Second)
 	}
+	g.proofs[namespace] = fresh
+	return fresh
 }
 
 // known gives a proof that still counts.
@@ -163,8 +164,8 @@ func (g *AdmissionGuard) try(ctx context.Context, namespace string) proof {
 			Type:    v1alpha1.DecisionNote, By: forgedUser, Reason: "Firebreak proves that this is refused",
 		},
 	}
-	err := g.writer.Create(ctx, forged)
 	result := proof{time: g.clock.Now()}
+	err := g.writer.Create(ctx, forged)
 	switch {
 	case err == nil:
 		result.trust, result.reason = TrustRefuted, v1alpha1.ReasonForgeryAccepted

@@ -22,17 +22,19 @@ func TestDoubt(t *testing.T) {
 		created int
 		refused bool
 	}{
-		"always guarded":                                {[]proven{{0, TrustProven}, {60, TrustProven}}, 30, false},
-		"before it was found out":                       {[]proven{{0, TrustRefuted}, {2, TrustProven}}, -10, true},
-		"between the two":                               {[]proven{{0, TrustRefuted}, {2, TrustProven}}, 1, true},
-		"at the proof":                                  {[]proven{{0, TrustRefuted}, {2, TrustProven}}, 2, false},
-		"another's policy between":                      {[]proven{{0, TrustRefuted}, {2, TrustUnknown}, {4, TrustProven}}, 1, true},
-		"between, and proven again since":               {[]proven{{0, TrustRefuted}, {2, TrustProven}, {62, TrustProven}}, 1, true},
-		"after it, and proven again since":              {[]proven{{0, TrustRefuted}, {2, TrustProven}, {62, TrustProven}}, 3, false},
-		"between the second time":                       {[]proven{{0, TrustRefuted}, {2, TrustProven}, {10, TrustRefuted}, {12, TrustProven}}, 11, true},
-		"nobody asked for an hour":                      {[]proven{{0, TrustRefuted}, {3600, TrustProven}}, 3599, false},
-		"nobody asked for an hour, within the minute":   {[]proven{{0, TrustRefuted}, {3600, TrustProven}}, 59, true},
-		"refuted again and again, within the last time": {[]proven{{0, TrustRefuted}, {50, TrustRefuted}, {3600, TrustProven}}, 100, true},
+		"always guarded":                        {[]proven{{0, TrustProven}, {60, TrustProven}}, 30, false},
+		"could not be told for a while":         {[]proven{{0, TrustProven}, {30, TrustUnknown}, {60, TrustProven}}, 40, false},
+		"before it was found out":               {[]proven{{0, TrustRefuted}, {2, TrustProven}}, -10, true},
+		"between the two":                       {[]proven{{0, TrustRefuted}, {2, TrustProven}}, 1, true},
+		"just after, by the clock of another":   {[]proven{{0, TrustRefuted}, {2, TrustProven}}, 6, true},
+		"after it":                              {[]proven{{0, TrustRefuted}, {2, TrustProven}}, 7, false},
+		"another's policy between":              {[]proven{{0, TrustRefuted}, {2, TrustUnknown}, {4, TrustProven}}, 1, true},
+		"another's policy for long":             {[]proven{{0, TrustRefuted}, {2, TrustUnknown}, {600, TrustUnknown}, {620, TrustProven}}, 590, true},
+		"nobody asked for an hour":              {[]proven{{0, TrustRefuted}, {3600, TrustProven}}, 3599, true},
+		"between, and proven again since":       {[]proven{{0, TrustRefuted}, {2, TrustProven}, {62, TrustProven}}, 1, true},
+		"after it, and proven again since":      {[]proven{{0, TrustRefuted}, {2, TrustProven}, {62, TrustProven}}, 8, false},
+		"after it, and could not be told since": {[]proven{{0, TrustRefuted}, {2, TrustProven}, {62, TrustUnknown}, {64, TrustProven}}, 8, false},
+		"between the second time":               {[]proven{{0, TrustRefuted}, {2, TrustProven}, {10, TrustRefuted}, {12, TrustProven}}, 11, true},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -45,7 +47,7 @@ func TestDoubt(t *testing.T) {
 			}
 			decision := v1alpha1.Decision{}
 			decision.CreationTimestamp = metav1.NewTime(start.Add(time.Duration(test.created) * time.Second))
-			clock.SetTime(clock.Now().Add(2 * time.Second))
+			clock.SetTime(clock.Now().Add(10 * time.Second))
 			guard.keep("security", proof{time: clock.Now(), trust: TrustProven})
 			verdict := guard.Trust(t.Context(), "security", []v1alpha1.Decision{decision})
 			if verdict.Trust != TrustProven {
@@ -57,8 +59,8 @@ func TestDoubt(t *testing.T) {
 			if why := guard.Trust(t.Context(), "security", nil).Refused(&v1alpha1.Decision{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: metav1.NewTime(clock.Now())}}); why != "" {
 				t.Errorf("a Decision created now is refused: %s", why)
 			}
-			if verdict := guard.Trust(t.Context(), "another", nil); !verdict.Doubted.IsZero() {
-				t.Errorf("another namespace is in doubt until %s", verdict.Doubted)
+			if other := guard.keep("another", proof{time: clock.Now(), trust: TrustProven}); !other.doubted.IsZero() {
+				t.Errorf("another namespace is in doubt until %s", other.doubted)
 			}
 		})
 	}

@@ -128,8 +128,8 @@ func (run *incidentRun) gatherOpeners(ctx context.Context, in *lifecycle.Input) 
 	return nil
 }
 
-// gatherDecisions reads what people have decided. While the admission policies do not
-// stand nobody can tell who created a Decision, and none counts.
+// gatherDecisions reads what people have decided. Of what was created while the admission
+// policies did not stand, nobody can tell by whom, and it does not count.
 func (run *incidentRun) gatherDecisions(ctx context.Context, in *lifecycle.Input) error {
 	decisions, err := decisionsAbout(ctx, run.Client, run.incident.Namespace, v1alpha1.SubjectIncident, run.incident.Name)
 	if err != nil {

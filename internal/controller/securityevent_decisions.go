@@ -49,11 +49,7 @@ func (r *SecurityEventReconciler) answerDecisions(ctx context.Context, event *v1
 	}
 	for i := range decisions {
 		decision := &decisions[i]
-		why := verdict.Refused(decision)
-		given := refusedAnswer(v1alpha1.ReasonNotGuarded, "%s", why)
-		if why == "" {
-			given, err = r.decide(ctx, event, decision)
-		}
+		given, err := r.judge(ctx, event, decision, verdict.Refused(decision))
 		if err != nil {
 			return ctrl.Result{}, fmt.Errorf("decision %q: %w", decision.Name, err)
 		}
@@ -101,13 +97,22 @@ func (r *SecurityEventReconciler) unanswered(ctx context.Context, event types.Na
 	return list.Items, nil
 }
 
-// decide does what a Decision says, as far as it may.
-func (r *SecurityEventReconciler) decide(ctx context.Context, event *v1alpha1.SecurityEvent, decision *v1alpha1.Decision) (eventAnswer, error) {
+// judge does what a Decision says, unless it cannot be trusted. What has been done already was
+// trusted then: only its answer was lost.
+func (r *SecurityEventReconciler) judge(ctx context.Context, event *v1alpha1.SecurityEvent, decision *v1alpha1.Decision, distrust string) (eventAnswer, error) {
 	for _, done := range append(event.Status.EarlierAssessments, event.Status.Assessment) {
 		if done.DecisionRef.Name == decision.Name {
 			return acceptedNow(event, decision), nil
 		}
 	}
+	if distrust != "" {
+		return refusedAnswer(v1alpha1.ReasonNotGuarded, "%s", distrust), nil
+	}
+	return r.decide(ctx, event, decision)
+}
+
+// decide does what a Decision says, as far as it may.
+func (r *SecurityEventReconciler) decide(ctx context.Context, event *v1alpha1.SecurityEvent, decision *v1alpha1.Decision) (eventAnswer, error) {
 	if decision.Spec.Role != "" {
 		plan, err := planOf(ctx, r.Client, event.Namespace)
 		if err != nil {

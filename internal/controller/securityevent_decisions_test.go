@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -153,6 +154,60 @@ func TestDecisionSurvivesCrash(t *testing.T) {
 	}
 	if incidents := incidentsIn(t, namespace); len(incidents) != 1 {
 		t.Errorf("got %d incidents, want 1", len(incidents))
+	}
+}
+
+// TestDoubtedDecision: what may be forged does nothing, but what has been done already, when it
+// was not in doubt, is answered so.
+func TestDoubtedDecision(t *testing.T) {
+	namespace := newDomain(t)
+	var answers atomic.Int32
+	crashing := startAssessor(t, namespace, func(inner client.Client) client.Client {
+		return interceptor.NewClient(withWatch{inner}, interceptor.Funcs{
+			SubResourceUpdate: func(ctx context.Context, c client.Client, sub string, object client.Object, options ...client.SubResourceUpdateOption) error {
+				if _, ok := object.(*v1alpha1.Decision); ok {
+					answers.Add(1)
+					return errors.New("killed")
+				}
+				return c.SubResource(sub).Update(ctx, object, options...)
+			},
+		})
+	})
+	done := shellEvent(namespace, "done", "cart-1")
+	mustCreate(t, done)
+	awaitAssessment(t, done, v1alpha1.OutcomeDeferred)
+	before := decisionAbout(done, "before", v1alpha1.DecisionDismiss)
+	mustCreate(t, before)
+	eventually(t, func(context.Context) string {
+		if answers.Load() == 0 {
+			return "no answer tried yet"
+		}
+		return ""
+	})
+	crashing.stop()
+
+	event := shellEvent(namespace, "strange", "cart-2")
+	mustCreate(t, event)
+	forged := decisionAbout(event, "forged", v1alpha1.DecisionDismiss)
+	mustCreate(t, forged)
+	guard, until := &testGuard{}, forged.CreationTimestamp.Add(time.Second)
+	guard.doubted.Store(&until)
+	startAssessor(t, namespace, nil, func(r *SecurityEventReconciler) { r.Guard = guard })
+	if got := awaitAnswer(t, before); got != "True Accepted" {
+		t.Errorf("got %q for what was done already", got)
+	}
+	if got := awaitAnswer(t, forged); got != "False NotGuarded" {
+		t.Errorf("got %q for what may be forged", got)
+	}
+	if got := awaitAssessment(t, event, v1alpha1.OutcomeDeferred); got.Status.Assessment.DecisionRef.Name != "" {
+		t.Errorf("what may be forged took effect: %+v", got.Status.Assessment)
+	}
+	always := forged.CreationTimestamp.Time
+	guard.doubted.Store(&always)
+	honest := decisionAbout(event, "honest", v1alpha1.DecisionDismiss)
+	mustCreate(t, honest)
+	if got := awaitAnswer(t, honest); got != "True Accepted" {
+		t.Errorf("got %q for one that was created since", got)
 	}
 }
 

@@ -22,13 +22,21 @@ import (
 	"github.com/firebreak-dev/firebreak/internal/impersonation"
 )
 
-type testGuard struct{ refuses atomic.Bool }
+// testGuard proves that Decisions can be trusted, unless it refuses to say; some it doubts.
+type testGuard struct {
+	refuses atomic.Bool
+	doubted atomic.Pointer[time.Time]
+}
 
 func (g *testGuard) Trust(context.Context, string, []v1alpha1.Decision) Verdict {
 	if g.refuses.Load() {
 		return Verdict{Trust: TrustUnknown, Why: "the test says so"}
 	}
-	return Verdict{Trust: TrustProven}
+	verdict := Verdict{Trust: TrustProven}
+	if doubted := g.doubted.Load(); doubted != nil {
+		verdict.Doubted = *doubted
+	}
+	return verdict
 }
 
 type testIdentities struct{}

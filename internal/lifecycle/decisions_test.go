@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -397,4 +398,23 @@ func TestApprovalsWhilePaused(t *testing.T) {
 	s.wantNotDone("Apply delete a")
 	s.must(by(v1alpha1.DecisionResume, "", "jane"))
 	s.want(v1alpha1.PhaseReview, "delete=Succeeded")
+}
+
+// TestUnguarded: of two Decisions one cannot be trusted.
+func TestUnguarded(t *testing.T) {
+	s := newSim(t, demo(), "a")
+	s.run()
+	s.submit(by(v1alpha1.DecisionAcknowledge, "", "mallory"))
+	s.submit(by(v1alpha1.DecisionAcknowledge, "", "jane"))
+	in := s.input(s.stored)
+	in.Unguarded = map[string]string{string(s.decisions[0].UID): "it may be forged"}
+	out := Advance(in)
+	got := map[string]string{}
+	for _, answer := range out.Status.Answers {
+		got[answer.Name] = fmt.Sprint(answer.Status, " ", answer.Reason, ": ", answer.Message)
+	}
+	forged, honest := s.decisions[0].Name, s.decisions[1].Name
+	if len(got) != 2 || got[forged] != "False NotGuarded: it may be forged" || !strings.HasPrefix(got[honest], "True Accepted") {
+		t.Errorf("answered with %v", got)
+	}
 }
