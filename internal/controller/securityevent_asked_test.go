@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/classify"
 )
 
 // eventReads tells which events are read past the cache.
@@ -66,5 +67,26 @@ func TestReadOnceMore(t *testing.T) {
 	}
 	if diff := cmp.Diff(map[string]bool{"shell": true, "of-a-cart": true}, reads.all()); diff != "" {
 		t.Errorf("events read past the cache (-want +got):\n%s", diff)
+	}
+}
+
+// TestGuessedWithoutWorkload: an event that may open an incident is known as one before its
+// workload is, also by rules that name the workload, so that it is read beside the look at it.
+func TestGuessedWithoutWorkload(t *testing.T) {
+	source := shellPolicy("security")
+	byWorkload := source.Spec.Rules[1]
+	byWorkload.Name, byWorkload.Match = "by-workload", `event.source.?rule.orValue("") == "Of a cart" && event.workload == "cart"`
+	source.Spec.Rules = append(source.Spec.Rules, byWorkload)
+	policy, err := classify.Compile(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for rule, want := range map[string]bool{"Terminal shell in container": true, "Noise": false, "Never heard of": false, "Of a cart": false} {
+		event := shellEvent("security", "one", "cart-7f9-abc")
+		event.Spec.Source.Rule = rule
+		question := classify.Input{Event: event, Policies: []*classify.Policy{policy}, By: "manager", Now: event.Spec.ObservedTime.Time}
+		if got := opensAny(t.Context(), question); got != want {
+			t.Errorf("%s: got %v, want %v", rule, got, want)
+		}
 	}
 }

@@ -118,8 +118,10 @@ func (r *SecurityEventReconciler) ask(ctx context.Context, event *v1alpha1.Secur
 }
 
 // opensAny says whether the policies seem to open an incident for an event whose workload
-// is not known yet. Asking the rules twice takes less than a request.
+// is not known yet: its resource stands in for it, as it does where there is none. Asking the
+// rules twice takes less than a request.
 func opensAny(ctx context.Context, question classify.Input) bool {
+	question.Workload = question.Event.Spec.Resources[0].Name
 	guess, err := classify.Assess(ctx, question)
 	return err == nil && guess.Incident != nil
 }
