@@ -112,6 +112,13 @@ type Action interface {
 	Undo(ctx context.Context, request *Request) lifecycle.Result
 }
 
+// Lister is an action whose plan lists what stands beside its target. What it lists does not
+// depend on the target, so that it can be read before the target is known to be there.
+type Lister interface {
+	// Beside gives the list of the target's namespace, and the options the plan asks for it with.
+	Beside(namespace string) (client.ObjectList, []client.ListOption)
+}
+
 // registry holds the actions that act; approve, task, wait and revert are decided
 // in package lifecycle and act on nothing.
 var registry = map[string]Action{}

@@ -22,12 +22,21 @@ func (r *Request) policyAccess(verb, name string) access {
 	return access{verb: verb, group: networkingv1.GroupName, resource: "networkpolicies", namespace: r.Target.Namespace, name: name}
 }
 
+// Beside gives the NetworkPolicies of the target's namespace.
+func (isolate) Beside(namespace string) (client.ObjectList, []client.ListOption) {
+	return &networkingv1.NetworkPolicyList{}, policiesOf(namespace)
+}
+
+func policiesOf(namespace string) []client.ListOption {
+	return []client.ListOption{client.InNamespace(namespace), client.Limit(policyPage)}
+}
+
 // networkPolicies lists the NetworkPolicies of a namespace.
 func (r *Request) networkPolicies(ctx context.Context, namespace string) ([]networkingv1.NetworkPolicy, error) {
 	var all []networkingv1.NetworkPolicy
 	list := &networkingv1.NetworkPolicyList{}
 	for {
-		err := r.Client.List(ctx, list, client.InNamespace(namespace), client.Limit(policyPage), client.Continue(list.Continue))
+		err := r.Client.List(ctx, list, append(policiesOf(namespace), client.Continue(list.Continue))...)
 		if err != nil {
 			return nil, err
 		}

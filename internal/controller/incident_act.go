@@ -221,10 +221,13 @@ func (run *incidentRun) executeOne(ctx context.Context, in lifecycle.Input, work
 
 // look finds the objects the incident is about, as the playbook's ServiceAccount. Each
 // stands for itself: one that cannot be read now does not keep the others waiting.
-func (run *incidentRun) look(ctx context.Context, indexes []int) []lifecycle.Sighting {
+func (run *incidentRun) look(ctx context.Context, playbook *v1alpha1.ResponsePlaybookSpec, indexes []int) []lifecycle.Sighting {
 	failures := make([]error, len(indexes))
 	sightings := make([]lifecycle.Sighting, len(indexes))
 	identity, err := run.Identities.For(ctx, run.incident.Namespace, run.incident.Status.Playbook.ServiceAccountName)
+	if err == nil && playbook != nil {
+		run.listAhead(ctx, playbook, identity, indexes)
+	}
 	var group errgroup.Group
 	group.SetLimit(parallelWork)
 	for i, index := range indexes {
@@ -252,6 +255,24 @@ func (run *incidentRun) look(ctx context.Context, indexes []int) []lifecycle.Sig
 		run.unseen[index] = lifecycle.Cut(failures[i].Error(), 512)
 	}
 	return seen
+}
+
+// listAhead begins to list what the plans of the containment list in the namespaces of what is
+// looked at: they follow at once, and ask for it after pod and owners otherwise.
+func (run *incidentRun) listAhead(ctx context.Context, playbook *v1alpha1.ResponsePlaybookSpec, identity *impersonation.Identity, indexes []int) {
+	for i := range playbook.Containment.Steps {
+		does, err := action.For(lifecycle.ActionOf(&playbook.Containment.Steps[i]))
+		lister, lists := does.(action.Lister)
+		if err != nil || !lists {
+			continue
+		}
+		for _, index := range indexes[:min(len(indexes), parallelWork)] {
+			if namespace := run.incident.Status.Resources[index].Namespace; namespace != "" {
+				list, options := lister.Beside(namespace)
+				run.reads.ahead(ctx, identity, list, options)
+			}
+		}
+	}
 }
 
 func (run *incidentRun) lookAt(ctx context.Context, identity *impersonation.Identity, reference *v1alpha1.ResourceReference) (lifecycle.Sighting, error) {

@@ -229,7 +229,7 @@ func (run *incidentRun) decide(ctx context.Context, in lifecycle.Input) (lifecyc
 			out.Work, out.DraftLesson, out.Next = nil, false, in.Now
 			return out, nil
 		case len(out.Look) > 0:
-			sightings := run.look(ctx, out.Look)
+			sightings := run.look(ctx, in.Playbook, out.Look)
 			in.Incident = run.incident
 			if err := run.take(lifecycle.Sight(in, sightings)); err != nil {
 				return out, err
