@@ -180,3 +180,28 @@ type IncidentResource struct {
 	// +kubebuilder:validation:MaxLength=317
 	Rule string `json:"rule,omitempty"`
 }
+
+// AssetState says whether the incident is about an asset.
+// +kubebuilder:validation:Enum=Detached
+type AssetState string
+
+// The states of assets.
+const (
+	// AssetDetached means that the one event that named it was found not to belong to the
+	// incident.
+	AssetDetached AssetState = "Detached"
+)
+
+// IncidentAsset is a thing outside the cluster that the incident is about.
+type IncidentAsset struct {
+	Asset `json:",inline"`
+
+	// state is 'Detached' when the incident is not about it any more. Empty means that it is.
+	// +optional
+	State AssetState `json:"state,omitempty"`
+
+	// eventRef is the event that first named it, of which the owner is. Empty when the incident
+	// itself did, or a duplicate of it.
+	// +optional
+	EventRef EventReference `json:"eventRef,omitzero"`
+}

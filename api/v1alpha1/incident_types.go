@@ -109,7 +109,8 @@ type IncidentSpec struct {
 	// +kubebuilder:validation:MaxItems=32
 	Resources []ResourceReference `json:"resources,omitempty"`
 
-	// assets are the things outside the cluster it is about.
+	// assets are the things outside the cluster it is about. Those of later events are in
+	// `status.assets`, with these.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
@@ -407,6 +408,20 @@ type IncidentStatus struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	OmittedResources int32 `json:"omittedResources,omitempty"`
+
+	// assets are the things outside the cluster that it, all its events and its duplicates are
+	// about, each type and identifier once: at most 128, which together take at most 64 KiB.
+	// Empty means none, or that the manager has not looked at the incident yet.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=128
+	Assets []IncidentAsset `json:"assets,omitempty"`
+
+	// omittedAssets is how many further assets were named beyond those kept. Empty means none.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	OmittedAssets int32 `json:"omittedAssets,omitempty"`
 
 	// timeline is what happened, the oldest first; from 48 entries on the older ones are
 	// sealed into Evidence of type Journal. There are more than 64 only while that fails.

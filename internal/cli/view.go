@@ -170,7 +170,7 @@ func joined(separator string, parts ...string) string {
 
 func (v *view) printResources() {
 	status, spec := &v.incident.Status, &v.incident.Spec
-	if len(status.Resources)+len(spec.Resources)+len(spec.Assets) == 0 {
+	if len(status.Resources)+len(spec.Resources)+len(status.Assets)+len(spec.Assets) == 0 {
 		return
 	}
 	v.section("RESOURCES")
@@ -199,16 +199,34 @@ func (v *view) printResources() {
 			t.add(plain(clean(referenceName(resource.Kind, resource.Namespace, resource.Name))), plain("not looked up"))
 		}
 	}
-	for _, asset := range spec.Assets {
+	v.addAssets(t)
+	t.write(v.Out, v.style, 0)
+	if status.OmittedResources > 0 {
+		fmt.Fprintf(v.Out, "  ... and %d more than are kept here\n", status.OmittedResources)
+	}
+	if status.OmittedAssets > 0 {
+		fmt.Fprintf(v.Out, "  ... and %d more outside the cluster than are kept here\n", status.OmittedAssets)
+	}
+}
+
+// addAssets lists what is outside the cluster: what the incident was opened about, as long as
+// the manager has not said more.
+func (v *view) addAssets(t *table) {
+	add := func(asset *v1alpha1.Asset, state string) {
 		owner := ""
 		if asset.Owner != "" {
 			owner = "of " + asset.Owner
 		}
-		t.add(plain(clean(string(asset.Type)+" "+asset.Identifier)), plain("outside the cluster"), plain(clean(owner)))
+		t.add(plain(clean(string(asset.Type)+" "+asset.Identifier)), plain(state), plain(clean(owner)))
 	}
-	t.write(v.Out, v.style, 0)
-	if status.OmittedResources > 0 {
-		fmt.Fprintf(v.Out, "  ... and %d more than are kept here\n", status.OmittedResources)
+	assets := v.incident.Status.Assets
+	for i := range assets {
+		add(&assets[i].Asset, cmp.Or(string(assets[i].State), "outside the cluster"))
+	}
+	if len(assets) == 0 {
+		for i := range v.incident.Spec.Assets {
+			add(&v.incident.Spec.Assets[i], "outside the cluster")
+		}
 	}
 }
 

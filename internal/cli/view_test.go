@@ -35,6 +35,15 @@ func TestShowRendering(t *testing.T) {
 		Spec: v1alpha1.IncidentSpec{Title: "Lost laptop", Severity: v1alpha1.SeverityLow, Category: v1alpha1.CategoryOther,
 			Assets: []v1alpha1.Asset{{Type: "Device", Identifier: "LT-0042", Owner: "finance"}}}}
 
+	assets := sampleIncident()
+	assets.Spec.Assets = []v1alpha1.Asset{{Type: "Device", Identifier: "LT-0042"}}
+	assets.Status.Assets = []v1alpha1.IncidentAsset{
+		{Asset: v1alpha1.Asset{Type: "Device", Identifier: "LT-0042"}, State: v1alpha1.AssetDetached},
+		{Asset: v1alpha1.Asset{Type: "Device", Identifier: "LT-0043", Owner: "finance"}},
+		{Asset: v1alpha1.Asset{Type: "Account", Identifier: hostile, Owner: hostile}},
+	}
+	assets.Status.OmittedResources, assets.Status.OmittedAssets = 3, 2
+
 	drill := sampleIncident()
 	drill.Spec.Mode, drill.Status.Mode = v1alpha1.ModeDrill, v1alpha1.ModeDryRun
 
@@ -43,6 +52,7 @@ func TestShowRendering(t *testing.T) {
 		terminal terminal
 	}{
 		"show-drill":  {drill, terminal{}},
+		"show-assets": {assets, terminal{}},
 		"show":        {sampleIncident(), terminal{}},
 		"show-color":  {sampleIncident(), terminal{color: true, width: 100}},
 		"show-narrow": {stalled, terminal{width: 60}},

@@ -104,6 +104,9 @@ func (m *machine) detachEvent(decision *v1alpha1.Decision) answer {
 	if len(given) > 0 {
 		message += "; no further step acts on " + listed(given)
 	}
+	if assets := m.detachAssets(name); len(assets) > 0 {
+		message += "; it is no longer about " + listed(assets)
+	}
 	if len(standing) > 0 {
 		message += "; what was done stays: " + listed(standing)
 	}
@@ -149,17 +152,24 @@ func (m *machine) detachResources(event, by string) (given, standing []string) {
 // namedByOther says whether another event of the incident names an object, and makes it
 // the one that has.
 func (m *machine) namedByOther(resource *v1alpha1.IncidentResource) bool {
+	event := m.otherEvent(resource.EventRef.Name, func(spec *v1alpha1.SecurityEventSpec) bool {
+		return slices.ContainsFunc(spec.Resources, func(named v1alpha1.ResourceReference) bool { return sameResource(resource, &named) })
+	})
+	if event == nil {
+		return false
+	}
+	resource.EventRef.Name, resource.SubmittedBy, resource.Rule = event.Name, event.Spec.SubmittedBy, ruleOf(event)
+	return true
+}
+
+// otherEvent finds another event of the incident by what it names; nil when there is none.
+func (m *machine) otherEvent(than string, names func(*v1alpha1.SecurityEventSpec) bool) *v1alpha1.SecurityEvent {
 	for i := range m.Events {
-		event := &m.Events[i]
-		if event.Name == resource.EventRef.Name || !m.attached(event) {
-			continue
-		}
-		if slices.ContainsFunc(event.Spec.Resources, func(named v1alpha1.ResourceReference) bool { return sameResource(resource, &named) }) {
-			resource.EventRef.Name, resource.SubmittedBy, resource.Rule = event.Name, event.Spec.SubmittedBy, ruleOf(event)
-			return true
+		if event := &m.Events[i]; event.Name != than && m.attached(event) && names(&event.Spec) {
+			return event
 		}
 	}
-	return false
+	return nil
 }
 
 // detachTargets takes objects off a step as far as it has done nothing to them, and lists

@@ -176,7 +176,7 @@ func (m *machine) retryHeld(step *v1alpha1.IncidentStep) answer {
 }
 
 // takeUpDuplicates takes in the incidents that people have found to be duplicates of this
-// one, with all objects that they are about.
+// one, with all objects and assets that they are about.
 func (m *machine) takeUpDuplicates() {
 	if m.closed() || m.status.DuplicateOf.Name != "" || TakesUpNothing(m.incident) {
 		return
@@ -197,9 +197,10 @@ func (m *machine) takeUpDuplicates() {
 		for j := range duplicate.Status.Resources {
 			m.takeUpResource(&duplicate.Status.Resources[j])
 		}
+		m.takeUpAssets(duplicate)
 		m.condense(first)
 	}
-	m.status.OmittedResources = max(m.status.OmittedResources, int32(len(m.omitted))) //nolint:gosec // at most 128 a duplicate
+	m.countOmitted()
 }
 
 func (m *machine) takeUpResource(resource *v1alpha1.IncidentResource) {

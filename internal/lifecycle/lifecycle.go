@@ -124,8 +124,10 @@ type machine struct {
 	dryRun bool
 	// foreign are events of the other mode, which the incident is not about.
 	foreign []string
-	omitted map[string]bool
-	unseen  bool
+	// omitted and omittedAssets are the objects and assets that there is no room for, by name.
+	omitted       map[string]bool
+	omittedAssets map[string]bool
+	unseen        bool
 	// repinned says that another playbook was pinned: all else waits for the next decision.
 	repinned bool
 	// ran are the indexes of the steps whose turn it was.
@@ -149,14 +151,15 @@ func newMachine(in Input) *machine {
 	var foreign []string
 	in.Events, foreign = ownMode(in.Incident, in.Events)
 	return &machine{
-		Input:    in,
-		incident: incident,
-		status:   &incident.Status,
-		foreign:  foreign,
-		omitted:  map[string]bool{},
-		ran:      map[int]bool{},
-		dryRun:   DryRun(in),
-		now:      metav1.NewTime(in.Now.UTC().Truncate(time.Second)),
+		Input:         in,
+		incident:      incident,
+		status:        &incident.Status,
+		foreign:       foreign,
+		omitted:       map[string]bool{},
+		omittedAssets: map[string]bool{},
+		ran:           map[int]bool{},
+		dryRun:        DryRun(in),
+		now:           metav1.NewTime(in.Now.UTC().Truncate(time.Second)),
 	}
 }
 

@@ -117,19 +117,23 @@ func StepOf(playbook *v1alpha1.ResponsePlaybookSpec, name string) *v1alpha1.Play
 	return nil
 }
 
-// absorb takes in what further events say: how often, and about which objects. From
+// absorb takes in what further events say: how often, and about which objects and assets. From
 // Review on no event joins any more, but one that came just before may still be counted.
 func (m *machine) absorb() {
 	var count int64
 	first := len(m.out.Entries)
 	defer func() { m.condense(first) }()
+	joins := m.status.Phase.Rank() < v1alpha1.PhaseReview.Rank() && m.status.DuplicateOf.TakenUpTime == nil
+	if joins {
+		m.ownAssets()
+	}
 	for i := range m.Events {
 		event := &m.Events[i]
 		if !m.attached(event) {
 			continue
 		}
 		count += max(event.Status.Occurrences, 1)
-		if m.status.Phase.Rank() >= v1alpha1.PhaseReview.Rank() || m.status.DuplicateOf.TakenUpTime != nil {
+		if !joins {
 			continue
 		}
 		for _, resource := range event.Spec.Resources {
@@ -141,9 +145,24 @@ func (m *machine) absorb() {
 				SubmittedBy: event.Spec.SubmittedBy, Rule: ruleOf(event),
 			})
 		}
+		for _, asset := range event.Spec.Assets {
+			m.joinAsset(v1alpha1.IncidentAsset{Asset: asset, EventRef: v1alpha1.EventReference{Name: event.Name}}, aboutIt(event.Name, event.Spec.SubmittedBy))
+		}
 	}
 	m.countEvents(count)
-	m.status.OmittedResources = max(m.status.OmittedResources, int32(len(m.omitted))) //nolint:gosec // at most 32 an event
+	m.countOmitted()
+}
+
+// countOmitted takes down how much is left out. What was known to be left out before may be
+// counted again: it is in no list.
+func (m *machine) countOmitted() {
+	status := m.status
+	status.OmittedResources = max(status.OmittedResources, int32(len(m.omitted))) //nolint:gosec // at most 32 an event, 128 a duplicate
+	status.OmittedAssets = max(status.OmittedAssets, int32(len(m.omittedAssets))) //nolint:gosec // at most 16 an event, 128 a duplicate
+}
+
+func aboutIt(event, submitter string) string {
+	return fmt.Sprintf("event %s of %s is about it too", event, submitter)
 }
 
 // ruleOf is the rule by which an event came, as 'policy/rule'; empty when a person decided.
@@ -202,7 +221,7 @@ func (m *machine) addResource(resource v1alpha1.IncidentResource) {
 	}
 	m.status.Resources = append(m.status.Resources, resource)
 	if len(m.status.Steps) > 0 {
-		message := fmt.Sprintf("event %s of %s is about it too", resource.EventRef.Name, resource.SubmittedBy)
+		message := aboutIt(resource.EventRef.Name, resource.SubmittedBy)
 		if resource.EventRef.Name == "" {
 			message = "named by " + whom(resource.SubmittedBy)
 		}

@@ -29,6 +29,13 @@ func TestRoom(t *testing.T) {
 	playbook.Limits.MaxTargets = 128
 	s := newSim(t, playbook)
 	s.event("event", pods...)
+	for i := range 9 {
+		var assets []string
+		for j := range 16 {
+			assets = append(assets, fmt.Sprintf("%s-%d-%d", strings.Repeat("<", 240), i, j))
+		}
+		s.eventAbout(fmt.Sprintf("assets-%d", i), assets...)
+	}
 	s.boundsEvery = 1000
 	s.script = func(work Work, step *v1alpha1.IncidentStep, _ *v1alpha1.StepTarget) Result {
 		result := success(work, step)

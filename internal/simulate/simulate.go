@@ -272,6 +272,9 @@ func opened(event *v1alpha1.SecurityEvent, made *Incident, spec *v1alpha1.Incide
 	for i := range spec.Resources {
 		incident.Status.Resources = append(incident.Status.Resources, v1alpha1.IncidentResource{ResourceReference: spec.Resources[i]})
 	}
+	for i := range spec.Assets {
+		incident.Status.Assets = append(incident.Status.Assets, v1alpha1.IncidentAsset{Asset: spec.Assets[i]})
+	}
 	return incident
 }
 

@@ -120,6 +120,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.ImpactApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Incident"):
 		return &apiv1alpha1.IncidentApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("IncidentAsset"):
+		return &apiv1alpha1.IncidentAssetApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("IncidentAudit"):
 		return &apiv1alpha1.IncidentAuditApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("IncidentDetermination"):

@@ -185,6 +185,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: type
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.AssetType
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.AssetState
+  scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.AssetType
   scalar: string
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.Attack
@@ -836,6 +838,24 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: status
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.IncidentStatus
+- name: com.github.firebreak-dev.firebreak.api.v1alpha1.IncidentAsset
+  map:
+    fields:
+    - name: eventRef
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.EventReference
+    - name: identifier
+      type:
+        scalar: string
+    - name: owner
+      type:
+        scalar: string
+    - name: state
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.AssetState
+    - name: type
+      type:
+        namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.AssetType
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.IncidentAudit
   map:
     fields:
@@ -1049,6 +1069,12 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.DecisionAnswer
           elementRelationship: atomic
+    - name: assets
+      type:
+        list:
+          elementType:
+            namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.IncidentAsset
+          elementRelationship: atomic
     - name: assignee
       type:
         scalar: string
@@ -1109,6 +1135,9 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.IncidentMode
     - name: observedGeneration
+      type:
+        scalar: numeric
+    - name: omittedAssets
       type:
         scalar: numeric
     - name: omittedResources

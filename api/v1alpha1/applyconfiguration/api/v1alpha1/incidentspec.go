@@ -51,7 +51,8 @@ type IncidentSpecApplyConfiguration struct {
 	PlaybookRef *PlaybookReferenceApplyConfiguration `json:"playbookRef,omitempty"`
 	// resources are the objects of the cluster it is about.
 	Resources []ResourceReferenceApplyConfiguration `json:"resources,omitempty"`
-	// assets are the things outside the cluster it is about.
+	// assets are the things outside the cluster it is about. Those of later events are in
+	// `status.assets`, with these.
 	Assets []AssetApplyConfiguration `json:"assets,omitempty"`
 	// eventRefs are the events that opened it. Later ones point at the incident themselves. One
 	// of the other mode is not taken in.

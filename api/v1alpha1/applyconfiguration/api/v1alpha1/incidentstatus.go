@@ -79,6 +79,12 @@ type IncidentStatusApplyConfiguration struct {
 	Resources []IncidentResourceApplyConfiguration `json:"resources,omitempty"`
 	// omittedResources is how many further objects its events named beyond the 128 kept.
 	OmittedResources *int32 `json:"omittedResources,omitempty"`
+	// assets are the things outside the cluster that it, all its events and its duplicates are
+	// about, each type and identifier once: at most 128, which together take at most 64 KiB.
+	// Empty means none, or that the manager has not looked at the incident yet.
+	Assets []IncidentAssetApplyConfiguration `json:"assets,omitempty"`
+	// omittedAssets is how many further assets were named beyond those kept. Empty means none.
+	OmittedAssets *int32 `json:"omittedAssets,omitempty"`
 	// timeline is what happened, the oldest first; from 48 entries on the older ones are
 	// sealed into Evidence of type Journal. There are more than 64 only while that fails.
 	Timeline []TimelineEntryApplyConfiguration `json:"timeline,omitempty"`
@@ -315,6 +321,27 @@ func (b *IncidentStatusApplyConfiguration) WithResources(values ...*IncidentReso
 // If called multiple times, the OmittedResources field is set to the value of the last call.
 func (b *IncidentStatusApplyConfiguration) WithOmittedResources(value int32) *IncidentStatusApplyConfiguration {
 	b.OmittedResources = &value
+	return b
+}
+
+// WithAssets adds the given value to the Assets field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Assets field.
+func (b *IncidentStatusApplyConfiguration) WithAssets(values ...*IncidentAssetApplyConfiguration) *IncidentStatusApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithAssets")
+		}
+		b.Assets = append(b.Assets, *values[i])
+	}
+	return b
+}
+
+// WithOmittedAssets sets the OmittedAssets field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the OmittedAssets field is set to the value of the last call.
+func (b *IncidentStatusApplyConfiguration) WithOmittedAssets(value int32) *IncidentStatusApplyConfiguration {
+	b.OmittedAssets = &value
 	return b
 }
 
