@@ -88,7 +88,7 @@ func keptStanding(in *Retained) string {
 	if more := len(left) - 3; more > 0 {
 		left = append(left[:3], fmt.Sprintf("and %d more", more))
 	}
-	return "what it did is still in place (" + strings.Join(left, ", ") + "): undo that by hand, and delete the incident"
+	return "what it did is still in place (" + strings.Join(left, ", ") + "): undo that by hand, and have the incident deleted by somebody with the verb 'purge'"
 }
 
 func goneAmong(resources []v1alpha1.IncidentResource, target *v1alpha1.StepTarget) bool {

@@ -53,6 +53,8 @@ func TestShippedRolesDoWhatTheySay(t *testing.T) {
 		{"evidence", []string{"create"}, []string{incidentManager}},
 		{"evidence", []string{"delete", "purge"}, nil},
 		{"lessonslearned", []string{"create", "update"}, deciders},
+		{"lessonslearned", []string{"delete", "purge"}, nil},
+		{"securityevents", []string{"update", "patch", "delete", "purge"}, nil},
 		{"incidents/status", []string{"update", "patch"}, nil},
 	}
 	for _, test := range tests {
