@@ -61,8 +61,9 @@ type RemovedEvent struct {
 	ObservedTime metav1.Time          `json:"observedTime"`
 	Fingerprint  string               `json:"fingerprint,omitempty"`
 	RawDataHash  string               `json:"rawDataHash,omitempty"`
-	// Resources are the objects it was about.
+	// Resources are the objects it was about, Assets what it was about outside the cluster.
 	Resources []v1alpha1.ResourceReference `json:"resources,omitempty"`
+	Assets    []v1alpha1.Asset             `json:"assets,omitempty"`
 	// Occurrences is how often it was seen; text, because JSON's numbers are not exact.
 	Occurrences int64 `json:"occurrences,string"`
 	// Assessment is the decision that was in force, EarlierAssessments those before it.
@@ -76,7 +77,7 @@ func RemovalOfEvent(event *v1alpha1.SecurityEvent) Removal {
 	removal.Event = &RemovedEvent{
 		Title: event.Spec.Title, Severity: event.Spec.Severity, Source: event.Spec.Source, SubmittedBy: event.Spec.SubmittedBy,
 		ObservedTime: event.Spec.ObservedTime, Fingerprint: event.Spec.Fingerprint, RawDataHash: event.Spec.RawDataHash,
-		Resources: event.Spec.Resources, Occurrences: event.Status.Occurrences,
+		Resources: event.Spec.Resources, Assets: event.Spec.Assets, Occurrences: event.Status.Occurrences,
 		Assessment: event.Status.Assessment, EarlierAssessments: event.Status.EarlierAssessments,
 	}
 	if event.Spec.Mode == v1alpha1.ModeDrill {

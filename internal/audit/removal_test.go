@@ -80,6 +80,23 @@ func TestRemovalsAreOneChain(t *testing.T) {
 	}
 }
 
+// TestRemovalOfEvent: what it was about is taken down, in the cluster and outside it.
+func TestRemovalOfEvent(t *testing.T) {
+	event := &v1alpha1.SecurityEvent{Spec: v1alpha1.SecurityEventSpec{
+		Resources: []v1alpha1.ResourceReference{{APIVersion: "v1", Kind: "Pod", Namespace: "shop", Name: "cart"}},
+		Assets:    []v1alpha1.Asset{{Type: "Device", Identifier: "LT-1", Owner: "finance"}},
+	}}
+	lines, err := ChainRemovals([]Removal{RemovalOfEvent(event)}, 0, Origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{`"name":"cart"`, `"assets":[{"identifier":"LT-1","owner":"finance","type":"Device"}]`} {
+		if !strings.Contains(string(lines), part) {
+			t.Errorf("it does not say %s: %s", part, lines)
+		}
+	}
+}
+
 func TestRemovalOfDecision(t *testing.T) {
 	decision := &v1alpha1.Decision{Spec: v1alpha1.DecisionSpec{Type: v1alpha1.DecisionDismiss, By: "jane", Reason: "a test"}}
 	if removal := RemovalOfDecision(decision); removal.Decision.By != "jane" || removal.Answer != nil {
