@@ -14,8 +14,8 @@ import (
 
 const lintLong = `Check manifests before they come to a cluster; no cluster is needed.
 
-Of every object of Firebreak in the files, and in the *.yaml and *.yml of the directories ('-'
-is the standard input), it says what the API server would refuse, with unknown fields and the
+Of every object of Firebreak in the files, and in the *.yaml, *.yml and *.json of the directories
+but for hidden ones ('-' is the standard input; links are followed), it says what the API server would refuse, with unknown fields and the
 rules of the schema; what would keep a policy or playbook from being Ready: expressions,
 references to each other, roles of the plan and ServiceAccounts, the order of steps; rights that
 a playbook's or the plan's ServiceAccount lacks by the Roles, ClusterRoles and bindings among

@@ -47,6 +47,10 @@ func TestLint(t *testing.T) {
 		t.Errorf("exit code %d, report %+v", r.code, report)
 	}
 
+	link := filepath.Join(t.TempDir(), "link")
+	mustDo(t, os.Symlink(folder, link))
+	run(t.Context(), nowhere, "lint", link).check(t, ExitRefused, filepath.Join(link, "policy.yaml")+":6: error: ", "")
+
 	run(t.Context(), nowhere, "lint").check(t, ExitError, "", "it must be kubectl firebreak lint PATH...")
 	run(t.Context(), nowhere, "lint", filepath.Join(folder, "none")).check(t, ExitError, "", "cannot read "+filepath.Join(folder, "none")+": no such file or directory")
 	run(t.Context(), nowhere, "lint", t.TempDir()).check(t, ExitError, "0 objects of Firebreak in 0 files", "nothing was checked: there is no object of Firebreak in 0 files")

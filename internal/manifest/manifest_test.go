@@ -96,21 +96,120 @@ func TestWhatIsNoYAML(t *testing.T) {
 
 func TestReadDirectories(t *testing.T) {
 	root := t.TempDir()
-	for _, name := range []string{"a.yaml", "sub/b.yml", "sub/alert.json", "notes.txt", ".git/c.yaml", ".hidden.yaml"} {
+	write(t, root, map[string]string{
+		"a.yaml": someObject, "sub/b.yml": someObject, "sub/policy.json": someObject, "notes.txt": someObject, ".git/c.yaml": someObject, ".hidden.yaml": someObject,
+		// What is JSON and no object: kubectl would not take it, and nobody means it to.
+		"package.json": `{"name": "web"}`, "tsconfig.json": "{ // how it is built\n}", "dashboard.json": `{"kind": "dashboard", "panels": []}`,
+	})
+	set, err := Read([]string{root, filepath.Join(root, "a.yaml"), filepath.Join(root, "sub", "policy.json")}, nil)
+	if err != nil || set.Files != 6 || len(set.Objects) != 3 || set.Others != 3 || len(set.Problems) > 0 {
+		t.Errorf("read %d files with %d objects and %d others, %v, %v, want a.yaml, b.yml and policy.json once, and three others", set.Files, len(set.Objects), set.Others, set.Problems, err)
+	}
+	if _, err := Read([]string{filepath.Join(root, "none")}, nil); err == nil {
+		t.Error("a path that is not there must be an error")
+	}
+}
+
+const someObject = `{"apiVersion": "v1", "kind": "X"}`
+
+func write(t *testing.T, root string, files map[string]string) {
+	t.Helper()
+	for name, content := range files {
 		path := filepath.Join(root, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(path, []byte(`{"apiVersion": "v1", "kind": "X"}`), 0o600); err != nil {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	set, err := Read([]string{root, filepath.Join(root, "a.yaml"), filepath.Join(root, "sub", "alert.json")}, nil)
-	if err != nil || set.Files != 3 {
-		t.Errorf("read %d files, %v, want a.yaml and b.yml once and the JSON that was named", set.Files, err)
+}
+
+// TestReadLinks: what is applied by a link must not be passed over, and no link leads on for ever.
+func TestReadLinks(t *testing.T) {
+	root := t.TempDir()
+	write(t, root, map[string]string{"elsewhere/one.yaml": someObject, "elsewhere/deep/two.yaml": someObject, "manifests/three.yaml": someObject, "data/v1": someObject})
+	for name, leadsTo := range map[string]string{
+		"link": "manifests", "manifests/four.yaml": "../data/v1", "manifests/shared": "../elsewhere", "manifests/again.yaml": "three.yaml",
+		"manifests/up": "..", "manifests/self": ".", "elsewhere/deep/back": "../../manifests", "manifests/gone.yaml": "nowhere", "manifests/gone": "nowhere",
+	} {
+		if err := os.Symlink(leadsTo, filepath.Join(root, name)); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if _, err := Read([]string{filepath.Join(root, "none")}, nil); err == nil {
-		t.Error("a path that is not there must be an error")
+	for _, path := range []string{filepath.Join(root, "link"), filepath.Join(root, "manifests") + "/"} {
+		set, err := Read([]string{path}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, object := range set.Objects {
+			got = append(got, strings.TrimPrefix(object.Start().File, filepath.Clean(path)))
+		}
+		if diff := cmp.Diff([]string{"/again.yaml", "/four.yaml", "/shared/deep/two.yaml", "/shared/one.yaml"}, got); diff != "" {
+			t.Errorf("%s: (-want +got):\n%s", path, diff)
+		}
+		want := []Problem{{At: Position{File: filepath.Join(path, "gone.yaml"), Line: 1}, Message: "the symbolic link leads nowhere: it must lead to a file"}}
+		if diff := cmp.Diff(want, set.Problems); diff != "" {
+			t.Errorf("%s: problems (-want +got):\n%s", path, diff)
+		}
+	}
+}
+
+func TestWhatIsNoText(t *testing.T) {
+	for name, content := range map[string]string{"UTF-16": "\xff\xfea\x00:\x00", "UTF-16 without a mark": "a\x00:\x00 \x001\x00", "Latin 1": "a: caf\xe9\n"} {
+		set := read(t, content)
+		if set.Files != 1 || len(set.Problems) != 1 || !strings.Contains(set.Problems[0].Message, "must be text in UTF-8") {
+			t.Errorf("%s: %d files, problems %v", name, set.Files, set.Problems)
+		}
+	}
+	if set := read(t, "\uFEFF"+someObject); len(set.Objects) != 1 || len(set.Problems) > 0 {
+		t.Errorf("a mark of UTF-8 must not matter: %v", set.Problems)
+	}
+}
+
+// TestReadJSON: kubectl takes objects that stand one after the other.
+func TestReadJSON(t *testing.T) {
+	set := read(t, someObject+"\n"+someObject+`{"apiVersion": "v1",`+"\n"+`"kind": "Y"} {"a": 1}`+"\n---\n"+someObject+"\n# over\n---\n{apiVersion: v1, kind: Z} # no JSON\n")
+	var got []string
+	for _, object := range set.Objects {
+		got = append(got, object.Start().String()+" "+object.Kind)
+	}
+	if diff := cmp.Diff([]string{"-:1 X", "-:2 X", "-:2 Y", "-:5 X", "-:8 Z"}, got); diff != "" || set.Others != 1 || len(set.Problems) > 0 {
+		t.Errorf("others %d, problems %v; objects (-want +got):\n%s", set.Others, set.Problems, diff)
+	}
+	if set := read(t, someObject+"\n,"); len(set.Objects) != 1 || len(set.Problems) != 1 {
+		t.Errorf("what comes after an object must be said: %v", set.Problems)
+	}
+}
+
+// TestWithoutKind: what is of Firebreak's group and does not say what it is was meant for it.
+func TestWithoutKind(t *testing.T) {
+	set := read(t, "apiVersion: firebreak.dev/v1alpha1\nmetadata: {name: a}\n")
+	if len(set.Objects) != 1 {
+		t.Fatalf("objects are %v, others %d", set.Objects, set.Others)
+	}
+	faults, err := set.Objects[0].Validate(t.Context())
+	if err != nil || len(faults) != 1 || !strings.HasPrefix(faults[0].Message, "`kind` must be set: it must be one of ClassificationPolicy, ") {
+		t.Errorf("faults are %v, %v", faults, err)
+	}
+	set = read(t, `apiVersion: firebreak.dev/v1alpha1
+kind: ClassificationPolicyList
+items:
+- {metadata: {name: a, namespace: security}}
+- {apiVersion: v1, kind: Secret, metadata: {name: b}}
+- {apiVersion: firebreak.dev/v1alpha1}
+---
+apiVersion: v1
+kind: List
+items: [{metadata: {name: c}}]
+`)
+	var got []string
+	for _, object := range set.Objects {
+		got = append(got, fmt.Sprint(object.APIVersion, " ", object.Kind, " ", object.Content["kind"]))
+	}
+	if diff := cmp.Diff([]string{"firebreak.dev/v1alpha1 ClassificationPolicy ClassificationPolicy", "v1 Secret Secret", "firebreak.dev/v1alpha1  <nil>"}, got); diff != "" || set.Others != 1 {
+		t.Errorf("others %d, objects (-want +got):\n%s", set.Others, diff)
 	}
 }
 
@@ -162,6 +261,8 @@ spec:
 func FuzzRead(f *testing.F) {
 	f.Add(several)
 	f.Add("a: &a [*a]\n")
+	f.Add(someObject + someObject + "{")
+	f.Add("kind: EventList\napiVersion: firebreak.dev/v1alpha1\nitems: [&a {metadata: {name: a}}, *a]\n")
 	f.Fuzz(func(t *testing.T, content string) {
 		set, err := Read([]string{"-"}, strings.NewReader(content))
 		if err != nil {

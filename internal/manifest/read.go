@@ -4,19 +4,19 @@ package manifest
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
-	"k8s.io/apimachinery/pkg/util/json"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
 	sigsyaml "sigs.k8s.io/yaml"
 )
 
@@ -66,25 +66,29 @@ type Set struct {
 	Problems []Problem
 }
 
-// Read reads files of YAML or JSON, and of directories the files '*.yaml' and '*.yml' in and
-// below them, but for what is hidden. '-' is the standard input. The error says that a path cannot be read at all.
+// Read reads files of YAML or JSON; '-' is the standard input. Of directories it reads
+// the files '*.yaml', '*.yml' and '*.json' in and below them, but for what is hidden. A file to which several paths lead is read once. The error says that a path
+// cannot be read at all.
 func Read(paths []string, stdin io.Reader) (*Set, error) {
 	set := &Set{}
 	seen := map[string]bool{}
 	for _, path := range paths {
-		files := []string{path}
+		files := []found{{name: path}}
 		if path != "-" {
-			found, err := filesOf(path)
-			if err != nil {
+			var err error
+			if files, err = set.filesOf(path); err != nil {
 				return nil, err
 			}
-			files = found
 		}
 		for _, file := range files {
-			if seen[filepath.Clean(file)] {
+			place, err := filepath.EvalSymlinks(file.name)
+			if err != nil {
+				place = file.name
+			}
+			if seen[place] {
 				continue
 			}
-			seen[filepath.Clean(file)] = true
+			seen[place] = true
 			if err := set.readFile(file, stdin); err != nil {
 				return nil, err
 			}
@@ -93,31 +97,8 @@ func Read(paths []string, stdin io.Reader) (*Set, error) {
 	return set, nil
 }
 
-// filesOf gives a file itself, and of a directory all manifests below it.
-func filesOf(path string) ([]string, error) {
-	info, err := os.Stat(path)
-	if err != nil || !info.IsDir() {
-		return []string{path}, err
-	}
-	var files []string
-	err = filepath.WalkDir(path, func(name string, entry fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case name != path && strings.HasPrefix(entry.Name(), "."):
-			if entry.IsDir() {
-				return filepath.SkipDir
-			}
-		case entry.Type().IsRegular() && slices.Contains([]string{".yaml", ".yml"}, filepath.Ext(name)):
-			files = append(files, name)
-		}
-		return nil
-	})
-	return files, err
-}
-
-func (s *Set) readFile(file string, stdin io.Reader) error {
-	reader := stdin
+func (s *Set) readFile(from found, stdin io.Reader) error {
+	file, reader := from.name, stdin
 	if file != "-" {
 		opened, err := os.Open(file)
 		if err != nil {
@@ -135,11 +116,24 @@ func (s *Set) readFile(file string, stdin io.Reader) error {
 		s.problem(file, 1, fmt.Sprintf("the file must be at most %d bytes long", maxFile))
 		return nil
 	}
-	for _, part := range split(content) {
-		s.readDocument(file, part)
+	if !utf8.Valid(content) || bytes.IndexByte(content, 0) >= 0 {
+		s.problem(file, 1, "the file must be text in UTF-8: it is binary, or in another encoding such as UTF-16")
+		return nil
+	}
+	if from.maybe && !bytes.Contains(content, []byte(`"apiVersion"`)) && !bytes.Contains(content, []byte(`"kind"`)) {
+		s.Others++
+		return nil
+	}
+	for _, part := range split(bytes.TrimPrefix(content, byteOrderMark)) {
+		for _, one := range objectsOf(part) {
+			s.readDocument(file, one)
+		}
 	}
 	return nil
 }
+
+// byteOrderMark is what some editors begin a file with.
+var byteOrderMark = []byte("\uFEFF")
 
 func (s *Set) problem(file string, line int, message string) {
 	s.Problems = append(s.Problems, Problem{At: Position{File: file, Line: line}, Message: message})
@@ -168,6 +162,27 @@ func split(content []byte) []document {
 	return append(all, current)
 }
 
+// objectsOf takes apart JSON objects that stand one after the other, as kubectl does. What is no
+// JSON is left to be read as YAML.
+func objectsOf(part document) []document {
+	var all []document
+	for {
+		rest := bytes.TrimLeft(part.text, " \t\r\n")
+		if !bytes.HasPrefix(rest, []byte("{")) {
+			break
+		}
+		decoder := json.NewDecoder(bytes.NewReader(part.text))
+		var one json.RawMessage
+		if err := decoder.Decode(&one); err != nil {
+			break
+		}
+		end := decoder.InputOffset()
+		all = append(all, document{text: part.text[:end], line: part.line})
+		part = document{text: part.text[end:], line: part.line + bytes.Count(part.text[:end], []byte("\n"))}
+	}
+	return append(all, part)
+}
+
 func (s *Set) readDocument(file string, part document) {
 	root := &yaml.Node{}
 	if err := yaml.Unmarshal(part.text, root); err != nil {
@@ -188,7 +203,7 @@ func (s *Set) readDocument(file string, part document) {
 		return
 	}
 	var content any
-	if err := json.Unmarshal(text, &content); err != nil {
+	if err := utiljson.Unmarshal(text, &content); err != nil {
 		s.problem(file, top.Line, err.Error())
 		return
 	}
@@ -203,7 +218,7 @@ func (s *Set) add(file string, node *yaml.Node, content any) {
 		object.APIVersion, _ = fields["apiVersion"].(string)
 		object.Kind, _ = fields["kind"].(string)
 	}
-	if object.Kind == "" || object.APIVersion == "" && resources[object.Kind] == "" {
+	if !object.IsFirebreak() && (object.Kind == "" || object.APIVersion == "") {
 		s.Others++
 		return
 	}
@@ -211,7 +226,7 @@ func (s *Set) add(file string, node *yaml.Node, content any) {
 		list, _ := child(node, segment{name: "items"})
 		for i, item := range items {
 			if one, found := child(list, segment{index: i, isIndex: true}); found {
-				s.add(file, one, item)
+				s.add(file, one, object.typed(item))
 			}
 		}
 		return
@@ -220,6 +235,15 @@ func (s *Set) add(file string, node *yaml.Node, content any) {
 	object.Name, _ = metadata["name"].(string)
 	object.Namespace, _ = metadata["namespace"].(string)
 	s.Objects = append(s.Objects, object)
+}
+
+// typed gives an item of a list what it is, where it does not say so itself and the list does.
+func (o *Object) typed(item any) any {
+	fields, ok := item.(map[string]any)
+	if kind := strings.TrimSuffix(o.Kind, "List"); ok && kind != "" && fields["kind"] == nil && fields["apiVersion"] == nil {
+		fields["kind"], fields["apiVersion"] = kind, o.APIVersion
+	}
+	return item
 }
 
 // shift moves the lines of a document to where it stands in its file.

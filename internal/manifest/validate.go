@@ -65,7 +65,11 @@ func (o *Object) Validate(ctx context.Context) ([]Fault, error) {
 			kinds = append(kinds, kind)
 		}
 		slices.Sort(kinds)
-		return []Fault{{Path: "kind", Message: fmt.Sprintf("`kind` '%s' is none of Firebreak's: it must be one of %s", o.Kind, strings.Join(kinds, ", ")) + meant(o.Kind, kinds)}}, nil
+		message := "`kind` must be set: it must be one of " + strings.Join(kinds, ", ")
+		if o.Kind != "" {
+			message = fmt.Sprintf("`kind` '%s' is none of Firebreak's: it must be one of %s", o.Kind, strings.Join(kinds, ", ")) + meant(o.Kind, kinds)
+		}
+		return []Fault{{Path: "kind", Message: message}}, nil
 	}
 	schema, err := crdschema.Of(resource)
 	if err != nil {
