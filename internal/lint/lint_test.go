@@ -227,6 +227,29 @@ func TestNamespaceThatIsNotSaid(t *testing.T) {
 	}
 }
 
+// TestNamesToMakeUp: the API server makes up the names of what is created with `generateName`.
+func TestNamesToMakeUp(t *testing.T) {
+	decision := `---
+apiVersion: firebreak.dev/v1alpha1
+kind: Decision
+metadata: {generateName: close-, namespace: security}
+spec: {type: Acknowledge, subject: {kind: Incident, name: inc-1}, by: jane, reason: I am on it.}
+`
+	playbook := strings.Replace(right[strings.Index(right, "apiVersion: firebreak.dev/v1alpha1\nkind: ResponsePlaybook"):strings.Index(right, "---\napiVersion: firebreak.dev/v1alpha1\nkind: ClassificationPolicy")],
+		"name: contain, namespace", "generateName: contain-, namespace", 1)
+	report, got := findings(t, "", []string{"-"}, right+decision+decision+"---\n"+playbook)
+	if len(got) > 0 || report.Objects != 6 {
+		t.Errorf("%d objects, findings\n%s", report.Objects, strings.Join(got, "\n"))
+	}
+	_, got = findings(t, "", []string{"-"}, strings.Replace(right, "playbookRef: {name: contain}", "playbookRef: {name: contains}", 1)+"---\n"+playbook)
+	if len(got) != 1 || !strings.Contains(got[0], `must be one of ["contain"]`) {
+		t.Errorf("what has no name yet must not be offered:\n%s", strings.Join(got, "\n"))
+	}
+	if _, got = findings(t, "", []string{"-"}, strings.Replace(right, "{name: default,", "{generateName: default-,", 1)); len(got) != 1 || !strings.Contains(got[0], "`metadata.name` must be 'default'") {
+		t.Errorf("a plan's name is fixed:\n%s", strings.Join(got, "\n"))
+	}
+}
+
 func TestCounts(t *testing.T) {
 	report, got := findings(t, "", []string{"-"}, right+"---\n"+right[strings.LastIndex(right, "apiVersion"):]+"---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\n---\na: b\n---\na: [\n")
 	want := Report{Files: 1, Objects: 4, Ignored: 2, Errors: 2}

@@ -20,8 +20,12 @@ func (g *given) first(object *manifest.Object) *manifest.Object {
 	return g.all[object.Kind][key{object.Namespace, object.Name}]
 }
 
-// broken notes that an object is there, though it is not right.
+// broken notes that an object is there, though it is not right. What has no name yet is named
+// by nothing.
 func (g *given) broken(object *manifest.Object) {
+	if object.Name == "" {
+		return
+	}
 	if g.all[object.Kind] == nil {
 		g.all[object.Kind] = map[key]*manifest.Object{}
 	}

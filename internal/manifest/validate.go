@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -78,6 +79,7 @@ func (o *Object) Validate(ctx context.Context) ([]Fault, error) {
 	content := runtime.DeepCopyJSON(o.Content)
 	delete(content, "status")
 	faults := checkMetadata(content)
+	forget := giveName(content)
 	for _, path := range schema.Prune(content) {
 		faults = append(faults, unknown(schema, path))
 	}
@@ -89,8 +91,21 @@ func (o *Object) Validate(ctx context.Context) ([]Fault, error) {
 		mistyped[problem.Field] = problem.Type == field.ErrorTypeTypeInvalid
 		faults = append(faults, Fault{Path: problem.Field, Message: inWords(problem)})
 	}
+	forget()
 	o.Content = content
 	return faults, nil
+}
+
+// giveName gives an object a name such as the API server would make of its `generateName`, and
+// what takes it away again: nobody can refer to it.
+func giveName(content map[string]any) (forget func()) {
+	metadata, _ := content["metadata"].(map[string]any)
+	prefix, _ := metadata["generateName"].(string)
+	if name, _ := metadata["name"].(string); name != "" || prefix == "" {
+		return func() {}
+	}
+	metadata["name"] = prefix + "xxxxx"
+	return func() { delete(metadata, "name") }
 }
 
 // Decode gives an object that is right as the type of its kind.
@@ -107,7 +122,7 @@ func checkMetadata(content map[string]any) []Fault {
 	meta := &metav1.ObjectMeta{}
 	strict, err := sigsjson.UnmarshalStrict(text, meta)
 	if err != nil {
-		return []Fault{{Path: "metadata", Message: "`metadata` is not what it must be: " + err.Error()}}
+		return []Fault{mistypedMetadata(err)}
 	}
 	var faults []Fault
 	for _, problem := range strict {
@@ -119,6 +134,9 @@ func checkMetadata(content map[string]any) []Fault {
 		}
 		faults = append(faults, fault)
 	}
+	if meta.Name == "" && meta.GenerateName != "" {
+		meta.Name = "generated"
+	}
 	if meta.Namespace == "" {
 		meta.Namespace = metav1.NamespaceDefault // whoever applies it names one
 	}
@@ -126,6 +144,21 @@ func checkMetadata(content map[string]any) []Fault {
 		faults = append(faults, Fault{Path: problem.Field, Message: inWords(problem)})
 	}
 	return faults
+}
+
+var goType = regexp.MustCompile(`cannot unmarshal (\S+).* into Go struct field ObjectMeta\.(\S+) of type (\S+)$`)
+
+// mistypedMetadata says without Go's words what in the metadata is of the wrong type.
+func mistypedMetadata(err error) Fault {
+	found := goType.FindStringSubmatch(err.Error())
+	if found == nil {
+		return Fault{Path: "metadata", Message: "`metadata` is not what it must be: " + err.Error()}
+	}
+	fault := Fault{Path: "metadata." + found[2], Message: fmt.Sprintf("`metadata.%s` must not be of type %s", found[2], found[1])}
+	if found[3] == "string" {
+		fault.Message = fmt.Sprintf("`metadata.%s` has a value of type %s, which must be text: it must be in quotes", found[2], found[1])
+	}
+	return fault
 }
 
 // unknown says what is near a field that there is not.
@@ -178,6 +211,8 @@ func inWords(problem *field.Error) string {
 		return where + " must be a duration, such as '30s' or '1h30m'"
 	case problem.Type == field.ErrorTypeRequired && !strings.Contains(detail, " "), problem.Type == field.ErrorTypeRequired && detail == "":
 		return where + " must be set"
+	case problem.Field == "metadata.name" && problem.Type == field.ErrorTypeRequired:
+		return where + " must be set, or for 'kubectl create' `metadata.generateName`"
 	case problem.Type == field.ErrorTypeRequired:
 		return where + " must be set: " + detail
 	case problem.Type == field.ErrorTypeNotSupported:
@@ -185,7 +220,7 @@ func inWords(problem *field.Error) string {
 	case problem.Type == field.ErrorTypeTooLong, problem.Type == field.ErrorTypeTooMany:
 		return where + " is too long: it " + strings.TrimPrefix(detail, "Too long: ")
 	case problem.Type == field.ErrorTypeDuplicate:
-		return fmt.Sprintf("%s must not be there twice: %v", where, problem.BadValue)
+		return where + " must not be there twice: " + twice(problem.BadValue)
 	case strings.HasPrefix(detail, "must "):
 		return where + " " + detail + value
 	case detail == "":
@@ -193,4 +228,17 @@ func inWords(problem *field.Error) string {
 	default:
 		return where + ": " + detail
 	}
+}
+
+// twice names an item of a list: by its keys where it has some.
+func twice(value any) string {
+	keys, ok := value.(map[string]any)
+	if !ok {
+		return fmt.Sprintf("'%v'", value)
+	}
+	var parts []string
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		parts = append(parts, fmt.Sprintf("`%s` '%v'", key, keys[key]))
+	}
+	return strings.Join(parts, ", ")
 }
