@@ -142,7 +142,7 @@ func TestRun(t *testing.T) {
 		"an order of severities": {`event.severity == "High"`, `event.severity >= "High"`, []string{
 			"-:72: Warning TextOrder spec.rules[0].incident.playbooks[0].when: severities are text, and the alphabet orders them otherwise (Critical, High, Informational, Low, Medium): what is compared with 'High' by <, <=, > or >= must be named, such as event.severity in [\"High\", \"Critical\"]"}},
 		"any submitter": {`event.submittedBy == "falco" && `, ``, []string{
-			"-:64: Warning AnySubmitter spec.rules[0].match: rule \"shell\" `match` trusts any submitter: whoever may create events can open incidents by it and set off their playbooks. It should look at `event.submittedBy`, which admission vouches for, such as event.submittedBy == \"system:serviceaccount:falco:falco\", or say event.submittedBy != \"\" where everybody is meant"}},
+			"-:64: Warning AnySubmitter spec.rules[0].match: rule \"shell\" `match` trusts any submitter: whoever may create events can open incidents by it and set off their playbooks. To be true, it must demand of `event.submittedBy`, which admission vouches for, that it is one that is written out, such as event.submittedBy == \"system:serviceaccount:falco:falco\" && …, or in a list of such, or that it startsWith \"system:serviceaccount:NAMESPACE:\"; where everybody is meant, it must say event.submittedBy != \"\" && …"}},
 		"a playbook that is not there": {`playbookRef: {name: contain}`, `playbookRef: {name: contains}`, []string{
 			"-:73: Error InvalidReference spec.rules[0].incident.playbooks[0].playbookRef.name: there is no ResponsePlaybook 'contains' in namespace 'security': it must be one of [\"contain\"]; did you mean 'contain'?"}},
 		"a ServiceAccount that is not there": {"spec:\n  serviceAccountName: contain\n  roles", "spec:\n  serviceAccountName: reader\n  roles", []string{
@@ -184,6 +184,52 @@ func TestRun(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestTrust: a rule must not be true of an event of just anybody.
+func TestTrust(t *testing.T) {
+	const falco = "system:serviceaccount:falco:falco"
+	for match, trusted := range map[string]bool{
+		`event.submittedBy == "` + falco + `" && event.source.rule == "Shell"`:                               true,
+		`event.source.rule == "Shell" && "` + falco + `" == event.submittedBy`:                               true,
+		`event.submittedBy in ["` + falco + `", "jane"] && (event.severity == "High" || event.title != "x")`: true,
+		`event.submittedBy.startsWith("system:serviceaccount:falco:") && true`:                               true,
+		`event.submittedBy.startsWith("oidc:")`:                                                              true,
+		`event.submittedBy == "a" && event.severity == "Low" || event.submittedBy == "b"`:                    true,
+		`event.severity == "Low" ? event.submittedBy == "a" : event.submittedBy == "b"`:                      true,
+		`event.submittedBy == "a" ? event.severity == "Low" : false`:                                         true,
+		`event.submittedBy != "" && event.severity == "Low"`:                                                 true,
+		`event.severity == "Low"`: false,
+		`event.submittedBy == "` + falco + `" || event.source.rule == "Shell"`:           false,
+		`(event.submittedBy == "` + falco + `" || true) && event.source.rule == "Shell"`: false,
+		`event.submittedBy != "system:serviceaccount:evil:evil"`:                         false,
+		`event.submittedBy == event.submittedBy`:                                         false,
+		`event.submittedBy == event.title`:                                               false,
+		`event.submittedBy.startsWith("")`:                                               false,
+		`event.submittedBy.startsWith("system:")`:                                        false,
+		`event.submittedBy.startsWith("system:serviceaccount:")`:                         false,
+		`event.submittedBy.startsWith("system:serviceaccount:falco")`:                    false,
+		`event.submittedBy.startsWith(event.title)`:                                      false,
+		`"system:serviceaccount:falco:falco".startsWith(event.submittedBy)`:              false,
+		`event.submittedBy.contains("falco")`:                                            false,
+		`event.submittedBy.endsWith(":falco")`:                                           false,
+		`!(event.submittedBy == "` + falco + `")`:                                        false,
+		`event.submittedBy in ["` + falco + `", event.title]`:                            false,
+		`event.severity == "Low" ? event.submittedBy == "a" : true`:                      false,
+		`event.submittedBy == "a" ? true : event.severity == "Low"`:                      false,
+		`has(event.submittedBy)`:                                                         false,
+		`["a"].exists(event, event == "a") && size(event.submittedBy) > 0`:               false,
+		`event.submittedBy != "" || event.severity == "Low"`:                             false,
+	} {
+		content := strings.Replace(right, `match: event.submittedBy == "falco" && event.source.rule == "Shell"`, "match: >-\n      "+match, 1)
+		_, got := findings(t, "", []string{"-"}, content)
+		switch all := strings.Join(got, "\n"); {
+		case trusted && len(got) > 0:
+			t.Errorf("%s names whom it trusts, but\n%s", match, all)
+		case !trusted && (len(got) != 1 || !strings.Contains(all, "Warning AnySubmitter spec.rules[0].match: rule \"shell\" `match` trusts any submitter")):
+			t.Errorf("%s trusts anybody, but\n%s", match, all)
+		}
 	}
 }
 

@@ -61,8 +61,7 @@ func (r *run) checkReached(p *policy, i int) {
 // checkTrust finds rules that decide whoever has sent the event. To defer to a person does
 // no harm.
 func (r *run) checkTrust(p *policy, rule *v1alpha1.ClassificationRule, path string) {
-	reads, err := expression.Reads(rule.Match, "event", "submittedBy")
-	if err != nil || reads {
+	if names, err := expression.Requires(rule.Match, "event", "submittedBy", namesSubmitter); err != nil || names {
 		return
 	}
 	harm := ""
@@ -75,5 +74,24 @@ func (r *run) checkTrust(p *policy, rule *v1alpha1.ClassificationRule, path stri
 		return
 	}
 	r.add(site{p.Object, path + ".match"}, Warning, ReasonAnySubmitter,
-		"rule %q `match` trusts any submitter: %s. It should look at `event.submittedBy`, which admission vouches for, such as event.submittedBy == \"system:serviceaccount:falco:falco\", or say event.submittedBy != \"\" where everybody is meant", rule.Name, harm)
+		"rule %q `match` trusts any submitter: %s. To be true, it must demand of `event.submittedBy`, which admission vouches for, that it is one that is written out, "+
+			"such as event.submittedBy == \"system:serviceaccount:falco:falco\" && …, or in a list of such, or that it startsWith \"system:serviceaccount:NAMESPACE:\"; "+
+			"where everybody is meant, it must say event.submittedBy != \"\" && …", rule.Name, harm)
+}
+
+// serviceAccounts begins the name of every ServiceAccount; its namespace and a colon follow.
+const serviceAccounts = "system:serviceaccount:"
+
+// namesSubmitter says whether a rule knows by a demand whom it trusts: one of some, those of one
+// namespace, or everybody, said with intent.
+func namesSubmitter(demand expression.Demand) bool {
+	switch demand.Operator {
+	case "!=":
+		return demand.Texts[0] == ""
+	case "startsWith":
+		prefix := demand.Texts[0]
+		namespace, all := strings.CutPrefix(prefix, serviceAccounts)
+		return !strings.HasPrefix(serviceAccounts, prefix) && (!all || strings.Contains(namespace, ":"))
+	}
+	return true
 }
