@@ -17,8 +17,9 @@ type Question struct{ Namespace, Group, Resource, Subresource, Name, Verb string
 
 // Lack is a right that a playbook needs and its ServiceAccount does not have.
 type Lack struct {
-	// Place says in words where it is missing.
-	Place string
+	// Place says in words where it is missing, and Namespace in which one; empty is everywhere,
+	// or in none.
+	Place, Namespace string
 	// Right says in words what.
 	Right string
 	// Who says in words which steps need it.
@@ -64,7 +65,13 @@ type rightsReview struct {
 	notes    []string
 }
 
-type lackKey struct{ place, right string }
+// location is where a right is needed, in words and by its namespace.
+type location struct{ words, namespace string }
+
+type lackKey struct {
+	place location
+	right string
+}
 
 func (a *rightsReview) step(ctx context.Context, step StepRights) error {
 	alternatives := map[alternative]*choice{}
@@ -81,7 +88,7 @@ func (a *rightsReview) step(ctx context.Context, step StepRights) error {
 			if err != nil {
 				return err
 			}
-			place := placeInWords(right, namespace)
+			place := location{placeInWords(right, namespace), namespace}
 			if right.Need == OneOf {
 				alternativeOf(alternatives, place, right).add(right, len(lacks) == 0)
 			} else if len(lacks) > 0 {
@@ -95,7 +102,10 @@ func (a *rightsReview) step(ctx context.Context, step StepRights) error {
 }
 
 // alternative is one thing a step does to several kinds, in one place.
-type alternative struct{ place, verbs, subresource string }
+type alternative struct {
+	place              location
+	verbs, subresource string
+}
 
 // choice is on which kinds it may do that.
 type choice struct {
@@ -103,7 +113,7 @@ type choice struct {
 	unmet []string
 }
 
-func alternativeOf(all map[alternative]*choice, place string, right Right) *choice {
+func alternativeOf(all map[alternative]*choice, place location, right Right) *choice {
 	_, subresource, _ := strings.Cut(right.Resource, "/")
 	key := alternative{place, strings.Join(right.Verbs, ","), subresource}
 	if all[key] == nil {
@@ -123,22 +133,22 @@ func (c *choice) add(right Right, allowed bool) {
 // choose says what is missing where a step may act on none of the kinds that it may meet.
 func (a *rightsReview) choose(step StepRights, alternatives map[alternative]*choice) {
 	keys := slices.SortedFunc(maps.Keys(alternatives), func(x, y alternative) int {
-		return cmp.Or(cmp.Compare(x.place, y.place), cmp.Compare(x.verbs, y.verbs), cmp.Compare(x.subresource, y.subresource))
+		return cmp.Or(cmp.Compare(x.place.words, y.place.words), cmp.Compare(x.verbs, y.verbs), cmp.Compare(x.subresource, y.subresource))
 	})
 	for _, key := range keys {
 		switch one := alternatives[key]; {
 		case !one.met:
 			a.miss(key.place, "at least one of ["+strings.Join(one.unmet, "; ")+"]", step)
 		case step.Step != "" && len(one.unmet) > 0:
-			a.notes = append(a.notes, fmt.Sprintf("%s %s cannot act where it takes %s", stepInWords(step), key.place, strings.Join(one.unmet, "; ")))
+			a.notes = append(a.notes, fmt.Sprintf("%s %s cannot act where it takes %s", stepInWords(step), key.place.words, strings.Join(one.unmet, "; ")))
 		}
 	}
 }
 
-func (a *rightsReview) miss(place, right string, step StepRights) {
+func (a *rightsReview) miss(place location, right string, step StepRights) {
 	key := lackKey{place, right}
 	if a.missing[key] == nil {
-		a.missing[key] = &Lack{Place: place, Right: right}
+		a.missing[key] = &Lack{Place: place.words, Namespace: place.namespace, Right: right}
 	}
 	lack := a.missing[key]
 	if who := stepInWords(step); !slices.Contains(lack.Who, who) {

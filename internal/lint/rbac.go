@@ -2,8 +2,8 @@ package lint
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
-	"strings"
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,11 +17,13 @@ import (
 type rbac struct {
 	roles        map[key][]rbacv1.PolicyRule
 	clusterRoles []rbacv1.ClusterRole
-	bindings     []binding
+	bindings     []*binding
 }
 
 // binding gives a role to subjects, in a namespace or everywhere.
 type binding struct {
+	*manifest.Object
+
 	namespace string // empty is everywhere
 	role      rbacv1.RoleRef
 	subjects  []rbacv1.Subject
@@ -29,8 +31,8 @@ type binding struct {
 
 // keep keeps an object of RBAC and says whether it is one.
 func (r *rbac) keep(object *manifest.Object, namespace string) (bool, error) {
-	if group, _, _ := strings.Cut(object.APIVersion, "/"); group != rbacv1.GroupName {
-		return false, nil
+	if object.APIVersion != rbacv1.SchemeGroupVersion.String() {
+		return false, nil // the API server knows no other version
 	}
 	namespace = cmp.Or(object.Namespace, namespace)
 	switch object.Kind {
@@ -54,13 +56,13 @@ func (r *rbac) keep(object *manifest.Object, namespace string) (bool, error) {
 		if err := object.Decode(&one); err != nil {
 			return false, err
 		}
-		r.bindings = append(r.bindings, binding{namespace, one.RoleRef, one.Subjects})
+		r.bindings = append(r.bindings, &binding{object, namespace, one.RoleRef, one.Subjects})
 	case "ClusterRoleBinding":
 		one := rbacv1.ClusterRoleBinding{}
 		if err := object.Decode(&one); err != nil {
 			return false, err
 		}
-		r.bindings = append(r.bindings, binding{"", one.RoleRef, one.Subjects})
+		r.bindings = append(r.bindings, &binding{object, "", one.RoleRef, one.Subjects})
 	default:
 		return false, nil
 	}
@@ -90,29 +92,44 @@ func (s subject) is(other rbacv1.Subject) bool {
 	return false
 }
 
-// bindingsOf counts the bindings of a subject, and names the roles among them that were
-// not given.
-func (r *rbac) bindingsOf(s subject) (count int, elsewhere []string) {
-	for i := range r.bindings {
-		one := &r.bindings[i]
-		if !slices.ContainsFunc(one.subjects, s.is) {
-			continue
-		}
-		count++
-		name := one.role.Kind + " '" + one.role.Name + "'"
-		if _, known := r.rulesOf(one); !known && !slices.Contains(elsewhere, name) {
-			elsewhere = append(elsewhere, name)
+// bindingsOf are the bindings of a subject.
+func (r *rbac) bindingsOf(s subject) []*binding {
+	var all []*binding
+	for _, one := range r.bindings {
+		if slices.ContainsFunc(one.subjects, s.is) {
+			all = append(all, one)
 		}
 	}
-	slices.Sort(elsewhere)
-	return count, elsewhere
+	return all
+}
+
+// misnamed says in words which bindings name a ServiceAccount of the same name elsewhere.
+func (r *rbac) misnamed(s subject) string {
+	for _, one := range r.bindings {
+		for _, other := range one.subjects {
+			if other.Kind == rbacv1.ServiceAccountKind && other.Name == s.name && other.Namespace != "" {
+				return fmt.Sprintf("; %s '%s' names one in namespace '%s'", one.Kind, one.Name, other.Namespace)
+			}
+		}
+	}
+	return ""
+}
+
+// empty says that nothing of RBAC was given.
+func (r *rbac) empty() bool {
+	return len(r.bindings) == 0 && len(r.roles) == 0 && len(r.clusterRoles) == 0
+}
+
+// applies says whether what a binding gives counts in a namespace; empty is all of them.
+func (b *binding) applies(namespace string) bool {
+	return b.namespace == "" || b.namespace == namespace
 }
 
 // placesOf are the namespaces in which a subject has any rights; empty is everywhere.
 func (r *rbac) placesOf(s subject) []string {
 	var places []string
-	for i := range r.bindings {
-		if one := &r.bindings[i]; slices.ContainsFunc(one.subjects, s.is) && !slices.Contains(places, one.namespace) {
+	for _, one := range r.bindingsOf(s) {
+		if !slices.Contains(places, one.namespace) {
 			places = append(places, one.namespace)
 		}
 	}
@@ -126,22 +143,37 @@ func (r *rbac) rulesOf(one *binding) (rules []rbacv1.PolicyRule, known bool) {
 		rules, known = r.roles[key{one.namespace, one.role.Name}]
 		return rules, known
 	}
+	return r.rulesOfCluster(one.role.Name, map[string]bool{})
+}
+
+// rulesOfCluster are the rules of a ClusterRole. Of one that others are part of by their labels
+// they are those of its parts alone, which may be made of parts too: its own are overwritten.
+func (r *rbac) rulesOfCluster(name string, seen map[string]bool) (rules []rbacv1.PolicyRule, known bool) {
+	if seen[name] {
+		return nil, true
+	}
+	seen[name] = true
 	for i := range r.clusterRoles {
 		role := &r.clusterRoles[i]
-		if role.Name != one.role.Name {
+		switch {
+		case role.Name != name:
 			continue
+		case role.AggregationRule == nil:
+			rules = append(rules, role.Rules...)
+		default:
+			for _, part := range r.partsOf(role.AggregationRule) {
+				more, _ := r.rulesOfCluster(part, seen)
+				rules = append(rules, more...)
+			}
 		}
-		rules, known = append(rules, role.Rules...), true
-		if role.AggregationRule != nil {
-			rules = append(rules, r.aggregated(role.AggregationRule)...)
-		}
+		known = true
 	}
 	return rules, known
 }
 
-// aggregated are the rules of the ClusterRoles that are part of another by their labels.
-func (r *rbac) aggregated(by *rbacv1.AggregationRule) []rbacv1.PolicyRule {
-	var rules []rbacv1.PolicyRule
+// partsOf are the names of the ClusterRoles that are part of another by their labels.
+func (r *rbac) partsOf(by *rbacv1.AggregationRule) []string {
+	var names []string
 	for i := range by.ClusterRoleSelectors {
 		selector, err := metav1.LabelSelectorAsSelector(&by.ClusterRoleSelectors[i])
 		if err != nil {
@@ -149,18 +181,35 @@ func (r *rbac) aggregated(by *rbacv1.AggregationRule) []rbacv1.PolicyRule {
 		}
 		for j := range r.clusterRoles {
 			if selector.Matches(labels.Set(r.clusterRoles[j].Labels)) {
-				rules = append(rules, r.clusterRoles[j].Rules...)
+				names = append(names, r.clusterRoles[j].Name)
 			}
 		}
 	}
-	return rules
+	return names
+}
+
+// namesOf are the roles that were given of the kind, and in the place, that a binding means.
+func (r *rbac) namesOf(one *binding) []string {
+	var names []string
+	if one.role.Kind == "ClusterRole" {
+		for i := range r.clusterRoles {
+			names = append(names, r.clusterRoles[i].Name)
+		}
+	} else {
+		for k := range r.roles {
+			if k.namespace == one.namespace {
+				names = append(names, k.name)
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // allows answers as the API server's RBAC would, by what was given.
 func (r *rbac) allows(s subject, q action.Question) bool {
-	for i := range r.bindings {
-		one := &r.bindings[i]
-		if one.namespace != "" && one.namespace != q.Namespace || !slices.ContainsFunc(one.subjects, s.is) {
+	for _, one := range r.bindingsOf(s) {
+		if !one.applies(q.Namespace) {
 			continue
 		}
 		rules, _ := r.rulesOf(one)

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	rbacv1 "k8s.io/api/rbac/v1"
+
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 	"github.com/firebreak-dev/firebreak/internal/action"
 	"github.com/firebreak-dev/firebreak/internal/expression"
@@ -27,53 +29,117 @@ type holder struct {
 // review asks the RBAC manifests for every right that a playbook needs of a ServiceAccount.
 // Where a binding leads to a role that is not among them, what is missing may be in that role.
 func (r *run) review(ctx context.Context, p *playbook, needs []action.StepRights, h holder) error {
-	if len(needs) == 0 {
+	if len(needs) == 0 || !r.bound(p.Namespace, h, Error, "") {
 		return nil
 	}
 	subject := subjectOf(p.Namespace, h.account)
-	elsewhere, known := r.bound(p.Namespace, h)
-	if !known {
-		return nil
-	}
 	review, err := action.ReviewRights(ctx, &p.spec, needs, func(_ context.Context, question action.Question) (bool, error) {
 		return r.rbac.allows(subject, question), nil
 	})
 	if err != nil {
 		return err
 	}
-	severity := Error
-	if elsewhere != "" {
-		severity = Warning
-	}
 	for _, lack := range review.Missing {
+		severity, where := Error, r.boundElsewhere(subject, lack.Namespace)
+		if elsewhere := r.elsewhere(subject, lack.Namespace); elsewhere != "" {
+			severity, where = Warning, elsewhere
+		}
 		at := h.named
 		if len(lack.Steps) > 0 {
 			at = site{p.Object, p.step(lack.Steps[0])}
 		}
-		r.add(at, severity, ReasonRightsMissing, "ServiceAccount '%s'%s may not %s %s, needed for %s: a Role or ClusterRole bound to it must allow that; %s%s",
-			h.account, h.whose, lack.Right, lack.Place, strings.Join(lack.Who, ", "), h.print, elsewhere)
+		may := "may not " + lack.Right
+		if choice, is := strings.CutPrefix(lack.Right, "at least one of "); is {
+			may = "may do none of " + choice
+		}
+		r.add(at, severity, ReasonRightsMissing, "ServiceAccount '%s'%s %s %s, needed for %s: a Role or ClusterRole bound to it must allow that; %s%s",
+			h.account, h.whose, may, lack.Place, strings.Join(lack.Who, ", "), h.print, where)
 	}
 	return nil
 }
 
-// bound says whether the rights of a ServiceAccount can be told by the manifests, and in words
-// in which roles that are not among them more may be.
-func (r *run) bound(namespace string, h holder) (elsewhere string, known bool) {
+// bound says whether the rights of a ServiceAccount can be told by the manifests. Where it is
+// among them itself, and its bindings are not, that is as bad as what follows from it.
+func (r *run) bound(namespace string, h holder, severity Severity, effect string) bool {
 	if namespace == "" {
 		r.add(h.named, Warning, ReasonNotGiven,
 			"the rights of ServiceAccount '%s' are not checked: the namespace of the %s is not known; name it with `metadata.namespace` or -n", h.account, h.named.object.Kind)
-		return "", false
+		return false
 	}
-	count, roles := r.rbac.bindingsOf(subjectOf(namespace, h.account))
-	if count == 0 {
+	subject := subjectOf(namespace, h.account)
+	if len(r.rbac.bindingsOf(subject)) > 0 {
+		return true
+	}
+	printed := strings.ToUpper(h.print[:1]) + h.print[1:]
+	if !r.given.accounts[key{namespace, h.account}] || r.rbac.empty() {
 		r.add(h.named, Warning, ReasonNotGiven,
-			"the rights of ServiceAccount '%s' are not checked: no RoleBinding or ClusterRoleBinding among the manifests names it; give them too. %s", h.account, strings.ToUpper(h.print[:1])+h.print[1:])
-		return "", false
+			"the rights of ServiceAccount '%s' are not checked: no RoleBinding or ClusterRoleBinding among the manifests names it; give them too. %s", h.account, printed)
+		return false
 	}
-	if len(roles) > 0 {
-		elsewhere = fmt.Sprintf(". It may be in %s, which is bound but not among the manifests", strings.Join(roles, ", "))
+	r.add(h.named, severity, ReasonRightsMissing,
+		"ServiceAccount '%s'%s may do nothing%s: it is among the manifests, but no RoleBinding or ClusterRoleBinding there gives it a role; the `subjects` of one must have {kind: ServiceAccount, name: %s, namespace: %s}%s. %s",
+		h.account, h.whose, effect, h.account, namespace, r.rbac.misnamed(subject), printed)
+	return false
+}
+
+// elsewhere says in words in which roles that are not among the manifests more rights of a
+// subject in one of some namespaces may be. Where it can be told that there is no such role, that is
+// a finding, and there are no rights in it.
+func (r *run) elsewhere(s subject, namespaces ...string) string {
+	var roles []string
+	for _, one := range r.rbac.bindingsOf(s) {
+		if _, known := r.rbac.rulesOf(one); known || !slices.ContainsFunc(namespaces, one.applies) || r.noSuchRole(s, one) {
+			continue
+		}
+		if name := one.role.Kind + " '" + one.role.Name + "'"; !slices.Contains(roles, name) {
+			roles = append(roles, name)
+		}
 	}
-	return elsewhere, true
+	if len(roles) == 0 {
+		return ""
+	}
+	slices.Sort(roles)
+	return fmt.Sprintf(". It may be in %s, which is bound but not among the manifests", strings.Join(roles, ", "))
+}
+
+// noSuchRole finds a role that was misspelt: other Roles of its namespace are given, or a
+// ClusterRole whose name is near, and the ServiceAccount is given too.
+func (r *run) noSuchRole(s subject, one *binding) bool {
+	names := r.rbac.namesOf(one)
+	near := didYouMean(one.role.Name, names)
+	if !r.given.accounts[key{s.namespace, s.name}] || len(names) == 0 || one.role.Kind == "ClusterRole" && near == "" {
+		return false
+	}
+	place := ""
+	if one.role.Kind != "ClusterRole" {
+		place = " in namespace '" + one.namespace + "'"
+	}
+	r.add(site{one.Object, "roleRef.name"}, Error, ReasonReference, "there is no %s '%s'%s, so that nothing is given by it: it must be one of %q%s", one.role.Kind, one.role.Name, place, names, near)
+	return true
+}
+
+// boundElsewhere says in words where a subject is bound, when it is not in that namespace.
+func (r *run) boundElsewhere(s subject, namespace string) string {
+	var places []string
+	for _, place := range r.rbac.placesOf(s) {
+		if (&binding{namespace: place}).applies(namespace) {
+			return ""
+		}
+		places = append(places, "'"+place+"'")
+	}
+	return ". It is bound in namespace " + strings.Join(places, ", ") + ", and a RoleBinding gives rights in its own namespace alone"
+}
+
+// checkSubjects finds ServiceAccounts that no binding can mean.
+func (r *run) checkSubjects() {
+	for _, one := range r.rbac.bindings {
+		for i := range one.subjects {
+			if subject := &one.subjects[i]; subject.Kind == rbacv1.ServiceAccountKind && subject.Namespace == "" {
+				path := fmt.Sprintf("subjects[%d]", i)
+				r.add(site{one.Object, path}, Error, ReasonInvalid, "`%s.namespace` must be set: it must be the namespace of ServiceAccount '%s'", path, subject.Name)
+			}
+		}
+	}
 }
 
 // checkPlan looks at what the plan's ServiceAccount must read.
@@ -114,29 +180,29 @@ func (r *run) checkOwners(plan *plan, h holder) {
 		r.add(site{plan.Object, "spec"}, Warning, ReasonRightsMissing, "the plan names no `serviceAccountName`, as which the owners of pods are looked up, %s", effect)
 		return
 	}
-	elsewhere, known := r.bound(plan.Namespace, h)
-	if !known {
+	if !r.bound(plan.Namespace, h, Warning, ", "+effect) {
 		return
 	}
 	anywhere := false
-	for _, namespace := range r.rbac.placesOf(subjectOf(plan.Namespace, h.account)) {
+	subject := subjectOf(plan.Namespace, h.account)
+	for _, namespace := range r.rbac.placesOf(subject) {
 		may := func(q action.Question) bool {
 			q.Namespace, q.Verb = namespace, "get"
-			return r.rbac.allows(subjectOf(plan.Namespace, h.account), q)
+			return r.rbac.allows(subject, q)
 		}
 		if !may(action.Question{Resource: "pods"}) {
 			continue
 		}
 		anywhere = true
 		if lacks := lackedOwners(may); lacks != "" {
-			r.add(h.named, Warning, ReasonRightsMissing, "ServiceAccount '%s' of the plan may get pods %s, but not %s, %s%s", h.account, inWords(namespace), lacks, effect, elsewhere)
+			r.add(h.named, Warning, ReasonRightsMissing, "ServiceAccount '%s' of the plan may get pods %s, but not %s, %s%s", h.account, inWords(namespace), lacks, effect, r.elsewhere(subject, namespace))
 		}
 		if namespace == "" {
 			break // it says all about the others
 		}
 	}
 	if !anywhere {
-		r.add(h.named, Warning, ReasonRightsMissing, "ServiceAccount '%s' of the plan may get pods in no namespace, %s%s", h.account, effect, elsewhere)
+		r.add(h.named, Warning, ReasonRightsMissing, "ServiceAccount '%s' of the plan may get pods in no namespace, %s%s", h.account, effect, r.elsewhere(subject, r.rbac.placesOf(subject)...))
 	}
 }
 

@@ -78,6 +78,78 @@ func TestRightsOfThePlan(t *testing.T) {
 	}
 }
 
+// TestBindings: a binding that does not give what it was meant to is an error where all that
+// belongs to it was given.
+func TestBindings(t *testing.T) {
+	const binding = "metadata: {name: contain, namespace: shop}\nroleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: contain}\nsubjects: [{kind: ServiceAccount, name: contain, namespace: security}]\n"
+	const account = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: contain, namespace: security}\n---\n"
+	for name, test := range map[string]struct {
+		edit     []string
+		severity Severity
+		want     string
+	}{
+		"another namespace":           {[]string{binding, strings.Replace(binding, "shop", "web", 1)}, Error, "It is bound in namespace 'web', and a RoleBinding gives rights in its own namespace alone"},
+		"a subject of another":        {[]string{binding, strings.Replace(binding, "security", "web", 1)}, Error, "RoleBinding 'contain' names one in namespace 'web'"},
+		"a subject without namespace": {[]string{binding, strings.Replace(binding, ", namespace: security", "", 1)}, Error, "Invalid subjects[0]: `subjects[0].namespace` must be set: it must be the namespace of ServiceAccount 'contain'"},
+		"a subject without rights":    {[]string{binding, strings.Replace(binding, ", namespace: security", "", 1)}, Error, "ServiceAccount 'contain' may do nothing: it is among the manifests"},
+		"a misspelt role":             {[]string{binding, strings.Replace(binding, "kind: Role, name: contain", "kind: Role, name: contian", 1)}, Error, "InvalidReference roleRef.name: there is no Role 'contian' in namespace 'shop', so that nothing is given by it: it must be one of [\"contain\"]; did you mean 'contain'?"},
+		"a misspelt ClusterRole": {[]string{"kind: Role\n", "kind: ClusterRole\n", "kind: Role, name: contain}", "kind: ClusterRole, name: contian}"}, Error,
+			"InvalidReference roleRef.name: there is no ClusterRole 'contian', so that nothing is given by it: it must be one of [\"contain\"]; did you mean 'contain'?"},
+		"a ClusterRole of others": {[]string{"kind: Role, name: contain}", "kind: ClusterRole, name: admin}"}, Warning, "It may be in ClusterRole 'admin', which is bound but not among the manifests"},
+		"a Role of others":        {[]string{"metadata: {name: contain, namespace: shop}\nrules", "metadata: {name: contain, namespace: web}\nrules"}, Warning, "It may be in Role 'contain', which is bound but not among the manifests"},
+		"an account of others":    {[]string{account, "", binding, strings.Replace(binding, "security", "web", 1)}, Warning, "NotGiven spec.serviceAccountName: the rights of ServiceAccount 'contain' are not checked: no RoleBinding"},
+		"a version that is gone":  {[]string{"rbac.authorization.k8s.io/v1\nkind: RoleBinding", "rbac.authorization.k8s.io/v1beta1\nkind: RoleBinding"}, Error, "ServiceAccount 'contain' may do nothing"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for i := 0; i < len(test.edit); i += 2 {
+				if strings.Count(right, test.edit[i]) != 1 {
+					t.Fatalf("%q is there %d times", test.edit[i], strings.Count(right, test.edit[i]))
+				}
+			}
+			_, got := findings(t, "", []string{"-"}, strings.NewReplacer(test.edit...).Replace(right))
+			severity, all := Warning, strings.Join(got, "\n")
+			if strings.Contains(all, ": Error ") {
+				severity = Error
+			}
+			if severity != test.severity || !strings.Contains(all, test.want) {
+				t.Errorf("want %s %q in\n%s", test.severity, test.want, all)
+			}
+		})
+	}
+}
+
+func TestRightsOfTheCluster(t *testing.T) {
+	everywhere := strings.NewReplacer("  scope: {namespaces: [shop]}\n", "", "kind: Role\n", "kind: ClusterRole\n", "kind: RoleBinding", "kind: ClusterRoleBinding",
+		"kind: Role, name: contain", "kind: ClusterRole, name: sum", "metadata: {name: contain, namespace: shop}\nrules", "metadata: {name: contain, labels: {part: sum}}\nrules").Replace(right) + `---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: sum}
+aggregationRule: {clusterRoleSelectors: [{matchLabels: {part: sum}}]}
+`
+	const parts = "aggregationRule: {clusterRoleSelectors: [{matchLabels: {part: sum}}]}\n"
+	nested := strings.Replace(everywhere, parts, "aggregationRule: {clusterRoleSelectors: [{matchLabels: {part: all}}]}\n", 1) + `---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: middle, labels: {part: all}}
+aggregationRule: {clusterRoleSelectors: [{matchLabels: {part: sum}}, {matchLabels: {part: all}}]}
+`
+	own := strings.Replace(strings.Replace(everywhere, "labels: {part: sum}}\nrules", "labels: {part: other}}\nrules", 1), parts,
+		parts+"rules: [{apiGroups: ['*'], resources: ['*'], verbs: ['*']}]\n", 1)
+	for name, test := range map[string]struct {
+		content string
+		right   bool
+	}{
+		"a part":           {everywhere, true},
+		"no part":          {strings.Replace(everywhere, "part: sum}}\nrules", "part: other}}\nrules", 1), false},
+		"a part of a part": {nested, true},
+		"rules of its own": {own, false}, // the controller writes those of the parts over them
+	} {
+		if _, got := findings(t, "", []string{"-"}, test.content); test.right != (len(got) == 0) {
+			t.Errorf("%s: findings\n%s", name, strings.Join(got, "\n"))
+		}
+	}
+}
+
 func TestThePlanNeedsAServiceAccount(t *testing.T) {
 	_, got := findings(t, "", []string{"-"}, strings.Replace(right, "spec:\n  serviceAccountName: contain\n  roles", "spec:\n  roles", 1))
 	if len(got) != 1 || !strings.Contains(got[0], "Warning RightsMissing spec: the plan names no `serviceAccountName`, as which the owners of pods are looked up, so that `event.workload`") {
