@@ -114,6 +114,7 @@ func Run(ctx context.Context, set *manifest.Set, namespace string) (*Report, err
 	for _, policy := range r.given.policies {
 		r.checkPolicy(policy)
 	}
+	r.checkReached()
 	for _, playbook := range r.given.playbooks {
 		if err := r.checkPlaybook(ctx, playbook); err != nil {
 			return nil, err

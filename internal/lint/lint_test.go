@@ -233,6 +233,41 @@ func TestTrust(t *testing.T) {
 	}
 }
 
+// TestNeverAsked: the first rule of a namespace that matches decides.
+func TestNeverAsked(t *testing.T) {
+	policy := func(name, namespace string, priority int, rules string) string {
+		return fmt.Sprintf("---\napiVersion: firebreak.dev/v1alpha1\nkind: ClassificationPolicy\nmetadata: {name: %s, namespace: %s}\nspec:\n  priority: %d\n  rules: [%s]\n", name, namespace, priority, rules)
+	}
+	const all, same = "{name: all, match: ' true', outcome: Defer}", `{name: again, match: 'event.submittedBy == "falco" && event.source.rule == "Shell" ', outcome: Defer}`
+	for name, test := range map[string]struct {
+		content string
+		want    []string
+	}{
+		"the last":          {right + policy("last", "security", -1, all), nil},
+		"by its name":       {right + policy("zzz", "security", 0, all), nil},
+		"another namespace": {right + policy("first", "tenant", 1, all), nil},
+		"a higher priority": {policy("first", "security", 1, all) + "---\n" + right, []string{
+			`Warning NeverAsked spec.rules[0]: rule "shell" is never asked: rule "all" of policy "first" (priority 1) before it matches every event, and the first that matches decides; it should be the last`}},
+		"the same match": {right + policy("second", "security", 0, same), []string{
+			"Warning NeverAsked spec.rules[0]: rule \"again\" never decides: rule \"shell\" of policy \"runtime\" (priority 0) before it has the same `match`, and the first that matches decides; they should be one, or differ"}},
+		"all after it": {right + policy("last", "security", -1, all+",{name: second, match: 'event.severity == \"Low\"', outcome: Defer},{name: third, match: 'true', outcome: Defer}"), []string{
+			`Warning NeverAsked spec.rules[1]: rule "second" is never asked: rule "all" before it matches every event, and the first that matches decides; it should be the last`,
+			`Warning NeverAsked spec.rules[2]: rule "third" is never asked: rule "all" before it matches every event, and the first that matches decides; it should be the last`}},
+		"a playbook": {strings.Replace(right, "      playbooks:\n", "      playbooks:\n      - playbookRef: {name: contain}\n", 1), []string{
+			"Warning NeverAsked spec.rules[0].incident.playbooks[1]: playbook 'contain' of rule \"shell\" is never chosen: 'contain' before it has no `when` that could be false, and the first that is true is taken; it should be the last"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, got := findings(t, "", []string{"-"}, test.content)
+			for i, line := range got {
+				_, got[i], _ = strings.Cut(line, ": ")
+			}
+			if diff := cmp.Diff(append([]string{}, test.want...), got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestRightsMayBeElsewhere(t *testing.T) {
 	report, got := findings(t, "", []string{"-"}, strings.Replace(right, `kind: Role, name: contain`, `kind: ClusterRole, name: admin`, 1))
 	all := strings.Join(got, "\n")

@@ -29,9 +29,9 @@ func (r *run) checkPolicy(p *policy) {
 		}
 		if err == nil {
 			r.checkTrust(p, rule, path)
-			r.checkReached(p, i)
 		}
 		r.checkOrder(site{p.Object, path + ".match"}, rule.Match)
+		r.checkChoices(p, rule, path)
 		for j, choice := range rule.Incident.Playbooks {
 			r.checkOrder(site{p.Object, fmt.Sprintf("%s.incident.playbooks[%d].when", path, j)}, choice.When)
 			r.refersToPlaybook(p.Object, fmt.Sprintf("%s.incident.playbooks[%d].playbookRef.name", path, j), choice.PlaybookRef.Name)
@@ -47,15 +47,6 @@ func (r *run) checkOrder(at site, source v1alpha1.Expression) {
 	}
 	r.add(at, Warning, ReasonTextOrder,
 		"severities are text, and the alphabet orders them otherwise (Critical, High, Informational, Low, Medium): what is compared with '%s' by <, <=, > or >= must be named, such as event.severity in [\"High\", \"Critical\"]", severity)
-}
-
-// checkReached finds rules that come after one that matches everything.
-func (r *run) checkReached(p *policy, i int) {
-	rules := p.spec.Spec.Rules
-	if strings.TrimSpace(string(rules[i].Match)) == "true" && i+1 < len(rules) {
-		r.add(site{p.Object, fmt.Sprintf("spec.rules[%d]", i+1)}, Warning, ReasonNeverAsked,
-			"rule %q is never asked: rule %q before it matches every event, and the first that matches decides; it should be the last", rules[i+1].Name, rules[i].Name)
-	}
 }
 
 // checkTrust finds rules that decide whoever has sent the event. To defer to a person does
