@@ -28,7 +28,7 @@ It shows which rule decides and why each one before it does not match, the incid
 be opened, and what each step of its playbook would do. What takes a cluster to know is said so.
 The event is a SecurityEvent, or with --format what a sender would post to the receiver. Several,
 in one file or by several --event, come one after the other: those of the same thing count for
-a threshold, and those of one key join the incident that the first has opened.
+a threshold, and those of one key join the incident that the first has opened, or open the next.
 
   kubectl firebreak simulate --event event.yaml --manifests clusters/prod/security --expect Promoted
   kubectl firebreak simulate --event alert.json --format falco \
@@ -225,6 +225,9 @@ func (s *session) domainOf(set *manifest.Set) (string, error) {
 func (s *session) parseEvents(f *simulateFlags, event, namespace string) ([]v1alpha1.SecurityEvent, error) {
 	if f.submittedBy == "" {
 		return nil, failed("--submitted-by must be given with --format: rules rely on who sends", "Such as --submitted-by system:serviceaccount:falco:falco")
+	}
+	if f.formats == "" && (f.format == "audit" || strings.HasPrefix(f.format, "json/")) {
+		return nil, failed("--formats-file must be given with --format "+f.format+": it says how the receiver reads it", "It is the receiver's own; config/samples/senders/formats.yaml is one to begin from.")
 	}
 	formats, err := receiver.LoadFormats(f.formats)
 	if err != nil {

@@ -79,6 +79,12 @@ func (s *session) printSimulatedIncident(incident *simulate.Incident) {
 	if about := impact(incident.Impact); about != "" {
 		fmt.Fprintf(s.Out, "  impact: %s\n", clean(about))
 	}
+	if incident.Confirm == v1alpha1.ConfirmRequired {
+		fmt.Fprintln(s.Out, "  a person must confirm it before it is eradicated")
+	}
+	for _, determination := range incident.Determinations {
+		fmt.Fprintf(s.Out, "  %s: %s, until a person has determined it\n", clean(determination.Name), clean(string(determination.Outcome)))
+	}
 	if len(incident.Key) > 0 {
 		fmt.Fprintf(s.Out, "  events of [%s] join it within %s\n", clean(strings.Join(incident.Key, ", ")), incident.Within)
 	} else {

@@ -83,6 +83,11 @@ func TestSimulate(t *testing.T) {
 		t.Errorf("a terminal must not obey the event:\n%q", r.out)
 	}
 
+	unsure := write("unsure.yaml", strings.Replace(simulated, "      category:", "      confirm: Required\n      determinations: [{name: personal-data-breach, outcome: Suspected}]\n      category:", 1))
+	simulate1("--event", event, "--manifests", unsure).check(t, ExitOK, "  a person must confirm it before it is eradicated\n  personal-data-breach: Suspected, until a person has determined it\n", "")
+	simulate1("--event", event, "--manifests", unsure).check(t, ExitOK, "`confirm: Required`: eradication and recovery wait", "")
+	simulate1("--event", event, "--format", "audit", "--submitted-by", "x", "--manifests", git).check(t, ExitError, "", "--formats-file must be given with --format audit: ")
+
 	alert := write("alert.json", `{"rule": "Shell", "priority": "Notice", "output": "x", "hostname": "n", "output_fields": {"k8s.ns.name": "shop", "k8s.pod.name": "cart-1"}}`)
 	r = simulate1("--event", alert, "--format", "falco", "--submitted-by", "falco", "-o", "json", "--expect", "Dismissed", "--manifests", filepath.Dir(git))
 	got := &simulate.Result{}

@@ -214,7 +214,7 @@ func (m *machine) resolvedTarget(step *v1alpha1.IncidentStep, text *v1alpha1.Pla
 		why = orText(found.Message, "it is protected")
 	}
 	if why == "" {
-		why = OutOfScope(m.Playbook, namespaceOf(found.APIVersion, found.Kind, found.Namespace, found.Name))
+		why = OutOfScope(m.Playbook, NamespaceOf(found.APIVersion, found.Kind, found.Namespace, found.Name))
 	}
 	if most := m.allowance(m.limits().MaxTargets); why == "" && unheld(step) >= most {
 		why = fmt.Sprintf("step %s acts on %d objects already; `limits.maxTargets` of playbook %s allows %d", step.Name, unheld(step), m.status.Playbook.Name, most)

@@ -163,7 +163,7 @@ func (m *machine) holdFor(sighting Sighting) string {
 	if sighting.Protection != "" && !slices.Contains(limits.AllowProtected, v1alpha1.ProtectedNamespace(resource.Namespace)) {
 		return sighting.Protection + ", and the playbook's `limits.allowProtected` does not name it"
 	}
-	if why := OutOfScope(m.Playbook, namespaceOf(resource.APIVersion, resource.Kind, resource.Namespace, resource.Name)); why != "" {
+	if why := OutOfScope(m.Playbook, NamespaceOf(resource.APIVersion, resource.Kind, resource.Namespace, resource.Name)); why != "" {
 		return why
 	}
 	if runs := m.allowance(limits.MaxRunsPerHour); m.RecentRuns >= runs {

@@ -17,8 +17,8 @@ func OutOfScope(playbook *v1alpha1.ResponsePlaybookSpec, namespace string) strin
 	return fmt.Sprintf("namespace %s is none of the playbook's `scope.namespaces`, where it is meant to act", namespace)
 }
 
-// namespaceOf is where an object is; a namespace is in itself.
-func namespaceOf(apiVersion, kind, namespace, name string) string {
+// NamespaceOf is where an object is; a namespace is in itself.
+func NamespaceOf(apiVersion, kind, namespace, name string) string {
 	if apiVersion == "v1" && kind == "Namespace" {
 		return name
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
@@ -63,7 +62,7 @@ func playbookOf(ctx context.Context, domain *Domain, incident *v1alpha1.Incident
 	}
 	result.Notes = modeNotes(domain.Plan, incident, &found.Spec)
 	known := &simulation{
-		playbook: found, incident: incident, values: (&expression.Cache{}).Values(&found.Spec),
+		domain: domain, playbook: found, incident: incident, values: (&expression.Cache{}).Values(&found.Spec),
 		dry: lifecycle.DryRun(lifecycle.Input{Incident: incident, Plan: domain.Plan, Playbook: &found.Spec}),
 	}
 	for _, phase := range []struct {
@@ -100,11 +99,15 @@ func modeNotes(plan *v1alpha1.ResponsePlan, incident *v1alpha1.Incident, playboo
 	case playbook.Mode == v1alpha1.PlaybookConfirm:
 		notes = append(notes, "`mode: Confirm`: each step that writes waits for an approval")
 	}
+	if incident.Spec.Confirm == v1alpha1.ConfirmRequired && len(playbook.Eradication.Steps)+len(playbook.Recovery.Steps) > 0 {
+		notes = append(notes, "`confirm: Required`: eradication and recovery wait until a person has confirmed that it is an incident (a Decision 'Confirm'); containment does not")
+	}
 	return notes
 }
 
 // simulation is what is known while steps are described.
 type simulation struct {
+	domain   *Domain
 	playbook *v1alpha1.ResponsePlaybook
 	incident *v1alpha1.Incident
 	values   *expression.Values
@@ -128,14 +131,15 @@ func (k *simulation) step(ctx context.Context, phase string, step *v1alpha1.Play
 		result.Skipped = "after a dry run there is no effect to look at or undo"
 		return result
 	}
+	var named []v1alpha1.ResourceReference
 	if trait.Acts || step.Target != "" || step.Targets != "" {
-		k.targets(ctx, step, &result)
+		named = k.targets(ctx, step, &result)
 	}
 	if len(result.Targets) == 0 && len(result.Notes) == 0 && (step.Target != "" || step.Targets != "") {
 		result.Notes = append(result.Notes, noTargets(step))
 	}
 	if !trait.Reads && trait.Acts {
-		k.held(&result)
+		k.held(named, &result)
 	}
 	return result
 }
@@ -160,28 +164,6 @@ func (k *simulation) when(ctx context.Context, step *v1alpha1.PlaybookStep, resu
 		result.Skipped = fmt.Sprintf("`when: %s` is false, as the incident is opened", step.When)
 	default:
 		result.Notes = append(result.Notes, fmt.Sprintf("`when: %s` is true, as the incident is opened", step.When))
-	}
-}
-
-// held says what would keep a step from acting at once, as far as names tell.
-func (k *simulation) held(result *Step) {
-	limit := int(k.playbook.Spec.Limits.MaxTargets)
-	if k.incident.Spec.Severity == v1alpha1.SeverityCritical {
-		limit += limit / 2
-	}
-	if limit > 0 && len(result.Targets) > limit {
-		result.Notes = append(result.Notes, fmt.Sprintf("%d targets are more than `limits.maxTargets` allows (%d): what is beyond waits for an approval", len(result.Targets), limit))
-	}
-	var protected []string
-	for i := range k.incident.Spec.Resources {
-		namespace := k.incident.Spec.Resources[i].Namespace
-		if (namespace == "kube-system" || namespace == v1alpha1.SystemNamespace) && !slices.Contains(protected, namespace) &&
-			!slices.Contains(k.playbook.Spec.Limits.AllowProtected, v1alpha1.ProtectedNamespace(namespace)) {
-			protected = append(protected, namespace)
-		}
-	}
-	if len(protected) > 0 {
-		result.Notes = append(result.Notes, fmt.Sprintf("namespace '%s' is protected: what is in it waits for an approval", strings.Join(protected, "', '")))
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
@@ -27,6 +28,8 @@ type Domain struct {
 	Policies []*classify.Policy
 	// Playbooks are by their names.
 	Playbooks map[string]*v1alpha1.ResponsePlaybook
+	// Protected are the namespaces that are labelled so.
+	Protected map[string]bool
 }
 
 // Input is what is simulated.
@@ -58,7 +61,7 @@ type Opened struct {
 
 // Incident is the incident that would be opened.
 type Incident struct {
-	// Name is the name of the first of its key.
+	// Name is the name of the next of its key.
 	Name     string            `json:"name"`
 	Title    string            `json:"title"`
 	Severity v1alpha1.Severity `json:"severity"`
@@ -66,6 +69,10 @@ type Incident struct {
 	Category v1alpha1.Category `json:"category"`
 	TLP      v1alpha1.TLP      `json:"tlp"`
 	Impact   v1alpha1.Impact   `json:"impact"`
+	// Confirm says whether a person must confirm it, and Determinations what a person must
+	// determine.
+	Confirm        v1alpha1.Confirmation    `json:"confirm,omitempty"`
+	Determinations []v1alpha1.Determination `json:"determinations,omitempty"`
 	// Key are the values by which later events join it, and Within for how long.
 	Key    []string `json:"key,omitempty"`
 	Within string   `json:"within,omitempty"`
@@ -103,8 +110,13 @@ func DomainOf(ctx context.Context, set *manifest.Set, namespace string) (*Domain
 	for _, problem := range set.Problems {
 		return nil, fmt.Errorf("%s: %s", problem.At, problem.Message)
 	}
-	domain := &Domain{Namespace: namespace, Playbooks: map[string]*v1alpha1.ResponsePlaybook{}}
+	domain := &Domain{Namespace: namespace, Playbooks: map[string]*v1alpha1.ResponsePlaybook{}, Protected: map[string]bool{}}
 	for _, object := range set.Objects {
+		if object.APIVersion == "v1" && object.Kind == "Namespace" {
+			if err := domain.addNamespace(object); err != nil {
+				return nil, fmt.Errorf("%s: %w", object.Start(), err)
+			}
+		}
 		if !object.IsFirebreak() || object.Namespace != "" && object.Namespace != namespace {
 			continue
 		}
@@ -145,6 +157,15 @@ func (d *Domain) add(object *manifest.Object) error {
 		d.Plan = &v1alpha1.ResponsePlan{}
 		return object.Decode(d.Plan)
 	}
+	return nil
+}
+
+func (d *Domain) addNamespace(object *manifest.Object) error {
+	namespace := &corev1.Namespace{}
+	if err := object.Decode(namespace); err != nil {
+		return err
+	}
+	d.Protected[namespace.Name] = namespace.Labels[v1alpha1.LabelProtected] == "true"
 	return nil
 }
 
@@ -215,15 +236,19 @@ func (r *Result) take(ctx context.Context, in Input, event *v1alpha1.SecurityEve
 	if assessed.Incident == nil {
 		return
 	}
-	key := assessed.Correlation.Label()
+	key, sequence := assessed.Correlation.Label(), 1
 	for _, open := range in.Open {
-		if open.Key == key && !event.Spec.ObservedTime.After(open.Until) {
+		if open.Key != key {
+			continue
+		}
+		sequence++
+		if event.Spec.ObservedTime.Time.Before(open.Until) {
 			r.Outcome, r.Joins = v1alpha1.OutcomeJoined, open.Name
 			r.Message += "; incident " + open.Name + " is open for the same key: what the event names besides is a new target of its playbook"
 			return
 		}
 	}
-	r.Incident = incidentOf(event, assessed)
+	r.Incident = incidentOf(event, assessed, sequence)
 	r.Notes = append(r.Notes, "an open incident of the same key would be joined instead, and no other opened")
 	r.Playbook = playbookOf(ctx, in.Domain, opened(event, r.Incident, assessed.Incident))
 	r.opened = Opened{Key: key, Name: r.Incident.Name, Until: event.Spec.ObservedTime.Add(assessed.Correlation.Within)}
@@ -250,12 +275,13 @@ func sameAs(event *v1alpha1.SecurityEvent, others []v1alpha1.SecurityEvent) []v1
 	return same
 }
 
-func incidentOf(event *v1alpha1.SecurityEvent, assessed *classify.Assessment) *Incident {
+func incidentOf(event *v1alpha1.SecurityEvent, assessed *classify.Assessment, sequence int) *Incident {
 	spec := assessed.Incident
-	name, _ := assessed.Correlation.IncidentName(event.Spec.ObservedTime.Time, 1, 0)
+	name, _ := assessed.Correlation.IncidentName(event.Spec.ObservedTime.Time, sequence, 0)
 	incident := &Incident{
 		Name: name, Title: spec.Title, Severity: spec.Severity, Priority: lifecycle.PriorityOf(spec.Severity, spec.Impact),
 		Category: spec.Category, TLP: spec.TLP, Impact: spec.Impact,
+		Confirm: spec.Confirm, Determinations: spec.Determinations,
 	}
 	if assessed.Correlation.Within > 0 {
 		incident.Key, incident.Within = assessed.Correlation.Key, short(assessed.Correlation.Within)

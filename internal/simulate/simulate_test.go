@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/classify"
 	"github.com/firebreak-dev/firebreak/internal/manifest"
 	"github.com/firebreak-dev/firebreak/internal/receiver"
 )
@@ -212,6 +213,12 @@ func TestWhatHoldsItUp(t *testing.T) {
 		"not ready":         {edited("incident.severity ==", "incident.sev =="), "shop", "it would not be Ready: containment step \"rare\": `when`"},
 		"evidence":          {edited("target: Pods, collect: {}", "target: Pods, onNoTargets: Skip, verify: {expression: 'true', for: 1s, within: 1m}"), "shop", "it would not be Ready: step 'owners' (suspend) may destroy evidence"},
 		"skips":             {edited("suspend: {}}\n    - {name: later", "onNoTargets: Skip, suspend: {}}\n    - {name: later"), "shop", "named suspend | the event names nothing to act on: the step is skipped"},
+		"out of scope":      {edited("  containment:", "  scope: {namespaces: [web]}\n  containment:"), "shop", "cut isolate | Pod shop/cart-1 | namespace shop is none of the playbook's `scope.namespaces`, where it is meant to act: what is in it waits for an approval"},
+		"in scope":          {edited("  containment:", "  scope: {namespaces: [shop]}\n  containment:"), "shop", "cut isolate | Pod shop/cart-1\n"},
+		"named, labelled":   {edited(`'resources.filter(r, r.kind == "CronJob")'`, `'[{"apiVersion": "batch/v1", "kind": "CronJob", "namespace": "web", "name": "nightly"}]'`) + labelled("web"), "shop", "named suspend | CronJob web/nightly | namespace 'web' is protected by its label firebreak.dev/protected: what is in it waits for an approval\n"},
+		"labelled":          {manifests + labelled("shop"), "shop", "cut isolate | Pod shop/cart-1 | namespace 'shop' is protected by its label firebreak.dev/protected: what is in it waits for an approval"},
+		"labelled, allowed": {edited("  containment:", "  limits: {allowProtected: [shop]}\n  containment:") + labelled("shop"), "shop", "cut isolate | Pod shop/cart-1\n"},
+		"confirmed":         {edited("      category:", "      confirm: Required\n      category:"), "shop", "`confirm: Required`: eradication and recovery wait until a person has confirmed that it is an incident (a Decision 'Confirm'); containment does not"},
 		"a cluster's names": {edited("target: Nodes, cordon", "target: Namespaces, patch"), "shop", "Namespace shop"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -220,6 +227,47 @@ func TestWhatHoldsItUp(t *testing.T) {
 				t.Errorf("want %q in\n%s", test.want, got)
 			}
 		})
+	}
+}
+
+func labelled(namespace string) string {
+	return "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: " + namespace + ", labels: {firebreak.dev/protected: \"true\"}}\n"
+}
+
+// TestWhatAPersonMustSay: what a rule leaves open is part of the incident that it opens.
+func TestWhatAPersonMustSay(t *testing.T) {
+	content := strings.Replace(manifests, "      category:", "      confirm: Required\n      determinations: [{name: personal-data-breach, outcome: Suspected}]\n      category:", 1)
+	got := run(t, domain(t, content), shell("shop"), "cart").Incident
+	if want := []v1alpha1.Determination{{Name: "personal-data-breach", Outcome: v1alpha1.DeterminationSuspected}}; got.Confirm != v1alpha1.ConfirmRequired || !slices.Equal(got.Determinations, want) {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// TestTheNextOfAKey: after the window the next incident of a correlation opens, under a name of its own.
+func TestTheNextOfAKey(t *testing.T) {
+	var events []v1alpha1.SecurityEvent
+	for _, after := range []time.Duration{0, 29 * time.Minute, 30 * time.Minute, 59 * time.Minute, 2 * time.Hour} {
+		event := shell("shop")
+		event.Spec.ObservedTime = metav1.NewTime(noon.Add(after))
+		events = append(events, *event)
+	}
+	results, err := RunAll(t.Context(), Input{Domain: domain(t, manifests), Workload: "cart"}, events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	correlation := classify.Correlation{Policy: "runtime", Rule: "shell", Key: []string{"cart"}}
+	var got, want []string
+	for i, sequence := range []int{1, 1, 2, 2, 3} {
+		name, _ := correlation.IncidentName(noon, sequence, 0)
+		want = append(want, name)
+		if incident := results[i].Incident; incident != nil {
+			got = append(got, incident.Name)
+		} else {
+			got = append(got, results[i].Joins)
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" || results[1].Joins == "" || results[3].Joins == "" {
+		t.Errorf("incidents (-want +got):\n%s", diff)
 	}
 }
 

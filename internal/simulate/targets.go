@@ -9,29 +9,32 @@ import (
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 )
 
-// targets says what a step would act on: what the event names, and what must be looked up.
-func (k *simulation) targets(ctx context.Context, step *v1alpha1.PlaybookStep, result *Step) {
+// targets says what a step would act on: what the event names, and what must be looked up. It
+// gives the objects that lead there.
+func (k *simulation) targets(ctx context.Context, step *v1alpha1.PlaybookStep, result *Step) []v1alpha1.ResourceReference {
 	switch {
 	case step.Targets != "":
-		k.byExpression(ctx, step, result)
+		return k.byExpression(ctx, step, result)
 	case step.Target == "":
 		result.Targets = append(result.Targets, "the incident itself")
-	default:
-		for i := range k.incident.Spec.Resources {
-			k.byResource(step.Target, &k.incident.Spec.Resources[i], result)
-		}
+		return nil
 	}
+	for i := range k.incident.Spec.Resources {
+		k.byResource(step.Target, &k.incident.Spec.Resources[i], result)
+	}
+	return k.incident.Spec.Resources
 }
 
-func (k *simulation) byExpression(ctx context.Context, step *v1alpha1.PlaybookStep, result *Step) {
+func (k *simulation) byExpression(ctx context.Context, step *v1alpha1.PlaybookStep, result *Step) []v1alpha1.ResourceReference {
 	found, err := k.values.Targets(ctx, k.incident, step.Targets)
 	if err != nil {
 		result.Notes = append(result.Notes, "`targets` cannot be told before the steps before it have run: "+err.Error())
-		return
+		return nil
 	}
 	for i := range found {
 		addNew(&result.Targets, nameOf(&found[i]))
 	}
+	return found
 }
 
 // byResource adds what a resource of the event leads to.
