@@ -54,6 +54,8 @@ const (
 	ReasonNeverAsked = "NeverAsked"
 	// ReasonTextOrder: severities are compared by the alphabet.
 	ReasonTextOrder = "TextOrder"
+	// ReasonNoSuchValue: a text is none of the few that a field may be.
+	ReasonNoSuchValue = "NoSuchValue"
 	// ReasonStatusIgnored: a manifest has a status.
 	ReasonStatusIgnored = "StatusIgnored"
 )

@@ -141,6 +141,19 @@ func TestRun(t *testing.T) {
 			"-:55: Error Invalid spec.recovery.steps[0].timeout: `spec.recovery.steps[0].timeout` must be a duration, such as '30s' or '1h30m'"}},
 		"an order of severities": {`event.severity == "High"`, `event.severity >= "High"`, []string{
 			"-:72: Warning TextOrder spec.rules[0].incident.playbooks[0].when: severities are text, and the alphabet orders them otherwise (Critical, High, Informational, Low, Medium): what is compared with 'High' by <, <=, > or >= must be named, such as event.severity in [\"High\", \"Critical\"]"}},
+		"an order in a severity": {`category: Intrusion`, `severityExpression: 'event.severity > "High" ? "Critical" : "Hihg"'
+      category: Intrusion`, []string{
+			"-:70: Error NoSuchValue spec.rules[0].incident.severityExpression: rule \"shell\" would yield the severity 'Hihg', which there is not, and defer the event to a person: it must be 'Informational', 'Low', 'Medium', 'High' or 'Critical'",
+			"-:70: Warning TextOrder spec.rules[0].incident.severityExpression: severities are text, and the alphabet orders them otherwise (Critical, High, Informational, Low, Medium): what is compared with 'High' by <, <=, > or >= must be named, such as event.severity in [\"High\", \"Critical\"]"}},
+		"an order in an objective": {"  roles:\n", "  objectives: [{severity: High, when: 'event.severity >= \"High\"', assessWithin: 5m}]\n  roles:\n", []string{
+			"-:25: Warning TextOrder spec.objectives[0].when: severities are text, and the alphabet orders them otherwise (Critical, High, Informational, Low, Medium): what is compared with 'High' by <, <=, > or >= must be named, such as event.severity in [\"High\", \"Critical\"]"}},
+		"no such value": {`event.severity == "High"`, `event.severity in ["Hihg", "Low"] || event.source.kind != "human"`, []string{
+			"-:72: Warning NoSuchValue spec.rules[0].incident.playbooks[0].when: event.severity is never 'Hihg': it must be compared with one of [\"Informational\" \"Low\" \"Medium\" \"High\" \"Critical\"]; did you mean 'High'?",
+			"-:72: Warning NoSuchValue spec.rules[0].incident.playbooks[0].when: event.source.kind is never 'human': it must be compared with one of [\"Human\" \"Automatic\"]; did you mean 'Human'?"}},
+		"no such value of an incident": {`incident.severity == "High"`, `incident.phase == "Gone" && incident.title != "x" && incident.priority != ""`, []string{
+			"-:49: Warning NoSuchValue spec.eradication.steps[1].when: incident.phase is never 'Gone': it must be compared with one of [\"Assessment\" \"Containment\" \"Eradication\" \"Recovery\" \"Review\" \"Closed\"]"}},
+		"none of several rights": {"target: Pods\n      delete: {}", "target: Workloads\n      restart: {}", []string{
+			"-:48: Error RightsMissing spec.eradication.steps[1]: ServiceAccount 'contain' may do none of [get, patch deployments.apps; get, patch statefulsets.apps; get, patch daemonsets.apps] in namespace 'shop', needed for step 'delete': a Role or ClusterRole bound to it must allow that" + printed}},
 		"any submitter": {`event.submittedBy == "falco" && `, ``, []string{
 			"-:64: Warning AnySubmitter spec.rules[0].match: rule \"shell\" `match` trusts any submitter: whoever may create events can open incidents by it and set off their playbooks. To be true, it must demand of `event.submittedBy`, which admission vouches for, that it is one that is written out, such as event.submittedBy == \"system:serviceaccount:falco:falco\" && …, or in a list of such, or that it startsWith \"system:serviceaccount:NAMESPACE:\"; where everybody is meant, it must say event.submittedBy != \"\" && …"}},
 		"a playbook that is not there": {`playbookRef: {name: contain}`, `playbookRef: {name: contains}`, []string{

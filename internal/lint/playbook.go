@@ -46,7 +46,7 @@ func (r *run) checkPlaybook(ctx context.Context, p *playbook) error {
 	}
 	r.refersToAccount(p.Object, p.spec.Spec.ServiceAccountName)
 	p.eachStep(func(path string, step *v1alpha1.PlaybookStep) {
-		r.checkOrder(site{p.Object, path + ".when"}, step.When)
+		r.checkTexts(site{p.Object, path + ".when"}, expression.Incident, step.When)
 		if step.Approve != nil {
 			r.refersToRole(p.Object, path+".approve.role", step.Approve.Role)
 		}

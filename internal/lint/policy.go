@@ -30,23 +30,14 @@ func (r *run) checkPolicy(p *policy) {
 		if err == nil {
 			r.checkTrust(p, rule, path)
 		}
-		r.checkOrder(site{p.Object, path + ".match"}, rule.Match)
+		r.checkTexts(site{p.Object, path + ".match"}, expression.Event, rule.Match)
+		r.checkSeverity(site{p.Object, path + ".incident.severityExpression"}, rule)
 		r.checkChoices(p, rule, path)
 		for j, choice := range rule.Incident.Playbooks {
-			r.checkOrder(site{p.Object, fmt.Sprintf("%s.incident.playbooks[%d].when", path, j)}, choice.When)
+			r.checkTexts(site{p.Object, fmt.Sprintf("%s.incident.playbooks[%d].when", path, j)}, expression.Event, choice.When)
 			r.refersToPlaybook(p.Object, fmt.Sprintf("%s.incident.playbooks[%d].playbookRef.name", path, j), choice.PlaybookRef.Name)
 		}
 	}
-}
-
-// checkOrder finds severities that are compared by the alphabet, which misses what is worst.
-func (r *run) checkOrder(at site, source v1alpha1.Expression) {
-	severity, err := expression.OrdersSeverities(source)
-	if err != nil || severity == "" {
-		return
-	}
-	r.add(at, Warning, ReasonTextOrder,
-		"severities are text, and the alphabet orders them otherwise (Critical, High, Informational, Low, Medium): what is compared with '%s' by <, <=, > or >= must be named, such as event.severity in [\"High\", \"Critical\"]", severity)
 }
 
 // checkTrust finds rules that decide whoever has sent the event. To defer to a person does

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/firebreak-dev/firebreak/internal/classify"
+	"github.com/firebreak-dev/firebreak/internal/expression"
 	"github.com/firebreak-dev/firebreak/internal/manifest"
 )
 
@@ -137,6 +138,9 @@ func (r *run) checkObjectives(plan *plan) {
 			at += "." + field[1]
 		}
 		r.add(site{plan.Object, at}, Error, ReasonExpression, "%v", problem)
+	}
+	for i := range plan.spec.Spec.Objectives {
+		r.checkTexts(site{plan.Object, fmt.Sprintf("spec.objectives[%d].when", i)}, expression.Event, plan.spec.Spec.Objectives[i].When)
 	}
 }
 

@@ -92,9 +92,9 @@ func TestBindings(t *testing.T) {
 		"a subject of another":        {[]string{binding, strings.Replace(binding, "security", "web", 1)}, Error, "RoleBinding 'contain' names one in namespace 'web'"},
 		"a subject without namespace": {[]string{binding, strings.Replace(binding, ", namespace: security", "", 1)}, Error, "Invalid subjects[0]: `subjects[0].namespace` must be set: it must be the namespace of ServiceAccount 'contain'"},
 		"a subject without rights":    {[]string{binding, strings.Replace(binding, ", namespace: security", "", 1)}, Error, "ServiceAccount 'contain' may do nothing: it is among the manifests"},
-		"a misspelt role":             {[]string{binding, strings.Replace(binding, "kind: Role, name: contain", "kind: Role, name: contian", 1)}, Error, "InvalidReference roleRef.name: there is no Role 'contian' in namespace 'shop', so that nothing is given by it: it must be one of [\"contain\"]; did you mean 'contain'?"},
-		"a misspelt ClusterRole": {[]string{"kind: Role\n", "kind: ClusterRole\n", "kind: Role, name: contain}", "kind: ClusterRole, name: contian}"}, Error,
-			"InvalidReference roleRef.name: there is no ClusterRole 'contian', so that nothing is given by it: it must be one of [\"contain\"]; did you mean 'contain'?"},
+		"a misspelt role":             {[]string{binding, strings.Replace(binding, "kind: Role, name: contain", "kind: Role, name: kontain", 1)}, Error, "InvalidReference roleRef.name: there is no Role 'kontain' in namespace 'shop', so that nothing is given by it: it must be one of [\"contain\"]; did you mean 'contain'?"},
+		"a misspelt ClusterRole": {[]string{"kind: Role\n", "kind: ClusterRole\n", "kind: Role, name: contain}", "kind: ClusterRole, name: kontain}"}, Error,
+			"InvalidReference roleRef.name: there is no ClusterRole 'kontain', so that nothing is given by it: it must be one of [\"contain\"]; did you mean 'contain'?"},
 		"a ClusterRole of others": {[]string{"kind: Role, name: contain}", "kind: ClusterRole, name: admin}"}, Warning, "It may be in ClusterRole 'admin', which is bound but not among the manifests"},
 		"a Role of others":        {[]string{"metadata: {name: contain, namespace: shop}\nrules", "metadata: {name: contain, namespace: web}\nrules"}, Warning, "It may be in Role 'contain', which is bound but not among the manifests"},
 		"an account of others":    {[]string{account, "", binding, strings.Replace(binding, "security", "web", 1)}, Warning, "NotGiven spec.serviceAccountName: the rights of ServiceAccount 'contain' are not checked: no RoleBinding"},
@@ -161,6 +161,7 @@ func TestThePlanNeedsAServiceAccount(t *testing.T) {
 func FuzzRun(f *testing.F) {
 	f.Add(right)
 	f.Add(telling())
+	f.Add(strings.NewReplacer("kind: Role, name: contain", "kind: ClusterRole, name: kontain", `event.submittedBy == "falco" &&`, `event.submittedBy in ["a", []] ? event.severity != [] :`).Replace(right))
 	f.Add(strings.ReplaceAll(right, "security", ""))
 	f.Add(strings.NewReplacer("[isolate]", "[{}]", "'\"Shell", "'[[[[", "name: contain", "name: &a [*a]").Replace(right))
 	f.Fuzz(func(t *testing.T, content string) {
