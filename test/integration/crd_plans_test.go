@@ -17,6 +17,7 @@ func TestBadResponsePlans(t *testing.T) {
 		{"a channel of a bad name", `{"spec":{"channels":[` + channelOf("A b") + `]}}`, "spec.channels[0].name"},
 		{"a channel for any marking", `{"spec":{"channels":[{"name":"a","urlSecretKeyRef":{"name":"a","key":"b"}}]}}`, "spec.channels[0].tlp: Required value"},
 		{"a channel with no URL", `{"spec":{"channels":[{"name":"a","tlp":"Amber"}]}}`, "spec.channels[0].urlSecretKeyRef: Required value"},
+		{"a channel in a Secret of a name that nothing can have", `{"spec":{"channels":[{"name":"a","tlp":"Amber","urlSecretKeyRef":{"name":"a/b","key":"b"}}]}}`, "spec.channels[0].urlSecretKeyRef.name in body should match"},
 		{"incidents kept for an hour", `{"spec":{"retention":{"closedIncidents":"1h"}}}`, "`closedIncidents` must be from '24h' to '876000h'"},
 		{"incidents kept for too long", `{"spec":{"retention":{"closedIncidents":"876001h"}}}`, "`closedIncidents` must be from '24h' to '876000h'"},
 		{"evidence kept for an hour", `{"spec":{"retention":{"evidence":"1h"}}}`, "`evidence` must be from '24h' to '876000h'"},
@@ -51,6 +52,7 @@ func TestBadClassificationPolicies(t *testing.T) {
 		{"a severity said twice", rules(`{"name":"a","match":"true","outcome":"Promote","incident":{"category":"Other","severity":"High","severityExpression":"event.severity"}}`),
 			"`severity` and `severityExpression` must not both be set"},
 		{"a choice of no playbook", rules(`{"name":"a","match":"true","outcome":"Promote","incident":{"category":"Other","playbooks":[{}]}}`), "playbookRef: Required value"},
+		{"a choice of a playbook of a name that nothing can have", rules(`{"name":"a","match":"true","outcome":"Promote","incident":{"category":"Other","playbooks":[{"playbookRef":{"name":"a/b"}}]}}`), "playbookRef.name in body should match"},
 	})
 }
 
@@ -68,6 +70,7 @@ func TestBadResponsePlaybooks(t *testing.T) {
 		{"a step twice", steps(repeat(2, `{"name":"a","wait":{"duration":"1s"}}`)), "spec.containment.steps[1]: Duplicate value"},
 		{"a step of no action", steps(`{"name":"a"}`), "exactly one of the fields in [collect isolate quarantine scale suspend cordon drain taint revokeAccess blockImage patch apply delete evict restart rollback job http notify approve task verify wait revert] must be set"},
 		{"a step of two actions", steps(`{"name":"a","wait":{"duration":"1s"},"revert":{}}`), "exactly one of the fields in"},
+		{"a URL in a Secret of a name that nothing can have", steps(`{"name":"a","http":{"urlFrom":{"name":"a/b","key":"b"}}}`), "http.urlFrom.name in body should match"},
 		{"isolate nothing", steps(`{"name":"a","isolate":{}}`), "`target` or `targets` must be set: this action acts on objects"},
 		{"isolate nodes", steps(`{"name":"a","target":"Nodes","isolate":{}}`), "`target` must be 'Pods' for 'quarantine' and 'evict', and 'Pods' or 'Workloads' for 'isolate'"},
 		{"isolate what is no target", steps(`{"name":"a","target":"Planets","isolate":{}}`), `target: Unsupported value: "Planets": supported values: "Pods", "Workloads", "Nodes", "Namespaces", "ServiceAccounts", "Images"`},

@@ -70,6 +70,9 @@ func TestBadIncidents(t *testing.T) {
 		{"an impact of no level", `{"spec":{"impact":{"integrity":"Medium"}}}`, `spec.impact.integrity: Unsupported value: "Medium": supported values: "None", "Low", "High"`},
 		{"an impact on nothing", `{"spec":{"impact":{"confidentiality":null,"integrity":null,"availability":null}}}`, "spec.impact"},
 		{"a playbook of no name", `{"spec":{"playbookRef":{"name":""}}}`, "spec.playbookRef.name"},
+		{"a playbook of a name that nothing can have", `{"spec":{"playbookRef":{"name":"a/b"}}}`, "spec.playbookRef.name in body should match"},
+		{"an event of a name that nothing can have", `{"spec":{"eventRefs":[{"name":".."}]}}`, "spec.eventRefs[0].name in body should match"},
+		{"related to a name that nothing can have", `{"spec":{"relatedTo":{"name":"a%b"}}}`, "spec.relatedTo.name in body should match"},
 		{"an event of no name", `{"spec":{"eventRefs":[{}]}}`, "spec.eventRefs[0].name: Required value"},
 		{"a pod of no namespace", `{"spec":{"resources":[{"apiVersion":"v1","kind":"Pod","name":"x"}]}}`, "`namespace` must be set for kind 'Pod'"},
 	})
@@ -81,6 +84,10 @@ func TestBadDecisions(t *testing.T) {
 		{"a type of none", `{"spec":{"type":"Maybe"}}`, `spec.type: Unsupported value: "Maybe"`},
 		{"without a subject", `{"spec":{"subject":null}}`, "spec.subject: Required value"},
 		{"a subject of no name", `{"spec":{"subject":{"name":null}}}`, "spec.subject.name: Required value"},
+		{"a subject of a name that nothing can have", `{"spec":{"subject":{"name":"a/b"}}}`, "spec.subject.name in body should match"},
+		{"a duplicate of a name that nothing can have", `{"spec":{"type":"MarkDuplicate","incidentRef":{"name":"tenant/INC2"}}}`, "spec.incidentRef.name in body should match"},
+		{"an event of a name that nothing can have", `{"spec":{"type":"DetachEvent","eventRef":{"name":".."}}}`, "spec.eventRef.name in body should match"},
+		{"a playbook of a name that nothing can have", `{"spec":{"type":"UsePlaybook","playbookRef":{"name":"a%b"}}}`, "spec.playbookRef.name in body should match"},
 		{"a subject of no kind that is decided about", `{"spec":{"subject":{"kind":"Pod"}}}`, `spec.subject.kind: Unsupported value: "Pod": supported values: "Incident", "SecurityEvent", "ResponsePlan"`},
 		{"without `by`", `{"spec":{"by":null}}`, "spec.by: Required value"},
 		{"promote an incident", `{"spec":{"type":"Promote"}}`, "`subject.kind` must be 'SecurityEvent' for 'Promote', 'Join' and 'Dismiss'"},
@@ -129,6 +136,7 @@ func TestBadDecisions(t *testing.T) {
 func TestBadEvidence(t *testing.T) {
 	refuse(t, "Evidence", []badObject{
 		{"without an incident", `{"spec":{"incidentRef":null}}`, "`incidentRef` must name the incident; only a 'RetentionJournal' has none"},
+		{"of an incident of a name that nothing can have", `{"spec":{"incidentRef":{"name":"a/b"}}}`, "spec.incidentRef.name in body should match"},
 		{"a retention journal of an incident", `{"spec":{"type":"RetentionJournal"}}`, "`incidentRef` must name the incident; only a 'RetentionJournal' has none"},
 		{"of no type", `{"spec":{"type":"Rumour"}}`, `spec.type: Unsupported value: "Rumour": supported values: "Manifest", "Log", "Events", "Journal"`},
 		{"without a digest", `{"spec":{"digest":null}}`, "spec.digest: Required value"},
@@ -148,6 +156,7 @@ func TestBadLessonsLearned(t *testing.T) {
 		{"from no incident", `{"spec":{"incidentRefs":null}}`, "spec.incidentRefs: Required value"},
 		{"from no incident, said", `{"spec":{"incidentRefs":[]}}`, "spec.incidentRefs"},
 		{"from one incident twice", `{"spec":{"incidentRefs":[{"name":"a"},{"name":"a"}]}}`, "spec.incidentRefs[1]: Duplicate value"},
+		{"from an incident of a name that nothing can have", `{"spec":{"incidentRefs":[{"name":"a/b"}]}}`, "spec.incidentRefs[0].name in body should match"},
 		{"a control of no annex", `{"spec":{"contributingControls":["8.16"]}}`, "spec.contributingControls[0]"},
 		{"a cause of no category", `{"spec":{"rootCause":{"category":null}}}`, "spec.rootCause.category: Required value"},
 		{"a marking of no protocol", `{"spec":{"tlp":"White"}}`, `spec.tlp: Unsupported value: "White"`},
