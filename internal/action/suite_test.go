@@ -17,11 +17,13 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 	"github.com/firebreak-dev/firebreak/internal/action"
+	"github.com/firebreak-dev/firebreak/internal/impersonation"
 	"github.com/firebreak-dev/firebreak/internal/lifecycle"
 )
 
@@ -134,9 +136,8 @@ func newWorld(t *testing.T, rights []rbacv1.PolicyRule) *world {
 
 func (w *world) impersonating(as *rest.Config) client.Client {
 	w.Helper()
-	copied := rest.CopyConfig(as)
-	copied.Impersonate = rest.ImpersonationConfig{UserName: w.user}
-	made, err := client.New(copied, client.Options{Scheme: scheme, Mapper: admin.RESTMapper()})
+	identities := impersonation.NewFactory(impersonation.Options{Config: as, Scheme: scheme, Mapper: admin.RESTMapper(), Own: admin, Clock: clock.RealClock{}})
+	made, err := identities.Client(w.Context(), w.domain, "contain")
 	if err != nil {
 		w.Fatal(err)
 	}

@@ -28,6 +28,7 @@ import (
 	"github.com/firebreak-dev/firebreak/internal/expression"
 	"github.com/firebreak-dev/firebreak/internal/impersonation"
 	"github.com/firebreak-dev/firebreak/internal/lifecycle"
+	"github.com/firebreak-dev/firebreak/internal/lookup"
 )
 
 // projectRetry is how soon publishing is tried again.
@@ -303,6 +304,7 @@ func (r *IncidentReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	woken := make(chan event.GenericEvent, collectingRoom+publishingRoom)
 	r.collecting, r.publishing = newBackstage(collectingRoom, woken), newBackstage(publishingRoom, woken)
 	r.verifies = newVerifyWatches(r.Identities, r.Clock)
+	r.Live = lookup.Reader(r.Live)
 	if err := mgr.Add(r.verifies); err != nil {
 		return err
 	}

@@ -24,6 +24,7 @@ import (
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 	"github.com/firebreak-dev/firebreak/internal/classify"
+	"github.com/firebreak-dev/firebreak/internal/lookup"
 )
 
 const (
@@ -88,6 +89,7 @@ func (r *SecurityEventReconciler) SetupWithManager(ctx context.Context, mgr ctrl
 	if workers <= 0 {
 		workers = defaultEventWorkers
 	}
+	r.APIReader = lookup.Reader(r.APIReader)
 	r.promoter = newPromoter(r.Client, r.APIReader, r.Clock, workers)
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("securityevent").

@@ -22,6 +22,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/firebreak-dev/firebreak/internal/lookup"
 )
 
 // allowedFor is how long the right to impersonate is taken for granted once it was seen.
@@ -183,5 +185,5 @@ func (f *Factory) make(namespace, serviceAccount string) (*Identity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client for %s: %w", user, err)
 	}
-	return &Identity{User: user, Client: own, core: core, watching: own}, nil
+	return &Identity{User: user, Client: lookup.Client(own), core: core, watching: own}, nil
 }
