@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"fmt"
+	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -53,6 +54,13 @@ func (m *machine) awaitConfirmation() {
 			Command: m.command("confirm", ""),
 		})
 	}
+}
+
+// lateConfirmation says that nobody has confirmed the incident in time.
+func (m *machine) lateConfirmation() bool {
+	return m.unconfirmed() && slices.ContainsFunc(m.status.Awaiting, func(awaiting v1alpha1.Awaiting) bool {
+		return awaiting.Type == v1alpha1.AwaitingConfirmation && m.now.Sub(awaiting.SinceTime.Time) >= answerWithin[awaiting.Type]
+	})
 }
 
 // determine takes down what was found about a question.

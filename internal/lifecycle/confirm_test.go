@@ -42,6 +42,35 @@ func TestConfirmBeforeEradication(t *testing.T) {
 	}
 }
 
+// TestNobodyConfirms: an incident that nobody confirms does not wait unseen, also one that has
+// waited since before there was a time for it.
+func TestNobodyConfirms(t *testing.T) {
+	for name, before := range map[string]func(*v1alpha1.Awaiting){
+		"in time":     func(*v1alpha1.Awaiting) {},
+		"without one": func(awaiting *v1alpha1.Awaiting) { awaiting.DueTime = nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSim(t, playbookOf(steps(isolateStep("isolate")), steps(deleteStep("delete")), nil), "a")
+			s.stored.Spec.Confirm = v1alpha1.ConfirmRequired
+			s.run()
+			s.pass(time.Hour - time.Second)
+			s.wantCondition(v1alpha1.ConditionStalled, "False NotStalled")
+			before(&s.stored.Status.Awaiting[0])
+			s.pass(time.Second)
+			s.wantAwaited("Confirmation")
+			s.wantCondition(v1alpha1.ConditionStalled, "True Overdue")
+			s.pass(time.Hour)
+			if got := s.logged("Overdue"); got != 1 {
+				t.Errorf("Overdue is on the timeline %d times", got)
+			}
+			s.must(by(v1alpha1.DecisionConfirm, "", "jane"))
+			s.run()
+			s.wantCondition(v1alpha1.ConditionStalled, "False NotStalled")
+			s.want(v1alpha1.PhaseReview, "isolate=Succeeded", "delete=Succeeded")
+		})
+	}
+}
+
 func TestConfirmIsNotNeeded(t *testing.T) {
 	s := newSim(t, demo(), "a")
 	s.run()

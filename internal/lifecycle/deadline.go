@@ -9,12 +9,16 @@ import (
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 )
 
-// answerWithin is by when a person should have answered, where nothing else says so.
+// answerWithin is by when a person should have answered, where nothing else says so. A step that
+// waits for people has its own, unless it could not even begin.
 var answerWithin = map[v1alpha1.AwaitingType]time.Duration{
-	v1alpha1.AwaitingFailure:  time.Hour,
-	v1alpha1.AwaitingPlaybook: time.Hour,
-	v1alpha1.AwaitingResume:   time.Hour,
-	v1alpha1.AwaitingClose:    7 * 24 * time.Hour,
+	v1alpha1.AwaitingApproval:     time.Hour,
+	v1alpha1.AwaitingTask:         time.Hour,
+	v1alpha1.AwaitingFailure:      time.Hour,
+	v1alpha1.AwaitingPlaybook:     time.Hour,
+	v1alpha1.AwaitingResume:       time.Hour,
+	v1alpha1.AwaitingConfirmation: time.Hour,
+	v1alpha1.AwaitingClose:        7 * 24 * time.Hour,
 }
 
 // expect gives an awaiting a time by which it is late, and says once that it is. What has

@@ -68,6 +68,8 @@ func TestNobodyAnswers(t *testing.T) {
 			s.problem = &PlaybookProblem{Reason: v1alpha1.ReasonPlaybookNotFound, Message: "create it"}
 		}, time.Hour, "Playbook"},
 		{"stopped", func(s *sim) { s.automation = Automation{Stopped: true, By: "kim", Why: "flood"} }, time.Hour, "Resume"},
+		{"not confirmed", func(s *sim) { s.stored.Spec.Confirm = v1alpha1.ConfirmRequired }, time.Hour, "Confirmation"},
+		{"a task that could not begin", func(s *sim) { s.playbook = playbookOf(steps(when(taskStep("look"), "error")), nil, nil) }, time.Hour, "Task look"},
 		{"not closed", func(*sim) {}, 7 * 24 * time.Hour, "Close"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -119,6 +119,11 @@ func (s *sim) checked(in Input, out Output) Output {
 	for _, entry := range out.Entries {
 		s.checkEntry(entry)
 	}
+	for _, awaiting := range after.Awaiting {
+		if awaiting.DueTime == nil {
+			s.t.Fatalf("%s %s is awaited without a time by which it is late\n%s", awaiting.Type, awaiting.Step, s)
+		}
+	}
 	times := func(t *v1alpha1.IncidentTimes) []*metav1.Time {
 		return []*metav1.Time{t.OccurredTime, t.DetectedTime, t.AwareTime, t.AcknowledgedTime, t.ClassifiedTime, t.ContainedTime, t.EradicatedTime, t.RecoveredTime, t.ClosedTime}
 	}

@@ -332,6 +332,9 @@ func (m *machine) whyStalled() (reason, message string) {
 	if reason, message := m.whyStepsStall(); reason != "" {
 		return reason, message
 	}
+	if m.lateConfirmation() {
+		return v1alpha1.ReasonOverdue, "nobody has confirmed that it is an incident: nothing is eradicated before that"
+	}
 	if m.overduePhase() && m.status.Resolution == "" {
 		return v1alpha1.ReasonOverdue, phaseIsLate(m.deadline())
 	}
