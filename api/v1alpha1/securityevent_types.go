@@ -361,11 +361,13 @@ type SecurityEventStatus struct {
 	// +kubebuilder:validation:Minimum=1
 	Occurrences int64 `json:"occurrences,omitempty"`
 
-	// assessment is the decision in force.
+	// assessment is the decision in force. Empty while there is none: before the first one, and
+	// while the event is below the threshold of a rule and may reach it yet.
 	// +optional
 	Assessment Assessment `json:"assessment,omitzero"`
 
-	// earlierAssessments are the decisions before it, the oldest first; at most the last 16.
+	// earlierAssessments are the decisions before it, the oldest first; at most the last 16. When
+	// these are deferrals in a row, the first of them is the first of all.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1

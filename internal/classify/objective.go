@@ -3,6 +3,7 @@ package classify
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
@@ -54,11 +55,34 @@ func AssessWithin(objectives []v1alpha1.PlanObjective, severity v1alpha1.Severit
 }
 
 // DeferredSince is since when an event waits for a person. That a rule, or none, has deferred
-// it once more in between does not give people more time.
+// it once more in between does not give people more time, nor that it was below a threshold.
 func DeferredSince(status *v1alpha1.SecurityEventStatus) time.Time {
-	since := status.Assessment.Time.Time
-	for i := len(status.EarlierAssessments) - 1; i >= 0 && status.EarlierAssessments[i].Outcome == v1alpha1.OutcomeDeferred; i-- {
-		since = status.EarlierAssessments[i].Time.Time
+	if first := firstDeferral(status.EarlierAssessments); first < len(status.EarlierAssessments) {
+		return status.EarlierAssessments[first].Time.Time
 	}
-	return since
+	return status.Assessment.Time.Time
+}
+
+// Earlier gives the assessments of an event before the next one: the last, at most so many. When
+// these are deferrals in a row the first of them is the first of all, for DeferredSince.
+func Earlier(status *v1alpha1.SecurityEventStatus, most int) []v1alpha1.Assessment {
+	all := append(slices.Clone(status.EarlierAssessments), status.Assessment)
+	over := len(all) - most
+	if over <= 0 {
+		return all
+	}
+	if first := firstDeferral(all); first < over {
+		all[over] = all[first]
+	}
+	return all[over:]
+}
+
+// firstDeferral is where the deferrals begin with which assessments end; their number when the
+// last is none.
+func firstDeferral(assessments []v1alpha1.Assessment) int {
+	first := len(assessments)
+	for first > 0 && assessments[first-1].Outcome == v1alpha1.OutcomeDeferred {
+		first--
+	}
+	return first
 }

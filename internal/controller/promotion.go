@@ -267,7 +267,7 @@ func (p *promoter) current(ctx context.Context, event *v1alpha1.SecurityEvent) e
 // workloadOf gives the workload that was known when an event has opened its incident, before
 // the event could say so; empty when it has opened none, or none is known.
 func (p *promoter) workloadOf(ctx context.Context, event *v1alpha1.SecurityEvent) (string, error) {
-	if event.Status.Assessment.Workload != "" || len(event.Spec.Resources) == 0 {
+	if knownWorkload(event) != "" || len(event.Spec.Resources) == 0 {
 		return "", nil
 	}
 	opened, err := p.known.opened(ctx, event)

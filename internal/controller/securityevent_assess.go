@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// maxEarlier is how many earlier assessments are kept.
+	// maxEarlier is how many earlier assessments are kept, see classify.Earlier.
 	maxEarlier = 16
 	// maxAssessmentMessage is how much of a message an assessment holds.
 	maxAssessmentMessage = 1024
@@ -75,7 +75,7 @@ func (r *SecurityEventReconciler) assess(ctx context.Context, event *v1alpha1.Se
 		return nil, nil // the threshold was raised since
 	}
 	if !result.Until.IsZero() {
-		r.say(event, &result.Record)
+		r.await(event, &result.Record)
 		return &result, nil
 	}
 	result.Record.Message = classify.Line(result.Record.Message+again, maxAssessmentMessage)
@@ -106,7 +106,7 @@ func (r *SecurityEventReconciler) ask(ctx context.Context, event *v1alpha1.Secur
 		return question, nil, err
 	}
 	question = classify.Input{Event: full, Policies: policies, By: r.ManagerUser, Now: r.Clock.Now()}
-	if event.Status.Assessment.Workload == "" && len(event.Spec.Resources) > 0 && opensAny(ctx, question) {
+	if knownWorkload(event) == "" && len(event.Spec.Resources) > 0 && opensAny(ctx, question) {
 		current = r.promoter.ask(ctx, event)
 	}
 	question.Workload, err = r.promoter.workloadOf(ctx, event)
@@ -229,8 +229,7 @@ func sameDecision(last, now *v1alpha1.Assessment) bool {
 func (r *SecurityEventReconciler) apply(event *v1alpha1.SecurityEvent, record v1alpha1.Assessment, incident string) {
 	status := &event.Status
 	if status.Assessment.Outcome != "" {
-		earlier := append(status.EarlierAssessments, status.Assessment)
-		status.EarlierAssessments = earlier[max(0, len(earlier)-maxEarlier):]
+		status.EarlierAssessments = classify.Earlier(status, maxEarlier)
 	}
 	status.Assessment = record
 	status.IncidentRef = v1alpha1.IncidentReference{Name: incident}
@@ -239,6 +238,15 @@ func (r *SecurityEventReconciler) apply(event *v1alpha1.SecurityEvent, record v1
 	if !isDeferred(event) {
 		r.late.forget(client.ObjectKeyFromObject(event))
 	}
+}
+
+// await shows on an event that it is below the threshold of its rule, and waits for more of them.
+// Nothing is in force then: one that waited for a person does not any more.
+func (r *SecurityEventReconciler) await(event *v1alpha1.SecurityEvent, record *v1alpha1.Assessment) {
+	if status := &event.Status; status.Assessment.Outcome != "" {
+		status.EarlierAssessments, status.Assessment = classify.Earlier(status, maxEarlier), v1alpha1.Assessment{}
+	}
+	r.say(event, record)
 }
 
 // say shows on an event what was decided.

@@ -201,7 +201,7 @@ func (r *SecurityEventReconciler) recordPerson(ctx context.Context, event *v1alp
 		Outcome:     outcome,
 		Reason:      v1alpha1.ReasonDecidedByPerson,
 		Message:     classify.Line(decision.Spec.Reason, maxAssessmentMessage),
-		Workload:    before.Status.Assessment.Workload,
+		Workload:    knownWorkload(before),
 		By:          decision.Spec.By,
 		DecisionRef: v1alpha1.DecisionReference{Name: decision.Name},
 		Time:        metav1.NewTime(r.Clock.Now()),

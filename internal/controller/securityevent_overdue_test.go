@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/classify"
 )
 
 // aging is a deferred event of severity Critical, and who looks at it.
@@ -199,6 +200,71 @@ func TestThePlanAsksForTheWholeEvent(t *testing.T) {
 		t.Fatalf("deferred by %s", a.event.Status.Assessment.Reason)
 	}
 	a.awaitLook(t, 3*time.Minute)
+}
+
+// TestDeferredForLong: however often the policies have deferred an event, it waits since the first
+// time; what was decided in between ends the wait.
+func TestDeferredForLong(t *testing.T) {
+	began := time.Date(2026, 11, 21, 16, 0, 0, 0, time.UTC)
+	events, event := &SecurityEventReconciler{}, shellEvent("security", "waits", "cart-1")
+	decide := func(outcome v1alpha1.AssessmentOutcome, minute int) {
+		events.apply(event, v1alpha1.Assessment{Outcome: outcome, Reason: "x", By: "x", Time: metav1.NewTime(began.Add(time.Duration(minute) * time.Minute))}, "")
+	}
+	for minute := range 60 {
+		decide(v1alpha1.OutcomeDeferred, minute)
+		if since := classify.DeferredSince(&event.Status); !since.Equal(began) {
+			t.Fatalf("after %d deferrals it waits since %s, want since %s", minute+1, since, began)
+		}
+	}
+	earlier := event.Status.EarlierAssessments
+	if len(earlier) != maxEarlier || !earlier[1].Time.Equal(&metav1.Time{Time: began.Add(44 * time.Minute)}) {
+		t.Errorf("kept %d, the second of %s, want the first and the last 15", len(earlier), earlier[1].Time)
+	}
+	decide(v1alpha1.OutcomeDismissed, 60)
+	decide(v1alpha1.OutcomeDeferred, 61)
+	if since := classify.DeferredSince(&event.Status); !since.Equal(began.Add(61 * time.Minute)) {
+		t.Errorf("after it was dismissed it waits since %s", since)
+	}
+}
+
+// TestPendingDoesNotAge: a deferred event that a new policy leaves below a threshold waits for more
+// of them, and for no person. It is deferred, and as late as before, when the policy goes again.
+func TestPendingDoesNotAge(t *testing.T) {
+	a := startAging(t)
+	policy := thresholdPolicy(a.event.Namespace, time.Hour)
+	mustCreate(t, policy)
+	awaitPending(t, a.event, "it waits for them until 2026-11-21T17:01:00Z")
+	if earlier := a.event.Status.EarlierAssessments; len(earlier) != 1 || earlier[0].Outcome != v1alpha1.OutcomeDeferred || earlier[0].Workload != "cart-1" {
+		t.Errorf("got the earlier assessments %+v, want that it was deferred", earlier)
+	}
+	a.clock.SetTime(a.clock.Now().Add(30 * time.Minute))
+	a.look(t)
+	if a.reason() != v1alpha1.ReasonThresholdPending || len(a.told(t)) != 0 {
+		t.Errorf("is %s, told %+v, although it waits for no person", a.reason(), a.told(t))
+	}
+	if err := testClient.Delete(t.Context(), policy); err != nil {
+		t.Fatal(err)
+	}
+	other := shellPolicy(a.event.Namespace)
+	other.Name, other.Spec.Rules = "other", other.Spec.Rules[:1]
+	mustCreate(t, other)
+	a.event = awaitAssessment(t, a.event, v1alpha1.OutcomeDeferred)
+	a.look(t)
+	if told := a.told(t); a.reason() != v1alpha1.ReasonAssessmentOverdue || len(told) != 1 || !strings.Contains(told[0].Note, "since 2026-11-21T16:00:00Z") {
+		t.Errorf("is %s, told %+v, want that it waits since it was deferred first", a.reason(), told)
+	}
+}
+
+// TestPendingEnds: what a deferred event waits for does not come, and the rule dismisses it.
+func TestPendingEnds(t *testing.T) {
+	a := startAging(t)
+	mustCreate(t, thresholdPolicy(a.event.Namespace, time.Hour))
+	awaitPending(t, a.event, "it waits")
+	a.clock.SetTime(a.clock.Now().Add(2 * time.Hour))
+	a.look(t)
+	if got := a.event.Status.Assessment; got.Outcome != v1alpha1.OutcomeDismissed || got.Reason != v1alpha1.ReasonThresholdNotReached || got.Workload != "cart-1" {
+		t.Errorf("got %+v, want that the rule dismisses it", got)
+	}
 }
 
 func (a *aging) awaitLook(t *testing.T, want time.Duration) {

@@ -32,7 +32,7 @@ const (
 // it is an error, for a while. An event assessed before keeps the one it was first
 // assessed with.
 func (r *SecurityEventReconciler) workloadOf(ctx context.Context, event *v1alpha1.SecurityEvent) (string, error) {
-	if known := event.Status.Assessment.Workload; known != "" {
+	if known := knownWorkload(event); known != "" {
 		return known, nil
 	}
 	if len(event.Spec.Resources) == 0 {
@@ -50,6 +50,16 @@ func (r *SecurityEventReconciler) workloadOf(ctx context.Context, event *v1alpha
 		return resource.Name, nil
 	}
 	return "", fmt.Errorf("look up the workload of event %q: %w", event.Name, err)
+}
+
+// knownWorkload is the workload by which an event was assessed, also while it waits for more of
+// them and nothing is in force; empty when it was not.
+func knownWorkload(event *v1alpha1.SecurityEvent) string {
+	earlier := event.Status.EarlierAssessments
+	if event.Status.Assessment.Outcome == "" && len(earlier) > 0 {
+		return earlier[len(earlier)-1].Workload
+	}
+	return event.Status.Assessment.Workload
 }
 
 func (r *SecurityEventReconciler) lookUpWorkload(ctx context.Context, event *v1alpha1.SecurityEvent) (string, error) {

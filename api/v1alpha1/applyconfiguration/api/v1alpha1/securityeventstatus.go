@@ -34,9 +34,11 @@ type SecurityEventStatusApplyConfiguration struct {
 	Counters []EventCounterApplyConfiguration `json:"counters,omitempty"`
 	// occurrences is how often the thing was seen: once, and the repeats of all counters.
 	Occurrences *int64 `json:"occurrences,omitempty"`
-	// assessment is the decision in force.
+	// assessment is the decision in force. Empty while there is none: before the first one, and
+	// while the event is below the threshold of a rule and may reach it yet.
 	Assessment *AssessmentApplyConfiguration `json:"assessment,omitempty"`
-	// earlierAssessments are the decisions before it, the oldest first; at most the last 16.
+	// earlierAssessments are the decisions before it, the oldest first; at most the last 16. When
+	// these are deferrals in a row, the first of them is the first of all.
 	EarlierAssessments []AssessmentApplyConfiguration `json:"earlierAssessments,omitempty"`
 	// incidentRef is the incident the event opened or joined. Empty while it belongs to none.
 	IncidentRef *IncidentReferenceApplyConfiguration `json:"incidentRef,omitempty"`
