@@ -2,6 +2,7 @@ package receiver
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,6 +13,9 @@ import (
 
 const (
 	auditProduct = "kubernetes-audit"
+
+	// maxAuditValues is how many values may be read of one body, and maxEventValues of one event.
+	maxAuditValues, maxEventValues = 1 << 19, 1 << 14
 
 	auditStarted  = "ResponseStarted"
 	auditComplete = "ResponseComplete"
@@ -29,6 +33,13 @@ const (
 	ownGroup = "system:serviceaccounts:" + v1alpha1.SystemNamespace
 	ownUsers = "system:serviceaccount:" + v1alpha1.SystemNamespace + ":"
 )
+
+// auditFields are all that is read of an event. The objects of the request and of the answer are
+// not among them: whoever may create an object decides what is in these, and how deep.
+var auditFields = []string{
+	"user", "impersonatedUser", "objectRef", "responseStatus", "verb", "stage", "requestURI", "auditID", "userAgent",
+	"annotations", "sourceIPs", "requestReceivedTimestamp",
+}
 
 // auditFormat is the body of the API server's audit webhook: a stream of requests, of
 // which only those that a rule selects are alerts.
@@ -56,27 +67,16 @@ func (f auditFormat) parse(r report) (parsed, error) {
 			"The receiver must be started with --formats-file, a file whose `audit.rules` select the requests that are alerts; "+
 				"config/samples/senders/formats.yaml is one to begin from.")
 	}
-	o, err := parseObject(r.body, "")
+	items, err := auditItems(r.body)
 	if err != nil {
 		return parsed{}, err
 	}
-	kind, err := o.text("kind")
-	if err != nil {
-		return parsed{}, err
-	}
-	if kind != "EventList" && kind != "" || !o.there("items") {
-		return parsed{}, fieldProblem("/kind", "must be 'EventList' of audit.k8s.io/v1, with `items`, as the API server's --audit-webhook-config-file sends it")
-	}
-	items, err := o.list("items")
-	if err != nil {
-		return parsed{}, err
-	}
-	all := batch{product: auditProduct}
+	all, left := batch{product: auditProduct}, maxAuditValues
 	seen := map[string]bool{}
 	err = each(items, "/items", func(raw json.RawMessage, pointer string) error {
-		e, err := readAudit(raw, pointer)
+		e, err := readAudit(raw, pointer, &left)
 		if err != nil {
-			return all.take(alert{}, pointer, err)
+			return all.takeWorst(alert{}, pointer, err)
 		}
 		rule, why := f.selects(e)
 		if why == "" && seen[rule.Name+"\x00"+e.id] && e.id != "" {
@@ -92,12 +92,47 @@ func (f auditFormat) parse(r report) (parsed, error) {
 			// Other stages come later, and a batch whose answer was lost comes again.
 			a.delivery = digest(rule.Name, e.id)
 		}
-		return all.take(a, pointer, nil)
+		return all.takeWorst(a, pointer, nil)
 	})
 	if err != nil {
 		return parsed{}, err
 	}
+	all.tell(r.truncatedAudit)
 	return all.finish(true)
+}
+
+// auditItems are the events of the list, each unchecked: what is wrong with one is said of it alone.
+func auditItems(body []byte) ([]json.RawMessage, error) {
+	o, err := outline(body, "", "kind", "items")
+	if err != nil {
+		return nil, err
+	}
+	kind, err := o.text("kind")
+	if err != nil {
+		return nil, err
+	}
+	const want = "'EventList' of audit.k8s.io/v1, with `items`, as the API server's --audit-webhook-config-file sends it"
+	if kind != "EventList" && kind != "" {
+		return nil, fieldProblem("/kind", "must be "+want)
+	}
+	if _, there := o.fields["items"]; !there {
+		return nil, fieldProblem("/items", "must be there: the body must be an "+want)
+	}
+	return o.outlineList("items")
+}
+
+// truncatedAudit is the event by which somebody hears of requests that had no room.
+func (r report) truncatedAudit(count int) alert {
+	d := r.draft(auditProduct, ruleTruncated, r.body)
+	d.texts(fmt.Sprintf("%d audit events of one batch were left out", count),
+		fmt.Sprintf("Of one batch, at most %d audit events are recorded, of more the %d that are worst. Let the rules of --formats-file select less, "+
+			"or the API server send smaller batches: `--audit-webhook-batch-max-size=%d`.", maxBatch, maxBatch/2, maxBatch))
+	d.spec.Severity = v1alpha1.SeverityMedium
+	d.observed(time.Time{})
+	d.attributes.add("audit.leftOut", itoa(count))
+	a := d.finish("truncated")
+	a.delivery = digest(ruleTruncated, a.spec.RawDataHash)
+	return a
 }
 
 // selects is the rule that makes an alert of a request, or why none does.
@@ -116,11 +151,17 @@ func (f auditFormat) selects(e *auditEvent) (rule *AuditRule, why string) {
 	return nil, "a request that no rule selects"
 }
 
-func readAudit(raw []byte, pointer string) (*auditEvent, error) {
-	o, err := parseObject(raw, pointer)
+// readAudit reads an event, whose values are taken from those that are left.
+func readAudit(raw []byte, pointer string, left *int) (*auditEvent, error) {
+	o, err := outline(raw, pointer, auditFields...)
 	if err != nil {
 		return nil, err
 	}
+	values, err := o.checked(min(*left, maxEventValues))
+	if err != nil {
+		return nil, err
+	}
+	*left -= values
 	inner := map[string]object{}
 	for _, key := range []string{"user", "impersonatedUser", "objectRef", "responseStatus"} {
 		if inner[key], err = o.object(key); err != nil {

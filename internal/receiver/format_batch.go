@@ -30,6 +30,8 @@ type batch struct {
 	skipped []Skipped
 	// product is whose the skipped items are.
 	product string
+	// leftOut is how many alerts were let go for worse ones.
+	leftOut int
 }
 
 // skip counts items that are no alerts. Reasons are few, and none is the sender's text.
@@ -62,13 +64,30 @@ func (b *batch) take(a alert, pointer string, err error) error {
 	return nil
 }
 
-// keepWorst keeps only so many alerts, those of the highest severity, and says how many
-// it has let go. What is wrong goes first.
-func (b *batch) keepWorst(count int) (leftOut int) {
+// takeWorst is take for what comes in numbers of its own: where there are too many, half of
+// what there is room for is kept, those of the highest severity. What is wrong goes first.
+func (b *batch) takeWorst(a alert, pointer string, err error) error {
+	if len(b.alerts) == maxBatch {
+		b.keepWorst()
+	}
+	return b.take(a, pointer, err)
+}
+
+func (b *batch) keepWorst() {
 	slices.SortStableFunc(b.alerts, func(x, y alert) int { return cmp.Compare(y.spec.Severity.Rank(), x.spec.Severity.Rank()) })
-	leftOut = len(b.alerts) - count
-	b.alerts = b.alerts[:count:count]
-	return leftOut
+	b.leftOut += len(b.alerts) - maxBatch/2
+	b.alerts = b.alerts[: maxBatch/2 : maxBatch/2]
+}
+
+// tell adds the alert by which somebody hears of those that were left out, if there are any.
+func (b *batch) tell(truncated func(count int) alert) {
+	if b.leftOut == 0 {
+		return
+	}
+	if len(b.alerts) == maxBatch {
+		b.keepWorst() // there must be room to say so
+	}
+	b.alerts = append(b.alerts, truncated(b.leftOut))
 }
 
 // finish is what the body says. list says that it was a list.
@@ -83,7 +102,7 @@ func (b *batch) finish(list bool) (parsed, error) {
 // each calls for every item of a list, with where it stands.
 func each(items []json.RawMessage, pointer string, do func(raw json.RawMessage, pointer string) error) error {
 	if len(items) > maxItems {
-		return fieldProblem(pointer, "must be a list of at most %d items, has %d", maxItems, len(items))
+		return tooManyItems(pointer, len(items))
 	}
 	for i, item := range items {
 		if err := do(item, pointer+"/"+strconv.Itoa(i)); err != nil {
@@ -100,4 +119,8 @@ func parseList(raw []byte) ([]json.RawMessage, error) {
 		return nil, syntaxProblem(err)
 	}
 	return items, nil
+}
+
+func tooManyItems(pointer string, count int) *Problem {
+	return fieldProblem(pointer, "must be a list of at most %d items, has %d", maxItems, count)
 }

@@ -34,7 +34,7 @@ func TestTooMany(t *testing.T) {
 		"tetragon":    {"tetragon", `[`, `{"process_lsm":{"policy_name":"p%d"}}`, `]`, -1, 0},
 		"ocsf":        {"ocsf", `[`, `{"class_uid":2004,"finding_info":{"uid":"%d"}}`, `]`, -1, 0},
 		"cloudevents": {"cloudevents", `[`, `{"specversion":"1.0","id":"%d","source":"s","type":"t"}`, `]`, -1, 0},
-		"audit":       {"audit", `{"items":[`, `{"verb":"create","stage":"Panic","auditID":"%d","objectRef":{"resource":"pods","subresource":"exec"}}`, `]}`, -1, 0},
+		"audit":       {"audit", `{"items":[`, `{"verb":"create","stage":"Panic","auditID":"%d","objectRef":{"resource":"pods","subresource":"exec"}}`, `]}`, 345, -1},
 		"wrong":       {"tetragon", `[`, `%d`, `]`, -1, 0},
 	} {
 		what, err := all[test.format].parse(testReport(repeated(test.head, test.item, test.tail, 600)))

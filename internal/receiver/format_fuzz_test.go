@@ -70,7 +70,7 @@ func fuzzOnce(t *testing.T, wire format, r report) {
 // it finds the same in the same body.
 func checkParse(t *testing.T, wire format, r report) []alert {
 	t.Helper()
-	if checkShape(r.body) != nil {
+	if checkShapeFor(wire, r.body) != nil {
 		return nil
 	}
 	what, allocated, err := measured(wire, r)

@@ -84,7 +84,7 @@ func TestGolden(t *testing.T) {
 	for name, wire := range testFormats(t) {
 		for file, body := range bodiesOf(t, strings.ReplaceAll(name, "/", "-")) {
 			t.Run(file, func(t *testing.T) {
-				if problem := checkShape(body.body); problem != nil {
+				if problem := checkShapeFor(wire, body.body); problem != nil {
 					t.Fatal(problem)
 				}
 				what, err := wire.parse(body)

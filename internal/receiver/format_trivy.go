@@ -160,7 +160,7 @@ func (t *trivyReport) readArtifact(content object) error {
 
 // findings makes an alert of each finding, as far as there is room for the worst.
 func (t *trivyReport) findings(content object, all *batch) error {
-	passed, leftOut := 0, 0
+	passed := 0
 	for _, kind := range trivyFindings {
 		items, err := content.list(kind.list)
 		if err != nil {
@@ -172,22 +172,14 @@ func (t *trivyReport) findings(content object, all *batch) error {
 				passed++
 				return nil
 			}
-			if len(all.alerts) == maxBatch {
-				leftOut += all.keepWorst(maxBatch / 2)
-			}
-			return all.take(a, pointer, err)
+			return all.takeWorst(a, pointer, err)
 		})
 		if err != nil {
 			return err
 		}
 	}
 	all.skip(passed, "a check that passed")
-	if leftOut > 0 && len(all.alerts) == maxBatch {
-		leftOut += all.keepWorst(maxBatch / 2) // there must be room to say so
-	}
-	if leftOut > 0 {
-		all.alerts = append(all.alerts, t.truncated(leftOut))
-	}
+	all.tell(t.truncated)
 	return nil
 }
 

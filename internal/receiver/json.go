@@ -10,28 +10,29 @@ import (
 )
 
 // maxDepth is how deep the lists and objects of a body may be nested, and maxValues how many
-// values, roughly, there may be in it: each takes memory of its own, however short it is. Audit
-// events with the managed fields of objects may have twice as many, of which few are looked at;
-// other bodies of 4 MiB that mean something have half as many.
-const maxDepth, maxValues, maxAuditValues = 32, 1 << 18, 1 << 19
+// values, roughly, there may be in it: each takes memory of its own, however short it is. Bodies of
+// 4 MiB that mean something have half as many.
+const maxDepth, maxValues = 32, 1 << 18
 
 // checkShape refuses bodies that would exhaust a parser's stack or memory, before one runs.
 func checkShape(body []byte) *Problem {
-	return checkValues(body, maxValues)
+	_, problem := checkValues(body, "", maxValues)
+	return problem
 }
 
-// checkShapeFor is checkShape for a format.
+// checkShapeFor is checkShape for a format. Of audit events, each is checked by itself.
 func checkShapeFor(wire format, body []byte) *Problem {
 	if _, is := wire.(auditFormat); is {
-		return checkValues(body, maxAuditValues)
+		return nil
 	}
 	return checkShape(body)
 }
 
-func checkValues(body []byte, most int) *Problem {
-	depth, values, inString := 0, 0, false
-	for i := 0; i < len(body); i++ {
-		switch c := body[i]; {
+// checkValues is how many values there are in what stands at a pointer, unless they are too many.
+func checkValues(raw []byte, pointer string, most int) (values int, problem *Problem) {
+	depth, inString := 0, false
+	for i := 0; i < len(raw); i++ {
+		switch c := raw[i]; {
 		case inString && c == '\\':
 			i++
 		case c == '"':
@@ -40,7 +41,7 @@ func checkValues(body []byte, most int) *Problem {
 		case c == '[' || c == '{':
 			values++
 			if depth++; depth > maxDepth {
-				return fieldProblem("", "is nested too deeply at byte %d: lists and objects must be nested at most %d levels deep", i, maxDepth)
+				return values, fieldProblem(pointer, "is nested too deeply at byte %d: lists and objects must be nested at most %d levels deep", i, maxDepth)
 			}
 		case c == ',':
 			values++
@@ -48,10 +49,10 @@ func checkValues(body []byte, most int) *Problem {
 			depth--
 		}
 		if values > most {
-			return fieldProblem("", "has too many values at byte %d: they must be at most %d", i, most)
+			return values, fieldProblem(pointer, "has too many values at byte %d: they must be at most %d", i, most)
 		}
 	}
-	return nil
+	return values, nil
 }
 
 // object is a JSON object whose fields are read by their exact names.
