@@ -1,8 +1,11 @@
 package receiver
 
 import (
+	"math"
 	"net/http"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,6 +20,9 @@ const (
 	maxTitle       = 256
 	maxDescription = 4096
 	maxName        = 253
+
+	// minNanoseconds since 1970 is before anything was seen, and more than any time in seconds.
+	minNanoseconds = 1e17 // 1973
 )
 
 // falcoSeverities maps Falco's priorities, in lower case.
@@ -35,6 +41,10 @@ var falcoSeverities = map[string]v1alpha1.Severity{
 // falcoPrefix is what Falco puts before a rule's text in 'output': a time of day or
 // an ISO 8601 time, and the priority.
 var falcoPrefix = regexp.MustCompile(`^[0-9][0-9T:.+Z-]{4,39}: (?i:emergency|alert|critical|error|warning|notice|informational|info|debug) `)
+
+// falcoOwnSources are the words for system calls, of which Falcosidekick has one of its own, and
+// for what Falco says of itself. Other sources are plugins.
+var falcoOwnSources = []string{"", "syscall", "syscalls", "internal"}
 
 // falcoFormat is the JSON of Falco's http_output, and of Falcosidekick's webhook and
 // CloudEvents outputs, which repeat it with a random 'uuid' per delivery.
@@ -123,10 +133,15 @@ func (e *falcoEvent) field(keys ...string) string {
 	return ""
 }
 
-// observed is when Falco saw it, to the second, as the API keeps it. Without a time, and with
-// Go's zero time, which the API cannot keep, that is the time of receipt.
+// observed is when Falco saw it, to the second, as the API keeps it. Without a time there may be
+// the field `evt.time`, in nanoseconds. Without both, and with Go's zero time, which the API cannot
+// keep, that is the time of receipt.
 func (e *falcoEvent) observed(received time.Time) (time.Time, error) {
 	if e.time == "" {
+		at, err := strconv.ParseFloat(e.field("evt.time", "evt.rawtime"), 64)
+		if err == nil && at > minNanoseconds && at < math.MaxInt64 {
+			received = time.Unix(0, int64(at))
+		}
 		return received.UTC().Truncate(time.Second), nil
 	}
 	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999-0700"} {
@@ -158,8 +173,8 @@ func (e *falcoEvent) texts() (title, description string) {
 	return title, description
 }
 
-// fingerprint tells repeats by the rule and what it fired about. Text is left out:
-// it differs by times, process ids and the like.
+// fingerprint tells repeats by the rule, what it fired about and, where a plugin saw somebody's
+// request, who made it. Text is left out: it differs by times, process ids and the like.
 func (e *falcoEvent) fingerprint() string {
 	// With the UID, where Falco knows it, a pod that came back under its name is another.
 	pod := e.field("k8s.pod.name", "k8smeta.pod.name") + e.field("k8s.pod.uid", "k8smeta.pod.uid")
@@ -168,9 +183,20 @@ func (e *falcoEvent) fingerprint() string {
 		e.field("k8s.ns.name", "k8smeta.ns.name"), pod, e.field("container.name", "container.id"),
 		e.field("ka.target.resource"), e.field("ka.target.namespace"), e.targetName(),
 	}
-	if pod == "" && e.targetName() == "" {
+	unnamed := pod == "" && e.targetName() == ""
+	if unnamed {
 		// Nothing but the host tells one machine's alert from another's.
 		parts = append(parts, e.hostname)
+	}
+	user, verb := e.field("ka.user.name"), e.field("ka.verb")
+	switch {
+	case slices.Contains(falcoOwnSources, e.source):
+	case user != "" || verb != "":
+		parts = append(parts, "request", user, e.field("ka.impuser.name"), verb)
+	case unnamed:
+		// Each plugin has fields of its own; the text of its rules says what matters of them.
+		title, description := e.texts()
+		parts = append(parts, "text", normalized(first(description, title)))
 	}
 	return digest(parts...)
 }

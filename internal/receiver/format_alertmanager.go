@@ -129,11 +129,37 @@ func (g *alertGroup) alert(raw []byte, pointer string) (alert, error) {
 		d.observed(a.ends)
 		d.resolve()
 	}
+	return a.finish(d), nil
+}
+
+// finish is the alert, by Alertmanager's fingerprint of its labels. Of Falco's events, these have
+// process ids and times: they are told apart as Falco's own format tells them, and counted once.
+func (a *alertmanagerAlert) finish(d *draft) alert {
+	if a.labels["source"] == falcoProduct {
+		finished := d.finish(falcoProduct, a.falco().fingerprint())
+		if a.fingerprint != "" {
+			finished.delivery = digest(a.fingerprint, a.status, d.spec.ObservedTime.String())
+		}
+		return finished
+	}
 	if a.fingerprint == "" {
 		labels, _ := json.Marshal(a.labels) // a map of strings always marshals
-		return d.finish("labels", string(labels)), nil
+		return d.finish("labels", string(labels))
 	}
-	return d.finish("fingerprint", a.fingerprint), nil
+	return d.finish("fingerprint", a.fingerprint)
+}
+
+// falco is the event of Falco that Falcosidekick made an alert of, its output fields labels.
+func (a *alertmanagerAlert) falco() *falcoEvent {
+	event := &falcoEvent{
+		rule: first(a.labels["rule"], a.labels["alertname"]), source: a.labels["eventsource"], hostname: a.labels["hostname"],
+		output: a.annotations["description"], fields: object{fields: map[string]json.RawMessage{}},
+	}
+	for name, text := range a.labels {
+		raw, _ := json.Marshal(text) // a string always marshals
+		event.fields.fields[strings.ReplaceAll(name, "_", ".")] = raw
+	}
+	return event
 }
 
 func readAlertmanagerAlert(raw []byte, pointer string) (*alertmanagerAlert, error) {
