@@ -2,7 +2,6 @@ package receiver
 
 import (
 	"math"
-	"net/http"
 	"regexp"
 	"slices"
 	"strconv"
@@ -59,20 +58,26 @@ type falcoEvent struct {
 }
 
 func (falcoFormat) parse(r report) (parsed, error) {
-	event, err := readFalco(r.body)
+	a, err := r.falco("")
+	return parsed{alerts: []alert{a}}, err
+}
+
+// falco reads the body, which stands at a pointer of what was sent.
+func (r report) falco(pointer string) (alert, error) {
+	event, err := readFalco(r.body, pointer)
 	if err != nil {
-		return parsed{}, err
+		return alert{}, err
 	}
 	severity, known := falcoSeverities[strings.ToLower(event.priority)]
 	if !known {
-		return parsed{}, fieldProblem("/priority", "must be one of Emergency, Alert, Critical, Error, Warning, Notice, Informational, Debug, is '%s'", clean(event.priority, 32))
+		return alert{}, fieldProblem(pointer+"/priority", "must be one of Emergency, Alert, Critical, Error, Warning, Notice, Informational, Debug, is '%s'", clean(event.priority, 32))
 	}
 	if clean(event.rule, maxName) == "" {
-		return parsed{}, fieldProblem("/rule", "must be the name of the rule that fired, is empty")
+		return alert{}, fieldProblem(pointer+"/rule", "must be the name of the rule that fired, is empty")
 	}
-	observed, err := event.observed(r.receivedTime)
-	if err != nil {
-		return parsed{}, err
+	observed, known := event.observed(r.receivedTime)
+	if !known {
+		return alert{}, fieldProblem(pointer+"/time", "must be a time such as '2023-07-26T22:09:57.827858816Z', is '%s'", clean(event.time, 64))
 	}
 	title, description := event.texts()
 	spec := v1alpha1.SecurityEventSpec{
@@ -93,15 +98,14 @@ func (falcoFormat) parse(r report) (parsed, error) {
 		RawDataHash:  hashOf(r.body),
 	}
 	spec.Fingerprint = event.fingerprint()
-	return parsed{alerts: []alert{{spec: spec}}}, nil
+	return alert{spec: spec}, nil
 }
 
-func readFalco(body []byte) (*falcoEvent, error) {
+func readFalco(body []byte, pointer string) (*falcoEvent, error) {
 	if kind := kindOf(body); kind != "object" {
-		return nil, newProblem(http.StatusBadRequest, "invalid-input", "The body is not valid",
-			"The body must be a Falco event as a JSON object; Falco sends one with `json_output: true`.")
+		return nil, fieldProblem(pointer, "must be a Falco event as a JSON object; Falco sends one with `json_output: true`.")
 	}
-	o, err := parseObject(body, "")
+	o, err := parseObject(body, pointer)
 	if err != nil {
 		return nil, err
 	}
@@ -136,26 +140,26 @@ func (e *falcoEvent) field(keys ...string) string {
 // observed is when Falco saw it, to the second, as the API keeps it. Without a time there may be
 // the field `evt.time`, in nanoseconds. Without both, and with Go's zero time, which the API cannot
 // keep, that is the time of receipt.
-func (e *falcoEvent) observed(received time.Time) (time.Time, error) {
+func (e *falcoEvent) observed(received time.Time) (at time.Time, known bool) {
 	if e.time == "" {
-		at, err := strconv.ParseFloat(e.field("evt.time", "evt.rawtime"), 64)
-		if err == nil && at > minNanoseconds && at < math.MaxInt64 {
-			received = time.Unix(0, int64(at))
+		nanoseconds, err := strconv.ParseFloat(e.field("evt.time", "evt.rawtime"), 64)
+		if err == nil && nanoseconds > minNanoseconds && nanoseconds < math.MaxInt64 {
+			received = time.Unix(0, int64(nanoseconds))
 		}
-		return received.UTC().Truncate(time.Second), nil
+		return received.UTC().Truncate(time.Second), true
 	}
 	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999-0700"} {
 		if observed, err := time.Parse(layout, e.time); err == nil {
 			observed = observed.UTC().Truncate(time.Second)
 			if observed.IsZero() {
-				return received.UTC().Truncate(time.Second), nil
+				return received.UTC().Truncate(time.Second), true
 			}
 			if inCalendar(observed) {
-				return observed, nil
+				return observed, true
 			}
 		}
 	}
-	return time.Time{}, fieldProblem("/time", "must be a time such as '2023-07-26T22:09:57.827858816Z', is '%s'", clean(e.time, 64))
+	return time.Time{}, false
 }
 
 // texts are the rule's text as title and, where that does not hold it all, as description.

@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -29,6 +30,12 @@ const (
 	headerSpecVersion    = "Ce-Specversion"
 )
 
+var (
+	// quotedPair is an escape within a quoted string of a header (RFC 9110, 5.6.4).
+	quotedPair     = regexp.MustCompile(`\\(.)`)
+	percentEncoded = regexp.MustCompile(`%[0-9A-Fa-f]{2}`)
+)
+
 // cloudEventsFormat is an event of CloudEvents 1.0 over HTTP, in binary or structured
 // mode or as a batch. Data that is of a format the receiver knows is read as that.
 type cloudEventsFormat struct{}
@@ -40,11 +47,8 @@ func (cloudEventsFormat) parse(r report) (parsed, error) {
 		return r.cloudEventBatch()
 	case media == mediaCloudEvent:
 	case r.header.Get(headerSpecVersion) != "":
-		e, err := readCloudEvent(r.header, r.body, "")
-		if err != nil {
-			return parsed{}, err
-		}
-		return r.oneCloudEvent(e, "")
+		e, err := readCloudEvent(decodedHeader(r.header), r.body, "")
+		return r.oneCloudEvent(e, "", err)
 	case strings.HasPrefix(media, "application/cloudevents"):
 		return parsed{}, problemf(http.StatusUnsupportedMediaType, "media-type", "The media type is not known",
 			"The Content-Type must be %s, %s, or that of the data beside the headers `ce-…`, is '%s'.", mediaCloudEvent, mediaCloudEventBatch, clean(media, 64))
@@ -52,15 +56,15 @@ func (cloudEventsFormat) parse(r report) (parsed, error) {
 		// A sender that forgot the media type is understood all the same.
 		return r.cloudEventBatch()
 	}
-	e, err := readStructured(r.body, "")
+	e, data, err := readStructured(r.body, "")
+	return r.oneCloudEvent(e, data, err)
+}
+
+func (r report) oneCloudEvent(e *event.Event, data string, err error) (parsed, error) {
 	if err != nil {
 		return parsed{}, err
 	}
-	return r.oneCloudEvent(e, "")
-}
-
-func (r report) oneCloudEvent(e *event.Event, pointer string) (parsed, error) {
-	a, err := r.cloudEvent(e, r.body, pointer)
+	a, err := r.cloudEvent(e, r.body, data)
 	if err != nil {
 		return parsed{}, err
 	}
@@ -77,11 +81,11 @@ func (r report) cloudEventBatch() (parsed, error) {
 	}
 	var all batch
 	err = each(items, "", func(raw json.RawMessage, pointer string) error {
-		e, err := readStructured(raw, pointer)
+		e, data, err := readStructured(raw, pointer)
 		if err != nil {
 			return all.take(alert{}, pointer, err)
 		}
-		a, err := r.cloudEvent(e, raw, pointer)
+		a, err := r.cloudEvent(e, raw, data)
 		return all.take(a, pointer, err)
 	})
 	if err != nil {
@@ -91,30 +95,56 @@ func (r report) cloudEventBatch() (parsed, error) {
 }
 
 // readStructured reads an event in structured mode, attributes first: the SDK does
-// not name the field that is wrong.
-func readStructured(raw []byte, pointer string) (*event.Event, error) {
+// not name the field that is wrong. It says where its data stands.
+func readStructured(raw []byte, pointer string) (e *event.Event, data string, err error) {
 	o, err := parseObject(raw, pointer)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	for _, key := range []string{"specversion", "id", "source", "type", "subject", "datacontenttype", "dataschema", "data_base64"} {
 		text, err := o.text(key)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		if err := checkCloudAttribute(o.at(key), key, text); err != nil {
-			return nil, err
+			return nil, "", err
 		}
 	}
 	if _, err := o.time("time"); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	// The SDK takes a space before `data_base64` for a part of it.
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, raw); err != nil {
-		return nil, fieldProblem(pointer, "must be JSON: %s", err)
+		return nil, "", fieldProblem(pointer, "must be JSON: %s", err)
 	}
-	return readCloudEvent(http.Header{"Content-Type": {mediaCloudEvent}}, compact.Bytes(), pointer)
+	data = o.at("data")
+	if o.there("data_base64") {
+		data = o.at("data_base64")
+	}
+	e, err = readCloudEvent(http.Header{"Content-Type": {mediaCloudEvent}}, compact.Bytes(), pointer)
+	return e, data, err
+}
+
+// decodedHeader is a header whose attributes are as they were before the HTTP binding (3.1.3.2) had
+// them quoted and percent-encoded. What is not encoded so stays, as the SDK for Go sends it.
+func decodedHeader(header http.Header) http.Header {
+	header = header.Clone()
+	for key, values := range header {
+		if !strings.HasPrefix(key, "Ce-") {
+			continue
+		}
+		for i, value := range values {
+			if within, quoted := strings.CutPrefix(value, `"`); quoted && len(value) > 1 && strings.HasSuffix(within, `"`) {
+				value = quotedPair.ReplaceAllString(within[:len(within)-1], "$1")
+			}
+			values[i] = percentEncoded.ReplaceAllStringFunc(value, func(encoded string) string {
+				decoded, _ := url.PathUnescape(encoded) // which the expression says it is
+				return decoded
+			})
+		}
+	}
+	return header
 }
 
 func checkCloudAttribute(at, key, text string) error {
@@ -152,34 +182,34 @@ func readCloudEvent(header http.Header, body []byte, pointer string) (e *event.E
 	return e, nil
 }
 
-// cloudEvent makes an alert of an event, by its data where that is of a known format.
+// cloudEvent makes an alert of an event, by its data where that is of a known format. The pointer
+// is that of the data.
 func (r report) cloudEvent(e *event.Event, raw []byte, pointer string) (alert, error) {
 	inner := r
 	inner.body = e.Data()
 	var data object
 	if kindOf(inner.body) == "object" {
-		if problem := checkShape(inner.body); problem != nil {
+		if _, problem := checkValues(inner.body, pointer, maxValues); problem != nil {
 			return alert{}, problem
 		}
 		var err error
-		if data, err = parseObject(inner.body, pointer+"/data"); err != nil {
+		if data, err = parseObject(inner.body, pointer); err != nil {
 			return alert{}, err
 		}
 	}
-	var wire format
+	var a alert
+	var err error
 	switch {
 	case e.Type() == cloudEventFalco, data.there("rule") && data.there("priority") && data.there("output_fields"):
-		wire = falcoFormat{}
+		a, err = inner.falco(pointer)
 	case data.there("class_uid"):
-		wire = ocsfFormat{}
+		a, err = inner.ocsf(inner.body, pointer)
 	default:
 		return r.plainCloudEvent(e, data, raw)
 	}
-	what, err := wire.parse(inner)
 	if err != nil {
 		return alert{}, err
 	}
-	a := what.alerts[0]
 	a.spec.RawDataHash, a.delivery = hashOf(raw), deliveryOf(e)
 	return a, nil
 }
@@ -229,7 +259,7 @@ func (r report) plainCloudEvent(e *event.Event, data object, raw []byte) (alert,
 		return a, nil
 	}
 	a := d.finish("id", e.Source(), e.ID())
-	a.single = true
+	a.single, a.window = true, noWindow
 	return a, nil
 }
 
@@ -255,7 +285,8 @@ func cloudResources(d *draft, data object) error {
 	}
 	for _, o := range all {
 		d.resource(v1alpha1.ResourceReference{
-			APIVersion: o.flat("apiVersion"), Kind: o.flat("kind"), Namespace: o.flat("namespace"), Name: o.flat("name"),
+			APIVersion: o.flat("apiVersion"), Kind: first(kubernetesKind(o.flat("kind")), o.flat("kind")),
+			Namespace: o.flat("namespace"), Name: o.flat("name"),
 			UID: v1alpha1.ObjectUID(o.flat("uid")), Container: o.flat("container"), Image: o.flat("image"), Node: o.flat("node"),
 		})
 	}

@@ -152,11 +152,8 @@ func (f *ocsfFinding) falco(r report) (alert, bool) {
 		return alert{}, false
 	}
 	r.body = raw
-	inner, err := falcoFormat{}.parse(r)
-	if err != nil {
-		return alert{}, false
-	}
-	return inner.alerts[0], true
+	a, err := r.falco("")
+	return a, err == nil
 }
 
 func (f *ocsfFinding) alert(r report, raw []byte) (alert, error) {
