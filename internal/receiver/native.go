@@ -1,9 +1,11 @@
 package receiver
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -129,9 +131,12 @@ func (r report) checkManifest(o object) error {
 
 // checkTime names the field, which the decoder of times does not.
 func checkTime(spec object) error {
-	text, err := spec.text("observedTime")
-	if err != nil || text == "" {
-		return err
+	if !spec.there("observedTime") {
+		return nil
+	}
+	raw, text := spec.fields["observedTime"], ""
+	if kindOf(raw) != "string" || json.Unmarshal(raw, &text) != nil {
+		return fieldProblem(spec.at("observedTime"), "must be a string, is %s", describe(raw))
 	}
 	if _, err := time.Parse(time.RFC3339, text); err != nil {
 		return fieldProblem(spec.at("observedTime"), "must be a time such as '2026-11-21T16:00:00Z', is '%s'", clean(text, 64))
@@ -232,7 +237,7 @@ func sanitize(spec *v1alpha1.SecurityEventSpec) {
 func decodeStrict(raw []byte, into any, pointer string) error {
 	strict, err := sigsjson.UnmarshalStrict(raw, into)
 	if err != nil {
-		return decodeProblem(err, pointer)
+		return decodeProblem(err, raw, pointer)
 	}
 	if len(strict) == 0 {
 		return nil
@@ -251,10 +256,72 @@ func decodeStrict(raw []byte, into any, pointer string) error {
 	return fieldProblem(at, "is not a field of a SecurityEvent; `kubectl explain securityevent.spec` lists those there are")
 }
 
-func decodeProblem(err error, pointer string) *Problem {
+func decodeProblem(err error, raw []byte, pointer string) *Problem {
 	var wrongType *json.UnmarshalTypeError
-	if errors.As(err, &wrongType) && wrongType.Field != "" {
-		return fieldProblem(pointer+pointerOf(wrongType.Field), "must be of type %s, is a %s", wrongType.Type, wrongType.Value)
+	if !errors.As(err, &wrongType) {
+		return syntaxProblem(err)
 	}
-	return syntaxProblem(err)
+	return fieldProblem(pointer+pointerAt(raw, wrongType.Offset), "must be %s, is %s", kindOfType(wrongType.Type), decoderWords.Replace("a "+wrongType.Value))
+}
+
+// decoderWords are what the decoder calls kinds of values, and what all else here does.
+var decoderWords = strings.NewReplacer("a object", "an object", "array", "list", "bool", "boolean")
+
+// kindOfType is what JSON calls values of a type.
+func kindOfType(of reflect.Type) string {
+	switch of.Kind() {
+	case reflect.Pointer:
+		return kindOfType(of.Elem())
+	case reflect.String:
+		return "a string"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Slice, reflect.Array:
+		return "a list"
+	case reflect.Struct, reflect.Map:
+		return "an object"
+	}
+	return "a number"
+}
+
+// pointerAt is the JSON Pointer of what a decoder read last, when it had read so many bytes. Its
+// errors name fields only, neither items of lists nor keys.
+func pointerAt(raw []byte, offset int64) string {
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	type level struct {
+		key     string
+		isList  bool
+		members int
+	}
+	var path []level
+	for {
+		token, err := decoder.Token()
+		if err != nil {
+			return ""
+		}
+		if token == json.Delim('}') || token == json.Delim(']') {
+			path = path[:len(path)-1]
+			continue
+		}
+		if last := len(path) - 1; last >= 0 {
+			in := &path[last]
+			if in.members++; in.isList {
+				in.key = itoa(in.members - 1)
+			} else if in.members%2 == 1 {
+				in.key, _ = token.(string)
+				continue
+			}
+		}
+		if decoder.InputOffset() >= offset {
+			break
+		}
+		if delim, opens := token.(json.Delim); opens {
+			path = append(path, level{isList: delim == '['})
+		}
+	}
+	pointer := ""
+	for _, in := range path {
+		pointer += "/" + escapePointer(in.key)
+	}
+	return pointer
 }
