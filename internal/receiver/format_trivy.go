@@ -15,16 +15,17 @@ const (
 )
 
 // trivyFormat is the body of Trivy-operator's webhook: a report of its own kinds, as
-// it is or wrapped with a verb. Each finding of a report is an alert, the worst first.
+// it is or wrapped with a verb. Each finding of a report, and each control of a benchmark that
+// failed, is an alert, the worst first.
 type trivyFormat struct{}
 
 // trivyReport is what the findings of one report have in common.
 type trivyReport struct {
 	report
-	kind, image, digest, server, version string
-	labels                               map[string]string
-	updated                              time.Time
-	subject                              v1alpha1.ResourceReference
+	kind, name, image, digest, server, version string
+	labels                                     map[string]string
+	updated                                    time.Time
+	subject                                    v1alpha1.ResourceReference
 }
 
 // trivyFinding says where a list of findings keeps what an event needs.
@@ -51,7 +52,10 @@ func (trivyFormat) parse(r report) (parsed, error) {
 		return parsed{}, err
 	}
 	all := batch{product: trivyProduct}
-	if o.there("operatorObject") {
+	if _, wrapped := o.fields["operatorObject"]; wrapped {
+		if !o.there("operatorObject") {
+			return parsed{}, fieldProblem("/operatorObject", "must be a report of Trivy-operator, is null")
+		}
 		verb, err := o.text("verb")
 		if err != nil {
 			return parsed{}, err
@@ -68,13 +72,42 @@ func (trivyFormat) parse(r report) (parsed, error) {
 	if err != nil {
 		return parsed{}, err
 	}
-	if err := t.findings(content, &all); err != nil {
+	if o.there("report") {
+		err = t.findings(content, &all)
+	} else {
+		err = t.compliance(o, &all)
+	}
+	if err != nil {
 		return parsed{}, err
 	}
 	if len(all.alerts) == 0 {
-		all.skip(1, "a report without findings")
+		why, err := whyNothing(o)
+		if err != nil {
+			return parsed{}, err
+		}
+		all.skip(1, why)
 	}
 	return all.finish(true)
+}
+
+// whyNothing is why there are no alerts in a report: there is nothing, or it is only counted.
+func whyNothing(o object) (string, error) {
+	for _, key := range []string{"report", "status"} {
+		inner, err := o.object(key)
+		if err != nil {
+			return "", err
+		}
+		summary, err := inner.object("summary")
+		if err != nil {
+			return "", err
+		}
+		for _, count := range []string{"criticalCount", "highCount", "mediumCount", "lowCount", "unknownCount", "failCount"} {
+			if count := summary.flat(count); count != "" && count != "0" {
+				return "a report that counts what it found and does not list it", nil
+			}
+		}
+	}
+	return "a report without findings", nil
 }
 
 // readTrivyReport reads what a report says of itself. The kind may be missing, when
@@ -104,6 +137,7 @@ func readTrivyReport(r report, o object) (*trivyReport, object, error) {
 	if err != nil {
 		return fail(err)
 	}
+	t.name = metadata.flat("name")
 	label := func(name string) string { return first(t.labels[trivyLabel+name], annotations[trivyLabel+name]) }
 	t.subject = v1alpha1.ResourceReference{
 		Kind: label("resource.kind"), Name: label("resource.name"), Container: label("container.name"),

@@ -62,6 +62,8 @@ func heavyBodies() map[string]string {
 		bodies["numbers of "+field] = fill(before+"[", "1", ",", "]}")
 	}
 	bodies["trivy"] = number(`{"kind":"VulnerabilityReport","report":{"vulnerabilities":[`, `{"vulnerabilityID":"CVE-%d","severity":"LOW"}`, ",", "]}}")
+	bodies["trivy checks"] = number(`{"status":{"detailReport":{"results":[{"id":"1","checks":[`, `{"checkID":"k%d"}`, ",", "]}]}}}")
+	bodies["trivy controls"] = number(`{"status":{"detailReport":{"results":[`, `{"id":"k%d","status":"FAIL"}`, ",", "]}}}")
 	bodies["audit"] = fill(`{"kind":"EventList","items":[`, `{"user":{"username":"u"},"objectRef":{"resource":"pods","subresource":"exec"},"stage":"ResponseComplete","verb":"create"}`, ",", "]}")
 	bodies["alertmanager"] = number(`{"version":"4","status":"firing","alerts":[`, `{"status":"firing","labels":{"alertname":"a%d"}}`, ",", "]}")
 	bodies["ocsf lines"] = number("", `{"class_uid":2004,"finding_info":{"uid":"%d","title":"t"}}`, "\n", "")
