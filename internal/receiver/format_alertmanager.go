@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"net"
 	"net/url"
 	"strings"
 	"time"
@@ -202,6 +203,7 @@ func (a *alertmanagerAlert) label(names ...string) string {
 }
 
 // subjects are the objects that labels name by convention: the pod, or else the workload or the node.
+// Without any there is the host that Prometheus asked, which need not be a node of this cluster.
 func (a *alertmanagerAlert) subjects(d *draft) {
 	namespace := a.label("namespace", "k8s_ns_name", "kubernetes_namespace")
 	node := a.label("node", "kubernetes_node")
@@ -219,6 +221,13 @@ func (a *alertmanagerAlert) subjects(d *draft) {
 	}
 	if len(d.spec.Resources) == 0 {
 		d.resource(v1alpha1.ResourceReference{Kind: "Node", Name: node})
+	}
+	if len(d.spec.Resources) == 0 && !strings.Contains(a.label("instance"), "/") { // or it is an address that was probed
+		host := a.label("instance")
+		if name, _, err := net.SplitHostPort(host); err == nil {
+			host = name
+		}
+		d.asset(assetDevice, host, "")
 	}
 }
 

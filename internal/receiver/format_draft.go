@@ -19,6 +19,7 @@ const (
 	maxAttacks     = 16
 
 	assetAccount = v1alpha1.AssetType("Account")
+	assetDevice  = v1alpha1.AssetType("Device")
 	assetOther   = v1alpha1.AssetType("Other")
 
 	// attributeSeverity is 'assumed' where the sender said no severity that is known.
