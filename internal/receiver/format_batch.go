@@ -1,9 +1,11 @@
 package receiver
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
+	"io"
 	"slices"
 	"strconv"
 )
@@ -110,6 +112,53 @@ func each(items []json.RawMessage, pointer string, do func(raw json.RawMessage, 
 		}
 	}
 	return nil
+}
+
+// ofBody is what a body says that is one object, a list, or one object on each line.
+func (b *batch) ofBody(body []byte, do func(raw json.RawMessage, pointer string) error) (parsed, error) {
+	if kindOf(body) == "list" {
+		items, err := parseList(body)
+		if err == nil {
+			err = each(items, "", do)
+		}
+		if err != nil {
+			return parsed{}, err
+		}
+		return b.finish(true)
+	}
+	items, cut := parseLines(body)
+	if len(items) == 1 && cut == nil {
+		if err := do(items[0], ""); err != nil {
+			return parsed{}, err
+		}
+		return b.finish(false)
+	}
+	err := each(items, "", do)
+	if err == nil && cut != nil {
+		err = b.take(alert{}, "/"+strconv.Itoa(len(items)), cut)
+	}
+	if err != nil {
+		return parsed{}, err
+	}
+	return b.finish(true)
+}
+
+// parseLines reads the objects of a body one after the other, and says what is wrong behind them.
+func parseLines(body []byte) (items []json.RawMessage, cut *Problem) {
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	for len(items) <= maxItems {
+		var item json.RawMessage
+		if err := decoder.Decode(&item); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return items, fieldProblem("", "must be JSON; after %d objects, at byte %d: %s", len(items), decoder.InputOffset(), err)
+		}
+		items = append(items, item)
+	}
+	if len(items) == 0 {
+		return nil, fieldProblem("", "must be JSON, is empty")
+	}
+	return items, nil
 }
 
 // parseList reads a body that must be a list.

@@ -11,6 +11,8 @@ import (
 )
 
 const (
+	// minMilliseconds is before anything was seen, and more than any time in seconds.
+	minMilliseconds = 1e11            // 1973
 	maxMilliseconds = 253402300799999 // 9999-12-31T23:59:59.999Z
 	exampleTime     = "2026-11-21T16:00:00Z"
 )
@@ -120,16 +122,26 @@ func (o object) time(key string) (time.Time, error) {
 }
 
 // milliseconds reads a field that must be a time in milliseconds since 1970. Absent,
-// null and 0 are the zero time.
+// null and 0 are the zero time. Some senders write seconds, with a fraction or without:
+// in milliseconds those would be a time in early 1970.
 func (o object) milliseconds(key string) (time.Time, error) {
-	number, err := o.integer(key)
-	if err != nil || number == 0 {
-		return time.Time{}, err
+	raw, there := o.fields[key]
+	if !there || kindOf(raw) == "null" {
+		return time.Time{}, nil
 	}
-	if number < 0 || number > maxMilliseconds {
-		return time.Time{}, fieldProblem(o.at(key), "must be a time in milliseconds since 1970, such as 1795276800000, is %d", number)
+	if kindOf(raw) != "number" {
+		return time.Time{}, fieldProblem(o.at(key), "must be a time in milliseconds since 1970, is %s", describe(raw))
 	}
-	return time.UnixMilli(number), nil
+	number, err := strconv.ParseFloat(strings.TrimSpace(string(raw)), 64)
+	switch {
+	case err != nil || number < 0 || number > maxMilliseconds:
+		return time.Time{}, fieldProblem(o.at(key), "must be a time in milliseconds since 1970, such as 1795276800000, is '%s'", clean(string(raw), 32))
+	case number == 0:
+		return time.Time{}, nil
+	case number < minMilliseconds:
+		number *= 1000
+	}
+	return time.UnixMilli(int64(number)), nil
 }
 
 // inCalendar says whether the API can keep a time.

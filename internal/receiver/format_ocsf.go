@@ -42,23 +42,11 @@ type ocsfFinding struct {
 }
 
 func (ocsfFormat) parse(r report) (parsed, error) {
-	items, list, err := splitBody(r.body)
-	if err != nil {
-		return parsed{}, err
-	}
-	if !list {
-		a, err := r.ocsf(items[0], "")
-		return parsed{alerts: []alert{a}}, err
-	}
 	var all batch
-	err = each(items, "", func(raw json.RawMessage, pointer string) error {
+	return all.ofBody(r.body, func(raw json.RawMessage, pointer string) error {
 		a, err := r.ocsf(raw, pointer)
 		return all.take(a, pointer, err)
 	})
-	if err != nil {
-		return parsed{}, err
-	}
-	return all.finish(true)
 }
 
 func (r report) ocsf(raw []byte, pointer string) (alert, error) {

@@ -1,10 +1,7 @@
 package receiver
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
-	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -43,44 +40,7 @@ func (tetragonFormat) parse(r report) (parsed, error) {
 		}
 		return all.take(a, pointer, err)
 	}
-	items, list, err := splitBody(r.body)
-	if err != nil {
-		return parsed{}, err
-	}
-	if !list {
-		if err := take(items[0], ""); err != nil {
-			return parsed{}, err
-		}
-		return all.finish(false)
-	}
-	if err := each(items, "", take); err != nil {
-		return parsed{}, err
-	}
-	return all.finish(true)
-}
-
-// splitBody is the items of a body that is one object, a list, or one object on each line.
-func splitBody(body []byte) (items []json.RawMessage, list bool, err error) {
-	if kindOf(body) == "list" {
-		items, err = parseList(body)
-		return items, true, err
-	}
-	decoder := json.NewDecoder(bytes.NewReader(body))
-	for {
-		var item json.RawMessage
-		if err := decoder.Decode(&item); errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			return nil, false, fieldProblem("", "must be JSON; after %d objects, at byte %d: %s", len(items), decoder.InputOffset(), err)
-		}
-		if items = append(items, item); len(items) > maxItems {
-			return nil, false, fieldProblem("", "must be at most %d objects", maxItems)
-		}
-	}
-	if len(items) == 0 {
-		return nil, false, fieldProblem("", "must be JSON, is empty")
-	}
-	return items, len(items) > 1, nil
+	return all.ofBody(r.body, take)
 }
 
 // tetragon makes an alert of an event, or says why it is none.
@@ -175,6 +135,7 @@ func (e *tetragonEvent) alert(r report, o object, raw []byte) (alert, error) {
 	where := []string{e.pod.flat("uid"), e.pod.flat("namespace"), e.pod.flat("name"), e.container.flat("name")}
 	if e.pod.flat("name") == "" {
 		where = append(where, e.node) // nothing else tells one machine's alert from another's
+		d.resource(v1alpha1.ResourceReference{Kind: "Node", Name: e.node})
 	}
 	return d.finish(append(where, e.policy, strings.Join(e.place, " "), binary)...), nil
 }
