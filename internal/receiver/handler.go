@@ -308,6 +308,9 @@ func (f *Formats) route(r *http.Request, namespace string) (format, error) {
 // parse understands the body. A parser needs many times the body's memory for a
 // moment, so there are few of them.
 func (h *Handler) parse(ctx context.Context, wire format, what report) (parsed, error) {
+	if problem := what.readable(); problem != nil {
+		return parsed{}, problem
+	}
 	if problem := checkShapeFor(wire, what.body); problem != nil {
 		return parsed{}, problem
 	}

@@ -45,7 +45,7 @@ func TestEveryGoldenBodyIsAccepted(t *testing.T) {
 	s := newSite(t)
 	long := `{"rule":"` + strings.Repeat("r", 400) + `","priority":"Notice","hostname":"` + strings.Repeat("h", 400) + `","message":"` + strings.Repeat("€", 5000) +
 		`","output_fields":{"k8s.ns.name":"` + strings.Repeat("n", 64) + `","k8s.pod.name":"p","a":"` + strings.Repeat("€", 2000) + `"}}`
-	bodies := map[string]string{"long": long}
+	bodies := map[string]string{"long": long, "byte order mark": byteOrderMark + readBody(t, "falco", "shell")}
 	for _, name := range []string{"sidekick", "message", "traps", "audit", "audit-cluster", "dockershim", "host"} {
 		bodies[name] = readBody(t, "falco", name)
 	}
@@ -239,7 +239,8 @@ func TestRefusals(t *testing.T) {
 		"method":           {method: http.MethodGet, path: path + "falco", token: s.token, status: 405, slug: "method-not-allowed", says: []string{"POST"}},
 		"too large":        {path: path + "falco", token: s.token, body: `{"rule":"` + strings.Repeat("x", DefaultMaxBodyBytes) + `"}`, status: 413, slug: "too-large", says: []string{"4194304"}},
 		"depth bomb":       {path: path + "falco", token: s.token, body: strings.Repeat(`{"a":`, 100000), status: 400, slug: "invalid-input", says: []string{"32 levels"}},
-		"empty":            {path: path + "falco", token: s.token, status: 400, slug: "invalid-input", says: []string{"json_output"}},
+		"empty":            {path: path + "falco", token: s.token, status: 400, slug: "invalid-input", says: []string{"must be JSON, is empty"}},
+		"gzip":             {path: path + "falco", token: s.token, body: "\x1f\x8b\x08\x00", status: 400, slug: "invalid-input", says: []string{"gzip"}},
 		"wrong type":       {path: path + "falco", token: s.token, body: `{"rule":5}`, status: 400, slug: "invalid-input", says: []string{"`rule` must be a string"}},
 		"refused by CRD":   {path: path + "events", token: s.token, body: `{"title":"` + strings.Repeat("x", 300) + `","severity":"Low"}`, status: 400, slug: "invalid-input", says: []string{"spec.title"}},
 		"other submitter":  {path: path + "events", token: s.token, body: `{"title":"x","severity":"Low","submittedBy":"root"}`, status: 400, slug: "invalid-input", says: []string{s.sender}},

@@ -14,6 +14,23 @@ import (
 // 4 MiB that mean something have half as many.
 const maxDepth, maxValues = 32, 1 << 18
 
+// byteOrderMark is how some libraries begin a text in UTF-8, which parsers may skip (RFC 8259, 8.1).
+const byteOrderMark, gzipMagic = "\ufeff", "\x1f\x8b"
+
+// readable takes a byte order mark from the body, and refuses what is no text at all. Where
+// CloudEvents keep their attributes in headers, data may be anything.
+func (r *report) readable() *Problem {
+	r.body = bytes.TrimPrefix(r.body, []byte(byteOrderMark))
+	switch {
+	case r.header.Get(headerSpecVersion) != "":
+	case len(bytes.TrimSpace(r.body)) == 0:
+		return fieldProblem("", "must be JSON, is empty")
+	case bytes.HasPrefix(r.body, []byte(gzipMagic)):
+		return fieldProblem("", "must be JSON, is compressed with gzip: it must be sent without compression")
+	}
+	return nil
+}
+
 // checkShape refuses bodies that would exhaust a parser's stack or memory, before one runs.
 func checkShape(body []byte) *Problem {
 	_, problem := checkValues(body, "", maxValues)
