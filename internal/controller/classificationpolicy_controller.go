@@ -78,6 +78,11 @@ func (r *ClassificationPolicyReconciler) Reconcile(ctx context.Context, request 
 	}
 	condition.Type, condition.ObservedGeneration = v1alpha1.ConditionReady, policy.Generation
 	condition.LastTransitionTime = metav1.NewTime(r.Clock.Now())
+	if domain {
+		if err := r.tell(ctx, policy, condition); err != nil {
+			return ctrl.Result{}, errors.Join(err, notKept)
+		}
+	}
 
 	policy.Status.ObservedGeneration = policy.Generation
 	meta.SetStatusCondition(&policy.Status.Conditions, condition)
@@ -85,6 +90,13 @@ func (r *ClassificationPolicyReconciler) Reconcile(ctx context.Context, request 
 		err = r.Client.Status().Patch(ctx, policy, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
 	}
 	return requeueOnConflict(errors.Join(client.IgnoreNotFound(err), notKept))
+}
+
+// tell tells that a policy does not compile, or does again.
+func (r *ClassificationPolicyReconciler) tell(ctx context.Context, policy *v1alpha1.ClassificationPolicy, now metav1.Condition) error {
+	return tellChange(ctx, r.Client, told{
+		kind: "ClassificationPolicy", namespace: policy.Namespace, name: policy.Name, uid: policy.UID, action: "Compile", at: r.Clock.Now(),
+	}, meta.FindStatusCondition(policy.Status.Conditions, now.Type), now)
 }
 
 // ready says what of a policy is in force.

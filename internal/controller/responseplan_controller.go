@@ -155,6 +155,11 @@ func planConditions(plan *v1alpha1.ResponsePlan, decisions []v1alpha1.Decision, 
 func (r *ResponsePlanReconciler) write(ctx context.Context, plan, update *v1alpha1.ResponsePlan, conditions []metav1.Condition) error {
 	changed := !equality.Semantic.DeepEqual(plan.Status, update.Status)
 	for _, condition := range conditions {
+		if condition.Type == v1alpha1.ConditionSourcesHeard {
+			if err := r.tellSources(ctx, plan, condition); err != nil {
+				return err
+			}
+		}
 		condition.ObservedGeneration = plan.Generation
 		condition.LastTransitionTime = metav1.NewTime(r.Clock.Now().Truncate(time.Second))
 		changed = setReady(&update.Status.Conditions, &update.Status.ObservedGeneration, condition) || changed

@@ -133,6 +133,13 @@ func sourcesHeard(silent []silence) metav1.Condition {
 	return heard
 }
 
+// tellSources tells that a source has fallen silent, or was heard again.
+func (r *ResponsePlanReconciler) tellSources(ctx context.Context, plan *v1alpha1.ResponsePlan, now metav1.Condition) error {
+	return tellChange(ctx, r.Client, told{
+		kind: "ResponsePlan", namespace: plan.Namespace, name: plan.Name, uid: plan.UID, action: "Listen", at: r.Clock.Now(),
+	}, meta.FindStatusCondition(plan.Status.Conditions, now.Type), now)
+}
+
 // receiverUser submits what the receiver reads in policy reports, whose writers are not known.
 const receiverUser = "system:serviceaccount:" + v1alpha1.SystemNamespace + ":" + v1alpha1.ReceiverServiceAccount
 

@@ -3,12 +3,14 @@ package controller
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/clock"
@@ -185,6 +187,12 @@ func TestSourcesFallSilentAndAreHeardAgain(t *testing.T) {
 	await(metav1.ConditionTrue)
 	if heard := plan.Status.Sources[0].LastHeardTime; heard == nil {
 		t.Error("it must be written down when it was heard")
+	}
+	// The clock was set back meanwhile, and the text of the plan may have changed in the silence.
+	told := slices.CompactFunc(toldIn(t, namespace), func(a, b eventsv1.Event) bool { return a.Reason == b.Reason })
+	if len(told) != 2 || told[0].Reason != v1alpha1.ReasonAllHeard || told[1].Reason != v1alpha1.ReasonSourceSilent ||
+		told[1].Regarding.UID != plan.UID || !strings.Contains(told[0].Note, "before it was SourceSilent: 'falco' was not heard") {
+		t.Errorf("told %+v, want that the source was silent, and that it was heard again", told)
 	}
 
 	patch := client.MergeFrom(plan.DeepCopy())

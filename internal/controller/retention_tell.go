@@ -2,30 +2,15 @@ package controller
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	eventsv1 "k8s.io/api/events/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 	"github.com/firebreak-dev/firebreak/internal/audit"
-	"github.com/firebreak-dev/firebreak/internal/classify"
 )
-
-// told is what a Kubernetes Event says about an object.
-type told struct {
-	kind, namespace, name string
-	uid                   types.UID
-	reason, severity      string
-	note                  string
-}
 
 // tellLost tells that the bytes of the last journal are lost.
 func (r *RetentionReconciler) tellLost(ctx context.Context, journal *v1alpha1.Evidence, lost error) {
@@ -34,7 +19,7 @@ func (r *RetentionReconciler) tellLost(ctx context.Context, journal *v1alpha1.Ev
 		reason: v1alpha1.ReasonRetentionJournalLost, severity: corev1.EventTypeWarning,
 		note: fmt.Sprintf("what was on record about the objects that evidence '%s' names is lost; retention goes on after it, "+
 			"and 'kubectl firebreak verify --retention' will say so: restore the store from a backup: %v", journal.Name, lost),
-	}, "lost-")
+	}, "lost")
 }
 
 // tellAhead tells that nothing is deleted, for the manager's clock is ahead: at once, and every
@@ -46,7 +31,7 @@ func (r *RetentionReconciler) tellAhead(ctx context.Context, namespace string, h
 	r.tell(ctx, &told{
 		kind: "ResponsePlan", namespace: namespace, name: v1alpha1.ResponsePlanName, uid: head.plan,
 		reason: v1alpha1.ReasonRetentionClockAhead, severity: corev1.EventTypeWarning, note: note,
-	}, "ahead-", head.ahead.UTC().Format(time.RFC3339))
+	}, "ahead", head.ahead.UTC().Format(time.RFC3339))
 }
 
 // tellUnwitnessed tells that nothing is deleted, for the API server's time cannot be learned.
@@ -55,7 +40,7 @@ func (r *RetentionReconciler) tellUnwitnessed(ctx context.Context, namespace str
 		kind: "ResponsePlan", namespace: namespace, name: v1alpha1.ResponsePlanName, uid: head.plan,
 		reason: v1alpha1.ReasonRetentionClockUnknown, severity: corev1.EventTypeWarning,
 		note: fmt.Sprintf("nothing is deleted by the plan's `retention`, which is tried again: what admits Evidence, such as a webhook, must allow the manager a dry run of creating it: %v", failure),
-	}, "unwitnessed-", head.unwitnessed.UTC().Format(time.RFC3339))
+	}, "unwitnessed", head.unwitnessed.UTC().Format(time.RFC3339))
 }
 
 // tellVoid tells that nothing of what a journal names is deleted because of it.
@@ -66,7 +51,7 @@ func (r *RetentionReconciler) tellVoid(ctx context.Context, journal *v1alpha1.Ev
 	r.tell(ctx, &told{
 		kind: kindEvidence, namespace: journal.Namespace, name: journal.Name, uid: journal.UID,
 		reason: v1alpha1.ReasonRetentionClockAhead, severity: corev1.EventTypeWarning, note: note,
-	}, "void-")
+	}, "void")
 }
 
 // tellCut tells that the last journals are not there.
@@ -80,7 +65,7 @@ func (r *RetentionReconciler) tellCut(ctx context.Context, namespace string, hea
 		reason: v1alpha1.ReasonRetentionJournalLost, severity: corev1.EventTypeWarning,
 		note: fmt.Sprintf("the retention journals end with removal %d, but `status.retention` tells of %d: the last ones were taken away; retention goes on after them, "+
 			"and 'kubectl firebreak verify --retention' will say so: restore their Evidence from a backup", found, noted.Sequence),
-	}, "cut-", noted.Hash)
+	}, "cut", noted.Hash)
 }
 
 // tellKept tells why an incident stays although its time is over: at once, and every hour, for
@@ -95,7 +80,7 @@ func (r *RetentionReconciler) tellKept(ctx context.Context, head *journalHead, i
 		kind: kindIncident, namespace: incident.Namespace, name: incident.Name, uid: incident.UID,
 		reason: v1alpha1.ReasonRetentionKept, severity: corev1.EventTypeNormal,
 		note: "its time is over by the plan's `retention`, but it is kept: " + why,
-	}, "kept-", why)
+	}, "kept", why)
 }
 
 // tellRefused tells that the API server refuses to delete what is over.
@@ -104,7 +89,7 @@ func (r *RetentionReconciler) tellRefused(ctx context.Context, namespace string,
 		kind: removal.Kind, namespace: namespace, name: removal.Name, uid: removal.UID,
 		reason: v1alpha1.ReasonRetentionKept, severity: corev1.EventTypeWarning,
 		note: fmt.Sprintf("its time is over by the plan's `retention`, but it is kept: the manager must be allowed to delete it, and is not: %v", refusal),
-	}, "refused-", r.Clock.Now().UTC().Format(time.DateOnly))
+	}, "refused", r.Clock.Now().UTC().Format(time.DateOnly))
 }
 
 // toldKept is what was told about an incident that stays, and when.
@@ -119,7 +104,7 @@ func (r *RetentionReconciler) tellRemoved(ctx context.Context, namespace string,
 		kind: removal.Kind, namespace: namespace, name: removal.Name, uid: removal.UID,
 		reason: v1alpha1.ReasonRetentionRemoved, severity: corev1.EventTypeNormal,
 		note: fmt.Sprintf("deleted by the plan's `%s`; what was on record about it is number %d of the retention journals", removal.Because, removal.Sequence),
-	}, "removed-")
+	}, "removed")
 }
 
 // tellSwept tells how much evidence was deleted.
@@ -128,31 +113,14 @@ func (r *RetentionReconciler) tellSwept(ctx context.Context, journal *v1alpha1.E
 		kind: kindEvidence, namespace: journal.Namespace, name: journal.Name, uid: journal.UID,
 		reason: v1alpha1.ReasonRetentionRemoved, severity: corev1.EventTypeNormal,
 		note: fmt.Sprintf("deleted by the plan's `retention`: %d pieces of evidence that this journal names, with their bytes where no others have the same", pieces),
-	}, "swept-")
+	}, "swept")
 }
 
-// tell creates a Kubernetes Event. Its name follows from the object and what sets this apart
-// from other Events about it, so that another try finds it. Where none can be made, as by a
-// quota, that is logged: retention goes on.
+// tell creates a Kubernetes Event. Where none can be made, as by a quota, that is logged:
+// retention goes on.
 func (r *RetentionReconciler) tell(ctx context.Context, what *told, prefix string, apart ...string) {
-	hash := sha256.New()
-	for _, text := range append([]string{string(what.uid)}, apart...) {
-		_, _ = hash.Write([]byte(text))
-	}
-	event := &eventsv1.Event{
-		ObjectMeta:          metav1.ObjectMeta{Namespace: what.namespace, Name: what.name + "." + prefix + hex.EncodeToString(hash.Sum(nil)[:8])},
-		EventTime:           metav1.NewMicroTime(r.Clock.Now()),
-		ReportingController: audit.Controller,
-		ReportingInstance:   audit.Controller,
-		Action:              "Retain",
-		Reason:              what.reason,
-		Type:                what.severity,
-		Note:                classify.Line(what.note, 1000),
-		Regarding: corev1.ObjectReference{
-			APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: what.kind, Namespace: what.namespace, Name: what.name, UID: what.uid,
-		},
-	}
-	if err := r.Client.Create(ctx, event); err != nil && !apierrors.IsAlreadyExists(err) {
+	what.action, what.at, what.prefix, what.apart = "Retain", r.Clock.Now(), prefix, apart
+	if err := tell(ctx, r.Client, what); err != nil {
 		log.FromContext(ctx).Error(err, "not told what became of an object by the plan's retention", "kind", what.kind, "namespace", what.namespace, "name", what.name, "reason", what.reason)
 	}
 }

@@ -2,16 +2,11 @@ package controller
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	eventsv1 "k8s.io/api/events/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -19,7 +14,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
-	"github.com/firebreak-dev/firebreak/internal/audit"
 	"github.com/firebreak-dev/firebreak/internal/classify"
 	"github.com/firebreak-dev/firebreak/internal/expression"
 )
@@ -108,29 +102,13 @@ func isOverdue(event *v1alpha1.SecurityEvent) bool {
 	return condition != nil && condition.Reason == v1alpha1.ReasonAssessmentOverdue
 }
 
-// tellOverdue creates the Kubernetes Event. Its name follows from what it tells, so that
-// another try finds it.
+// tellOverdue creates the Kubernetes Event, once for a wait.
 func (r *SecurityEventReconciler) tellOverdue(ctx context.Context, event *v1alpha1.SecurityEvent, since time.Time, message string) error {
-	sum := sha256.Sum256([]byte(string(event.UID) + since.UTC().Format(time.RFC3339)))
-	name := strings.TrimRight(event.Name[:min(len(event.Name), 200)], ".-") + ".overdue-" + hex.EncodeToString(sum[:8])
-	told := &eventsv1.Event{
-		ObjectMeta:          metav1.ObjectMeta{Namespace: event.Namespace, Name: name},
-		EventTime:           metav1.NewMicroTime(r.Clock.Now()),
-		ReportingController: audit.Controller,
-		ReportingInstance:   audit.Controller,
-		Action:              "Assess",
-		Reason:              v1alpha1.ReasonAssessmentOverdue,
-		Type:                corev1.EventTypeWarning,
-		Note:                classify.Line(message, 1000),
-		Regarding: corev1.ObjectReference{
-			APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: "SecurityEvent",
-			Namespace: event.Namespace, Name: event.Name, UID: event.UID,
-		},
-	}
-	if err := r.Client.Create(ctx, told); err != nil && !apierrors.IsAlreadyExists(err) {
-		return fmt.Errorf("tell that event %q is overdue: %w", event.Name, err)
-	}
-	return nil
+	return tell(ctx, r.Client, &told{
+		kind: kindSecurityEvent, namespace: event.Namespace, name: event.Name, uid: event.UID,
+		action: "Assess", reason: v1alpha1.ReasonAssessmentOverdue, severity: corev1.EventTypeWarning, note: message,
+		at: r.Clock.Now(), prefix: "overdue", apart: []string{since.UTC().Format(time.RFC3339)},
+	})
 }
 
 // deferredEventsOfPlan are those whose time a change of the plan may change.

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -68,11 +69,7 @@ func (a *aging) reason() string {
 
 func (a *aging) told(t *testing.T) []eventsv1.Event {
 	t.Helper()
-	list := &eventsv1.EventList{}
-	if err := testClient.List(t.Context(), list, client.InNamespace(a.event.Namespace)); err != nil {
-		t.Fatal(err)
-	}
-	return list.Items
+	return slices.DeleteFunc(toldIn(t, a.event.Namespace), func(told eventsv1.Event) bool { return told.Regarding.Kind != kindSecurityEvent })
 }
 
 func TestDeferredEventsAgeIntoOverdue(t *testing.T) {
