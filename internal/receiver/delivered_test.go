@@ -99,6 +99,29 @@ func TestRedeliveryIsNotCounted(t *testing.T) {
 	}
 }
 
+// TestRedeliveryByMapping: what a mapping without `fingerprint` is delivered again counts
+// once, and another that says the same is a repeat.
+func TestRedeliveryByMapping(t *testing.T) {
+	s := newSite(t)
+	all, err := parseFormats([]byte(`mappings: [{name: a, title: item.t, items: body.all}]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	handler := s.handler(Options{Name: "r0", Formats: all})
+	for _, body := range []string{
+		`{"id":1,"all":[{"t":"shell pid=5"}]}`, `{"id":1,"all":[{"t":"shell pid=5"}]}`, // again
+		`{"id":2,"all":[{"t":"shell pid=5"}]}`, `{"id":3,"all":[{"t":"shell pid=6"}]}`,
+		`{"id":3,"all":[{"t":"shell pid=6"}]}`, // again
+	} {
+		if got := s.post("json/a", body); got.status/100 != 2 {
+			t.Fatalf("%s: %+v", body, got)
+		}
+	}
+	s.wantMetrics(handler, `alerts_total{format="json",outcome="created"} 1`, `alerts_total{format="json",outcome="repeated"} 2`,
+		`alerts_total{format="json",outcome="redelivered"} 2`)
+	s.onlyEvent()
+}
+
 // TestRulesOfTheCRDAreKnown: what the CRD says in CEL is checked by complete, and by nobody
 // else before an alert goes into the spool.
 func TestRulesOfTheCRDAreKnown(t *testing.T) {

@@ -54,8 +54,10 @@ type Mapping struct {
 	// ObservedTime yields when it was seen: text as RFC 3339 has it, or a number of
 	// seconds since 1970. Default is the time of receipt.
 	ObservedTime v1alpha1.Expression `json:"observedTime"`
-	// Fingerprint yields what tells repeats: equal text is the same thing again. Default
-	// is that the same item delivered again within the hour is no other event.
+	// Fingerprint yields what tells repeats: equal text is the same thing again. Default, also
+	// for empty text, is that equal are rule, severity, instance, resources, and title and
+	// description without times, process ids and the like; the same body delivered again within
+	// the hour is then not counted.
 	Fingerprint v1alpha1.Expression `json:"fingerprint"`
 	// Resolved yields whether the item is the end of an alert. Default is that none is.
 	Resolved v1alpha1.Expression `json:"resolved"`
@@ -128,8 +130,9 @@ func (f *jsonFormat) parse(r report) (parsed, error) {
 	if f.mode != v1alpha1.ModeDrill {
 		all.product = clean(strings.ToLower(f.product), maxProductName)
 	}
+	delivery := hashOf(r.body)
 	for i, item := range items {
-		m := &mapped{format: f, ctx: ctx, variables: expression.ReportVariables(body, item), pointer: pointers[i]}
+		m := &mapped{format: f, ctx: ctx, variables: expression.ReportVariables(body, item), pointer: pointers[i], delivery: delivery}
 		a, skipped, err := m.alert(r, item)
 		if ctx.Err() != nil {
 			return parsed{}, newProblem(http.StatusRequestEntityTooLarge, "too-large", "The body takes too long",
@@ -173,6 +176,7 @@ type mapped struct {
 	ctx       context.Context
 	variables expression.Variables
 	pointer   string
+	delivery  string // of the body
 	err       error
 }
 
@@ -217,10 +221,13 @@ func (m *mapped) alert(r report, item any) (a alert, skipped bool, err error) {
 	if m.err != nil {
 		return alert{}, false, m.err
 	}
-	if fingerprint == "" {
-		return d.finish(), false, nil
+	if fingerprint != "" {
+		return d.finish(fingerprint), false, nil
 	}
-	return d.finish(fingerprint), false, nil
+	a = d.finish()
+	a.spec.Fingerprint = fingerprintOf(&a.spec)
+	a.delivery = digest(a.spec.Fingerprint, m.pointer, m.delivery)
+	return a, false, nil
 }
 
 func (m *mapped) there(field string) bool { return m.format.programs[field] != nil }

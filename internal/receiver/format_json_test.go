@@ -112,6 +112,41 @@ func TestMappingOfHostileBodies(t *testing.T) {
 	}
 }
 
+// TestMappingWithoutFingerprint tells repeats as the native format does.
+func TestMappingWithoutFingerprint(t *testing.T) {
+	all, err := parseFormats([]byte(`mappings: [{name: a, title: item.t, rule: 'item.?r.orValue("")', fingerprint: 'item.?f.orValue("")'}]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fingerprint := func(body string) string {
+		t.Helper()
+		what, err := all.byName["json/a"].parse(testReport([]byte(body)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return what.alerts[0].spec.Fingerprint
+	}
+	native, err := nativeFormat{}.parse(testReport([]byte(`{"title":"shell pid=7","severity":"Medium","source":{"product":"a"}}`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := fingerprint(`{"id":1,"t":"shell pid=5"}`)
+	if want := native.alerts[0].spec.Fingerprint; base != want || base == "" {
+		t.Errorf("fingerprint %q, want that of the native format, %q", base, want)
+	}
+	for body, same := range map[string]bool{
+		`{"id":2,"t":"shell pid=6"}`:                   true,
+		`{"id":1,"t":"shell pid=5","f":null}`:          true,
+		`{"id":1,"t":"another pid=5"}`:                 false,
+		`{"id":1,"t":"shell pid=5","f":"f"}`:           false,
+		`[{"id":3,"t":"shell pid=7"},{"t":"another"}]`: true,
+	} {
+		if got := fingerprint(body) == base; got != same {
+			t.Errorf("%s: the same fingerprint %t, want %t", body, got, same)
+		}
+	}
+}
+
 // TestMappingMustEnd checks that no expression holds a parser up for long.
 func TestMappingMustEnd(t *testing.T) {
 	all, err := parseFormats([]byte(`mappings: [{name: a, title: 'string(body.all(a, body.all(b, body.all(c, a <= b || a > c))))', items: '[body]'}]`))
