@@ -433,7 +433,7 @@ func TestIsolateNamesTheMissingRight(t *testing.T) {
 func TestIsolateSaysThatImpersonationIsNotAllowed(t *testing.T) {
 	w := newWorld(t, allRights)
 	request := w.request(w.incident("inc-1"), isolateStep(), w.pod("cart-1", nil, cartLabels))
-	request.Client = w.impersonating(powerless(t))
+	request.Client = w.impersonating(powerless(t), "contain")
 	result := do(t, "isolate").Plan(t.Context(), request)
 	w.expect("Plan", result, v1alpha1.TargetFailed, "Firebreak may not act as "+w.user, "'firebreak-impersonator'")
 	if !result.Permanent {

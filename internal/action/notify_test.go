@@ -48,8 +48,7 @@ func tellingWorld(t *testing.T, data map[string]string) *world {
 // as acts as another ServiceAccount of the domain.
 func (w *world) as(account string) client.Client {
 	w.Helper()
-	other := &world{T: w.T, user: "system:serviceaccount:" + w.domain + ":" + account}
-	return other.impersonating(config)
+	return w.impersonating(config, account)
 }
 
 func channel(name, secret, key string, tlp v1alpha1.TLP) v1alpha1.PlanChannel {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -20,6 +21,7 @@ import (
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 	"github.com/firebreak-dev/firebreak/internal/action"
@@ -44,6 +46,7 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "KUBEBUILDER_ASSETS must name the directory of etcd and kube-apiserver: run the tests with 'make test'")
 		return 1
 	}
+	log.SetLogger(logr.Discard())
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -127,17 +130,17 @@ func newWorld(t *testing.T, rights []rbacv1.PolicyRule) *world {
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "contain"},
 		Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: w.domain, Name: "contain"}},
 	})
-	w.client = w.impersonating(config)
+	w.client = w.impersonating(config, "contain")
 	w.eventually("the rights of the ServiceAccount", func(ctx context.Context) bool {
 		return w.client.List(ctx, &corev1.ConfigMapList{}, client.InNamespace(w.shop)) == nil
 	})
 	return w
 }
 
-func (w *world) impersonating(as *rest.Config) client.Client {
+func (w *world) impersonating(as *rest.Config, account string) client.Client {
 	w.Helper()
 	identities := impersonation.NewFactory(impersonation.Options{Config: as, Scheme: scheme, Mapper: admin.RESTMapper(), Own: admin, Clock: clock.RealClock{}})
-	made, err := identities.Client(w.Context(), w.domain, "contain")
+	made, err := identities.Client(w.Context(), w.domain, account)
 	if err != nil {
 		w.Fatal(err)
 	}

@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -36,7 +36,7 @@ func (w whole) Get(ctx context.Context, key client.ObjectKey, object client.Obje
 
 func get(ctx context.Context, from client.Reader, key client.ObjectKey, object client.Object, options []client.GetOption) error {
 	for _, name := range []string{key.Namespace, key.Name} {
-		if problems := path.IsValidPathSegmentName(name); len(problems) > 0 {
+		if problems := content.IsPathSegmentName(name); len(problems) > 0 {
 			return &apierrors.StatusError{ErrStatus: metav1.Status{
 				Status: metav1.StatusFailure, Reason: metav1.StatusReasonNotFound, Code: http.StatusNotFound,
 				Message: fmt.Sprintf("no object can have the name %q: it %s", name, strings.Join(problems, ", ")),
