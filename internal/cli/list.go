@@ -134,19 +134,39 @@ func (s *session) listBeside(ctx context.Context, o *overview) error {
 		return explain(err, "list the events "+where(o.namespace))
 	}
 	o.events = events.Items
-	slices.SortStableFunc(o.events, func(a, b v1alpha1.SecurityEvent) int {
-		return cmp.Or(
-			cmp.Compare(drillLast(a.Spec.Mode), drillLast(b.Spec.Mode)),
-			cmp.Compare(b.Spec.Severity.Rank(), a.Spec.Severity.Rank()),
-			a.CreationTimestamp.Compare(b.CreationTimestamp.Time),
-			cmp.Compare(a.Name, b.Name),
-		)
-	})
+	sortEvents(o.events)
 	plans := &v1alpha1.ResponsePlanList{}
 	if err := api.List(ctx, plans, client.InNamespace(o.namespace)); err == nil {
 		o.plans = plans.Items
 	}
 	return nil
+}
+
+// sortEvents puts those first that have waited for too long, then the worst, of those the
+// oldest. Drills come after what is live.
+func sortEvents(events []v1alpha1.SecurityEvent) {
+	slices.SortStableFunc(events, func(a, b v1alpha1.SecurityEvent) int {
+		return cmp.Or(
+			cmp.Compare(drillLast(a.Spec.Mode), drillLast(b.Spec.Mode)),
+			cmp.Compare(overdueFirst(&a), overdueFirst(&b)),
+			cmp.Compare(b.Spec.Severity.Rank(), a.Spec.Severity.Rank()),
+			a.CreationTimestamp.Compare(b.CreationTimestamp.Time),
+			cmp.Compare(a.Name, b.Name),
+		)
+	})
+}
+
+func overdueFirst(event *v1alpha1.SecurityEvent) int {
+	if overdue(event) {
+		return 0
+	}
+	return 1
+}
+
+// overdue says that an event has waited for a person for too long.
+func overdue(event *v1alpha1.SecurityEvent) bool {
+	c := meta.FindStatusCondition(event.Status.Conditions, v1alpha1.ConditionAssessed)
+	return c != nil && c.Reason == v1alpha1.ReasonAssessmentOverdue
 }
 
 // sortIncidents puts the worst first, of those the newest. Drills come after what is live.
@@ -282,7 +302,7 @@ func (s *session) awaitingCells(incident *v1alpha1.Incident) []cell {
 // whyCell says why an event waits, and that it has for too long.
 func (s *session) whyCell(event *v1alpha1.SecurityEvent) cell {
 	why := plain(clean(event.Status.Assessment.Reason))
-	if c := meta.FindStatusCondition(event.Status.Conditions, v1alpha1.ConditionAssessed); c != nil && c.Reason == v1alpha1.ReasonAssessmentOverdue {
+	if overdue(event) {
 		why.text, why.paint = "OVERDUE "+why.text, s.style.red
 	}
 	return why
@@ -316,7 +336,15 @@ func (s *session) printDeferred(o overview) {
 		namespace = o.events[0].Namespace
 	}
 	if more := len(o.events) - maxDeferred; more > 0 {
-		fmt.Fprintf(s.Out, "... and %d more: kubectl get securityevents -n %s%s --field-selector status.assessment.outcome=Deferred\n", more, namespace, s.clusterFlags())
+		late := 0
+		for i := range o.events[maxDeferred:] {
+			late += 1 - overdueFirst(&o.events[maxDeferred+i])
+		}
+		text := ""
+		if late > 0 {
+			text = s.style.red(fmt.Sprintf(", %d of them OVERDUE", late))
+		}
+		fmt.Fprintf(s.Out, "... and %d more%s: kubectl get securityevents -n %s%s --field-selector status.assessment.outcome=Deferred\n", more, text, namespace, s.clusterFlags())
 	}
 	fmt.Fprintln(s.Out, "Decide:  "+s.command(namespace, "promote", "EVENT"))
 	fmt.Fprintln(s.Out, "    or:  "+s.command(namespace, "dismiss", "EVENT", `--reason "..."`))

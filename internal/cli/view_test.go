@@ -156,6 +156,15 @@ func TestListRendering(t *testing.T) {
 	for i := range many {
 		many[i] = events[0]
 	}
+	for _, i := range []int{3, 11} {
+		many[i].Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionAssessed, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonAssessmentOverdue}}
+	}
+	most := make([]v1alpha1.SecurityEvent, 0, 24)
+	for i := range many {
+		most = append(most, many[i], many[3])
+	}
+	sortEvents(many)
+	sortEvents(most)
 	sortIncidents(incidents)
 	drills := []v1alpha1.Incident{*sampleIncident(), *sampleIncident()}
 	drills[0].Spec.Mode, drills[1].Spec.Mode, drills[1].Status.Severity = v1alpha1.ModeDrill, v1alpha1.ModeLive, v1alpha1.SeverityMedium
@@ -173,6 +182,7 @@ func TestListRendering(t *testing.T) {
 		"list-color":   {overview{namespace: "security", incidents: incidents, plans: []v1alpha1.ResponsePlan{stopped}}, terminal{color: true, width: 100}},
 		"list-nothing": {overview{namespace: "security"}, terminal{}},
 		"list-many":    {overview{namespace: "security", events: many}, terminal{}},
+		"list-overdue": {overview{namespace: "security", events: most}, terminal{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, out, _ := testSession(test.terminal)
