@@ -20,6 +20,7 @@ const (
 	responder = "firebreak-responder"
 	manager   = "firebreak-incident-manager"
 	viewer    = "firebreak-viewer"
+	reporter  = "firebreak-reporter"
 )
 
 // incidentIn is the sample in a namespace of the API server.
@@ -385,7 +386,8 @@ func TestWrongUse(t *testing.T) {
 		"it must be kubectl firebreak approve INCIDENT [STEP]": {"approve"},
 		`"c" is too much`:       {"approve", "a", "b", "c"},
 		"unknown flag: --forse": {"close", "x", "--forse"},
-		"unknown command":       {"clsoe"},
+		"unknown command \"clsoe\"\n  Did you mean close?":         {"clsoe"},
+		"unknown command \"nonsense\"\n  Help: kubectl firebreak":  {"nonsense"},
 		"--resolution Resolved, FalsePositive, AcceptedRisk":       {"close", "x", "--reason", "r"},
 		`the severity "hgih" is not known`:                         {"severity", "x", "hgih", "--reason", "r"},
 		"--dry-run=maybe is not known":                             {"acknowledge", "x", "--dry-run", "maybe"},

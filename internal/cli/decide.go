@@ -217,7 +217,7 @@ func (s *session) printAnswer(f *decisionFlags, d decision, object *v1alpha1.Dec
 			message += ": " + answer.Message
 		}
 		return &failure{code: ExitRefused, message: message, hints: []string{
-			"Decision: " + object.Name + " (stays on record)", whatNow(answer.Reason, s, d),
+			"Decision: " + object.Name + " (stays on record)", whatNow(answer, s, d),
 		}}
 	}
 	if f.output != "" {
@@ -237,8 +237,11 @@ func (s *session) printAnswer(f *decisionFlags, d decision, object *v1alpha1.Dec
 }
 
 // whatNow is what helps against a refusal.
-func whatNow(reason string, s *session, d decision) string {
-	switch reason {
+func whatNow(answer *metav1.Condition, s *session, d decision) string {
+	if d.spec.Type == v1alpha1.DecisionClose && strings.Contains(answer.Message, string(v1alpha1.DecisionSkipStep)) {
+		return "Waive it: " + s.command(d.namespace, "skip", d.spec.Subject.Name, "STEP", `--reason "WHY"`)
+	}
+	switch answer.Reason {
 	case v1alpha1.ReasonStale:
 		return "Next:     what would be done has changed. Run the same command again: it shows what would be done now."
 	case v1alpha1.ReasonSamePerson:

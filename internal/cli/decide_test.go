@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -184,5 +185,17 @@ func TestReasonsThatSayNothing(t *testing.T) {
 		if got := says(reason); got != want {
 			t.Errorf("says(%q) = %v, want %v", reason, got, want)
 		}
+	}
+}
+
+// What stands in the way of closing is named by the manager; the line to type comes with it.
+func TestCloseRefused(t *testing.T) {
+	s, _, _ := testSession(terminal{})
+	d := decision{namespace: "security", spec: v1alpha1.DecisionSpec{Type: v1alpha1.DecisionClose, Subject: v1alpha1.DecisionSubject{Kind: v1alpha1.SubjectIncident, Name: sampleName}}}
+	answer := &metav1.Condition{Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonGateOpen, Message: "step 'cut' of Containment is Failed (do it, or waive it with SkipStep and a reason)"}
+	err := s.printAnswer(&decisionFlags{}, d, &v1alpha1.Decision{}, answer)
+	var refused *failure
+	if want := "kubectl firebreak skip " + sampleName + ` STEP --reason "WHY" -n security`; !errors.As(err, &refused) || !strings.Contains(strings.Join(refused.hints, "\n"), want) {
+		t.Errorf("got %+v, want %q in its hints", refused, want)
 	}
 }
