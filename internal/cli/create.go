@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -89,6 +90,11 @@ func (s *session) create(ctx context.Context, f *createFlags, object client.Obje
 		return false, err
 	}
 	var options []client.CreateOption
+	domain := s.domainOrNot(ctx, object.GetNamespace())
+	if domain == domainNo {
+		return false, failed(fmt.Sprintf("the namespace %s is not a response domain: nobody would look at it. No %s was created", object.GetNamespace(), kind.Kind),
+			s.otherDomain(ctx, object.GetNamespace()))
+	}
 	if f.dryRun == "server" {
 		options = append(options, client.DryRunAll)
 	}
@@ -97,16 +103,23 @@ func (s *session) create(ctx context.Context, f *createFlags, object client.Obje
 		options = append(options, client.FieldValidation(metav1.FieldValidationStrict))
 	}
 	if err := api.Create(ctx, object, options...); err != nil {
-		return false, notCreated(err, kind.Kind, object.GetNamespace())
+		return false, s.notCreated(ctx, err, kind.Kind, object.GetNamespace())
 	}
-	object.GetObjectKind().SetGroupVersionKind(kind)
 	if f.dryRun == "server" || f.output != "" {
-		return false, s.printCreated(f, object, kind)
+		object.GetObjectKind().SetGroupVersionKind(kind)
+		err = s.printCreated(f, object, kind)
 	}
-	return true, nil
+	if err != nil || f.dryRun == "server" {
+		return false, err
+	}
+	if domain == domainUnknown {
+		err = s.firstWord(ctx, object, strings.ToLower(kind.Kind))
+	}
+	return err == nil && f.output == "", err
 }
 
 func (s *session) printCreated(f *createFlags, object client.Object, kind schema.GroupVersionKind) error {
+	object.SetManagedFields(nil)
 	switch f.output {
 	case outputName:
 		name := object.GetName()
@@ -122,11 +135,20 @@ func (s *session) printCreated(f *createFlags, object client.Object, kind schema
 	}
 }
 
+// rolesToCreate are the ClusterRoles that ship of who creates what is no Decision.
+var rolesToCreate = map[string]string{"SecurityEvent": "firebreak-reporter", "Incident": "firebreak-incident-manager"}
+
 // notCreated says in plain words why the API server did not take an object.
-func notCreated(err error, kind, namespace string) error {
+func (s *session) notCreated(ctx context.Context, err error, kind, namespace string) error {
 	var status apierrors.APIStatus
-	if !errors.As(err, &status) {
-		return &failure{code: ExitError, cause: err, message: fmt.Sprintf("the connection was lost (%v): the %s may have been created all the same", err, kind)}
+	var network *net.OpError
+	switch {
+	case errors.As(err, &status):
+	case errors.As(err, &network) && network.Op == "dial": // nothing was sent
+		return explain(err, "create the "+kind)
+	default:
+		return &failure{code: ExitError, cause: err, message: fmt.Sprintf("the connection was lost (%v): the %s may have been created all the same", err, kind),
+			hints: []string{fmt.Sprintf("Look: kubectl get %ss -n %s%s", strings.ToLower(kind), namespace, s.clusterFlags())}}
 	}
 	message := err.Error()
 	refused := &failure{code: ExitRefused, cause: err, hints: []string{"No " + kind + " was created."}}
@@ -134,11 +156,18 @@ func notCreated(err error, kind, namespace string) error {
 	switch {
 	case apierrors.IsForbidden(err) && at >= 0:
 		refused.message = "Refused: " + message[at+len(deniedRequest):]
+		if strings.Contains(message, "RBAC verb") {
+			refused.hints = append(refused.hints, "Ask whoever runs Firebreak here for the ClusterRole "+rolesToCreate[kind]+".")
+		}
 	case apierrors.IsInvalid(err):
 		refused.message = "Refused: " + strings.Join(causes(status.Status(), message), "; ")
 	case apierrors.IsForbidden(err):
 		refused.message = fmt.Sprintf("Refused: you are not permitted to create %ss in the namespace %s.", kind, namespace)
-		refused.hints = append(refused.hints, "The API server says: "+message)
+		refused.hints = append(refused.hints, "The API server says: "+message,
+			fmt.Sprintf("Ask whoever runs Firebreak here for the ClusterRole %s in the namespace, or choose your response domain with -n.", rolesToCreate[kind]),
+			s.elsewhere(ctx, namespace))
+	case apierrors.IsNotFound(err) && !isMissingKind(err):
+		return failed(fmt.Sprintf("there is no namespace %s. No %s was created", namespace, kind), s.otherDomain(ctx, namespace))
 	default:
 		return explain(err, "create the "+kind)
 	}

@@ -7,8 +7,10 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	utilrand "k8s.io/apimachinery/pkg/util/rand"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 )
@@ -66,6 +68,11 @@ func (s *session) declare(ctx context.Context, f *declareFlags, title string) er
 	if err != nil {
 		return err
 	}
+	if f.dryRun != "client" {
+		if err := s.checkPlaybook(ctx, namespace, f.playbook); err != nil {
+			return err
+		}
+	}
 	// Named as rules name theirs. The name is chosen here: the verb is checked on it.
 	name := fmt.Sprintf("inc-%s-%s", s.clock.Now().UTC().Format("20060102"), utilrand.String(5))
 	incident := &v1alpha1.Incident{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace}, Spec: *spec}
@@ -80,6 +87,27 @@ func (s *session) declare(ctx context.Context, f *declareFlags, title string) er
 	fmt.Fprintf(s.Out, "%s the %s %s\n", s.style.green("Declared"), what, incident.Name)
 	fmt.Fprintf(s.Out, "  Next: %s\n", s.command(namespace, "show", incident.Name))
 	return nil
+}
+
+// checkPlaybook says that there is no such playbook, as far as the caller may know: an incident
+// cannot be given another one before it stalls for it.
+func (s *session) checkPlaybook(ctx context.Context, namespace, name string) error {
+	api, err := s.client()
+	if err != nil || name == "" {
+		return err
+	}
+	err = api.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &v1alpha1.ResponsePlaybook{})
+	if !apierrors.IsNotFound(err) || isMissingKind(err) {
+		return nil // what creates the incident says what else is wrong
+	}
+	list, hint := &v1alpha1.ResponsePlaybookList{}, ""
+	if err := api.List(ctx, list, client.InNamespace(namespace)); err == nil {
+		hint = "There is none in it; without --playbook people do by hand."
+		if names, _ := namesOf(list); len(names) > 0 {
+			hint = "There is: " + strings.Join(names, ", ")
+		}
+	}
+	return failed(fmt.Sprintf("there is no playbook %s in the namespace %s. No Incident was created", clean(name), namespace), hint, s.elsewhere(ctx, namespace))
 }
 
 func (s *session) declaredSpec(f *declareFlags, title string) (*v1alpha1.IncidentSpec, error) {

@@ -2,7 +2,9 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 
@@ -104,7 +106,10 @@ func (s *session) askForEvent(ctx context.Context, f *eventFlags, given func(str
 // takes it says what is wrong.
 func (s *session) askUntil(ctx context.Context, q question) error {
 	for range askAtMost {
-		answer, err := s.ask(ctx, q.text)
+		answer, err := s.askOrEnd(ctx, q.text)
+		if errors.Is(err, io.EOF) || errors.Is(err, errNoAnswer) {
+			return &failure{code: ExitRefused, message: "Nothing was reported: the answers ended before the last question."}
+		}
 		if err != nil {
 			return err
 		}

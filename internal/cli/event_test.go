@@ -87,13 +87,22 @@ func TestAskAgain(t *testing.T) {
 		}
 	}
 	// Nobody is asked for ever.
-	s.answers = bufio.NewReader(strings.NewReader(""))
+	s.answers = bufio.NewReader(strings.NewReader(strings.Repeat("\n", 40)))
 	mustDo(t, s.askForEvent(t.Context(), &eventFlags{}, func(string) bool { return false }))
+	// Who ends the input has not answered with nothing: what cannot be changed is not sent.
+	for _, answers := range []string{"", "A laptop is gone\n", "A laptop is gone\n5\n\n\n\n\n\n\n"} {
+		s.answers = bufio.NewReader(strings.NewReader(answers))
+		err := s.askForEvent(t.Context(), &eventFlags{}, func(string) bool { return false })
+		if code := report(errOut, s.style, err); code != ExitRefused {
+			t.Errorf("%q: exit code %d, error %v", answers, code, err)
+		}
+	}
 }
 
 func TestEvent(t *testing.T) {
 	ctx := t.Context()
 	namespace := domain(t, "firebreak-responder")
+	seesNamespace(t, namespace)
 	r := run(ctx, janeConfig, "event", "A laptop was left on a train", "--type", "physicalbreach", "--asset", "Device:LT-0042", "--resource", "pod/shop/cart-1",
 		"--actions-taken", "Called the office", "--reporter-user", "bob", "--reporter-email", "bob@example.com", "--where", "IC 524", "-n", namespace)
 	r.check(t, ExitOK, "Reported as the event report-", "")
@@ -153,6 +162,10 @@ func TestDeclare(t *testing.T) {
 		mustDo(t, admin.Delete(ctx, &admissionregistrationv1.ValidatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{Name: "firebreak-incidents"}}))
 		awaitForged(ctx, t, namespace, true)
 	})
+	seesNamespace(t, namespace)
+	mustDo(t, admin.Create(ctx, &v1alpha1.ResponsePlaybook{ObjectMeta: metav1.ObjectMeta{Name: "leak", Namespace: namespace},
+		Spec: v1alpha1.ResponsePlaybookSpec{ServiceAccountName: "contain", Containment: v1alpha1.PlaybookPhase{
+			Steps: []v1alpha1.PlaybookStep{{Name: "cut", Target: v1alpha1.TargetPods, Isolate: &v1alpha1.IsolateAction{}}}}}}))
 	r := run(ctx, janeConfig, "declare", "Customer data on a public share", "--severity", "high", "--category", "informationcontentsecurity",
 		"--impact", "high,low,none", "--tlp", "red", "--playbook", "leak", "--resource", "Deployment/shop/cart", "--occurred", "3h", "-n", namespace)
 	r.check(t, ExitOK, "Declared the incident inc-", "")
@@ -177,6 +190,7 @@ func TestDeclare(t *testing.T) {
 	declare := func(namespace string, args ...string) result {
 		return run(ctx, janeConfig, append([]string{"declare", "x", "-n", namespace}, args...)...)
 	}
+	declare(namespace, "--severity", "High", "--category", "Other", "--playbook", "nope").check(t, ExitError, "", "there is no playbook nope in the namespace "+namespace+". No Incident was created\n  There is: leak")
 	declare(namespace, "--severity", "High").check(t, ExitError, "", "--severity and --category must be given")
 	declare(namespace, "--severity", "High", "--category", "Other", "--impact", "High").check(t, ExitError, "", "must be three of None, Low, High")
 	declare(namespace, "--severity", "High", "--category", "Other", "--dry-run", "client").check(t, ExitOK, "kind: Incident", "")
@@ -188,6 +202,7 @@ func TestDeclare(t *testing.T) {
 	// To create is not enough: it takes the verb 'declare' too.
 	responders := domain(t, "firebreak-responder")
 	declare(responders, "--severity", "High", "--category", "Other").check(t, ExitRefused, "", "Refused: you are not permitted to create Incidents in the namespace "+responders)
+	declare(responders, "--severity", "High", "--category", "Other").check(t, ExitRefused, "", "ClusterRole firebreak-incident-manager")
 	mustDo(t, admin.Create(ctx, &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "creator"}, Rules: []rbacv1.PolicyRule{
 		{APIGroups: []string{v1alpha1.GroupName}, Resources: []string{"incidents"}, Verbs: []string{"create", "list"}}}}))
 	creators := domain(t, "creator")

@@ -188,13 +188,11 @@ func domain(t *testing.T, role string) string {
 		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: jane}},
 	}))
 	// The authorizer learns of the binding by a watch.
-	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{User: jane,
-		ResourceAttributes: &authorizationv1.ResourceAttributes{Namespace: namespace.Name, Verb: "list", Group: v1alpha1.GroupName, Resource: "incidents"}}}
-	mustDo(t, wait.PollUntilContextTimeout(ctx, 20*time.Millisecond, setupTime, true, func(ctx context.Context) (bool, error) {
-		asked := review.DeepCopy()
-		err := admin.Create(ctx, asked)
-		return asked.Status.Allowed, err
-	}))
+	verb, resource := "list", "incidents"
+	if role == reporter {
+		verb, resource = "create", "securityevents"
+	}
+	allowed(t, &authorizationv1.ResourceAttributes{Namespace: namespace.Name, Verb: verb, Group: v1alpha1.GroupName, Resource: resource})
 	return namespace.Name
 }
 

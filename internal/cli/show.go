@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -57,6 +58,10 @@ func (s *session) show(ctx context.Context, f *showFlags, name string) error {
 	evidence, missing := s.evidence(ctx, incident)
 	v := s.newView(incident)
 	v.print(evidence, missing)
+	if s.domainOrNot(ctx, namespace) == domainNo {
+		fmt.Fprintf(s.ErrOut, "%s the namespace %s is not a response domain: nobody looks at this incident.\n", s.style.yellow("Warning:"), namespace)
+		fmt.Fprintln(s.ErrOut, "  "+clean(s.otherDomain(ctx, namespace)))
+	}
 	if !f.watch {
 		return nil
 	}

@@ -63,9 +63,18 @@ func (s style) yellow(text string) string { return s.with("33", text) }
 
 var errNoAnswer = errors.New("nothing was decided: there was no answer")
 
-// ask puts a question to the person at the terminal and gives the line they type. It
-// gives up when the context ends, which a plain read would not.
+// ask is askOrEnd where the end of the input is an empty answer.
 func (s *session) ask(ctx context.Context, question string) (string, error) {
+	answer, err := s.askOrEnd(ctx, question)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return answer, err
+}
+
+// askOrEnd puts a question to the person at the terminal and gives the line they type, or
+// io.EOF. It gives up when the context ends, which a plain read would not.
+func (s *session) askOrEnd(ctx context.Context, question string) (string, error) {
 	fmt.Fprint(s.ErrOut, question)
 	type answer struct {
 		line string
@@ -86,6 +95,9 @@ func (s *session) ask(ctx context.Context, question string) (string, error) {
 		}
 		if got.err != nil {
 			fmt.Fprintln(s.ErrOut)
+			if got.line == "" {
+				return "", io.EOF
+			}
 		}
 		return strings.TrimSpace(got.line), nil
 	}
