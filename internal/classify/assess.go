@@ -44,8 +44,10 @@ type Assessment struct {
 	// caller to find out by Correlation. It has no outcome while the event is below the
 	// threshold of its rule and may reach it yet.
 	Record v1alpha1.Assessment
-	// Until is how long it waits for that; zero unless it does.
-	Until time.Time
+	// Until is how long it waits for that; zero unless it does. Seen is how often it was seen
+	// so far, within the time in which it must be seen Asked times.
+	Until       time.Time
+	Seen, Asked int64
 	// Incident is the incident to open. Nil unless the outcome is Promoted.
 	Incident *v1alpha1.IncidentSpec
 	// Correlation says which incident the event belongs to, with Incident.

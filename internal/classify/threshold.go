@@ -81,7 +81,7 @@ func (in Input) reaches(by decision, result *Assessment) bool {
 	}
 	asked := fmt.Sprintf("rule %q of policy %q asks for %d occurrences within %s", by.rule.name, by.policy.name, threshold.Occurrences, threshold.Within.Duration)
 	if until := in.waits(own, within); in.Now.Before(until) {
-		result.Until = until
+		result.Until, result.Seen, result.Asked = until, seen, int64(threshold.Occurrences)
 		result.Record.Reason = v1alpha1.ReasonThresholdPending
 		result.Record.Message = fmt.Sprintf("%s; it waits for them until %s", asked, until.UTC().Format(time.RFC3339))
 		return false

@@ -2,6 +2,8 @@ package classify
 
 import (
 	"context"
+	"fmt"
+	"time"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 	"github.com/firebreak-dev/firebreak/internal/expression"
@@ -63,6 +65,29 @@ func Trace(ctx context.Context, in Input) ([]Asked, error) {
 		}
 	}
 	return asked, ctx.Err()
+}
+
+// Judge gives what Trace gives and what Assess decides. A last rule that matches, but is below
+// its threshold or opens no incident, says that.
+func Judge(ctx context.Context, in Input) ([]Asked, Assessment, error) {
+	asked, err := Trace(ctx, in)
+	if err != nil {
+		return nil, Assessment{}, err
+	}
+	result, err := Assess(ctx, in)
+	if err != nil {
+		return nil, Assessment{}, err
+	}
+	last, answers := len(asked)-1, result.Record.Asked
+	if last < 0 || asked[last].Answer != Matched || answers[len(answers)-1].Answer == Matched {
+		return asked, result, nil
+	}
+	asked[last].Answer, asked[last].Why = answers[len(answers)-1].Answer, []string{result.Record.Message}
+	if !result.Until.IsZero() {
+		asked[last].Why = []string{fmt.Sprintf("this event was seen %d of %d times; it waits for more until %s",
+			result.Seen, result.Asked, result.Until.UTC().Format(time.RFC3339))}
+	}
+	return asked, result, nil
 }
 
 // whyNot names the parts of a rule that are not true, with what they look at.

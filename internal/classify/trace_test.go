@@ -2,9 +2,12 @@ package classify
 
 import (
 	"errors"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 )
@@ -60,6 +63,35 @@ func TestTrace(t *testing.T) {
 			last := got[len(got)-1]
 			if assessed.Record.Outcome != test.outcome || last.Answer != NotMatched && assessed.Record.Rule != last.Rule {
 				t.Errorf("the assessment is %+v, but the last that was asked is %+v", assessed.Record, last)
+			}
+		})
+	}
+}
+
+func TestJudge(t *testing.T) {
+	counting := ruleOf("counting", v1alpha1.RulePromote, "true")
+	counting.Threshold = v1alpha1.Threshold{Occurrences: 3, Within: &metav1.Duration{Duration: 10 * time.Minute}}
+	wrong := ruleOf("wrong", v1alpha1.RulePromote, "true")
+	wrong.Incident.SeverityExpression = `"Dire"`
+	for name, test := range map[string]struct {
+		rule v1alpha1.ClassificationRule
+		at   time.Time
+		want v1alpha1.RuleAnswer
+		why  string
+	}{
+		"it waits":             {counting, event().Spec.ObservedTime.Time, v1alpha1.AnswerBelowThreshold, "this event was seen 1 of 3 times; it waits for more until 2"},
+		"it has waited":        {counting, event().Spec.ObservedTime.Add(time.Hour), v1alpha1.AnswerBelowThreshold, "there were at most 1"},
+		"it opens no incident": {wrong, now, Failed, "but yields 'Dire'"},
+		"it decides":           {ruleOf("any", v1alpha1.RuleDismiss, "true"), now, Matched, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			policy, err := Compile(source("counts", 100, test.rule))
+			if err != nil {
+				t.Fatal(err)
+			}
+			asked, decided, err := Judge(t.Context(), Input{Event: event(), Workload: "cart", Policies: []*Policy{policy}, By: by, Now: test.at})
+			if err != nil || len(asked) != 1 || asked[0].Answer != test.want || !strings.Contains(strings.Join(asked[0].Why, ""), test.why) {
+				t.Errorf("got %+v, %+v, %v", asked, decided, err)
 			}
 		})
 	}

@@ -130,6 +130,17 @@ func TestNoDomain(t *testing.T) {
 		namespace := domain(t, manager)
 		run(ctx, janeConfig, "declare", "x", "--severity", "High", "--category", "Other", "-n", namespace).check(t, ExitError, "", "nobody has looked at the incident inc-")
 	})
+	t.Run("a plan says so", func(t *testing.T) {
+		namespace := noDomain(t, viewer)
+		plan := &v1alpha1.ResponsePlan{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ResponsePlanName, Namespace: namespace}}
+		mustDo(t, admin.Create(ctx, plan))
+		meta.SetStatusCondition(&plan.Status.Conditions, metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonNotADomain})
+		mustDo(t, admin.Status().Update(ctx, plan))
+		event := explainedEvent()
+		event.Namespace = namespace
+		mustDo(t, admin.Create(ctx, event))
+		run(ctx, janeConfig, "explain", "falco-1", "-n", namespace).check(t, ExitOK, "is not a response domain: nobody assesses this event", "")
+	})
 	t.Run("no right", func(t *testing.T) {
 		report(domain(t, viewer)).check(t, ExitRefused, "", "ClusterRole firebreak-reporter")
 	})

@@ -13,7 +13,7 @@ func TestDrillsSaySo(t *testing.T) {
 	for mode, drill := range map[v1alpha1.Mode]bool{"": false, v1alpha1.ModeLive: false, v1alpha1.ModeDrill: true} {
 		event, incident := explainedEvent(), sampleIncident()
 		event.Spec.Mode, incident.Spec.Mode = mode, mode
-		why, err := whyAssessed(t.Context(), event, nil, nil)
+		why, err := whyAssessed(t.Context(), at(90).Time, event, nil, nil)
 		mustDo(t, err)
 		found := verifyRecord(incident, nil)
 		for name, object := range map[string]any{"explain": why, "verify": found} {

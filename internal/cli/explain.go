@@ -4,8 +4,11 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
@@ -78,8 +81,27 @@ type explanation struct {
 	Policies []askedPolicy `json:"policies"`
 	// MorePolicies is how many were asked before the last one besides.
 	MorePolicies int32 `json:"morePolicies,omitempty"`
-	// Now is the rule that decides by the present texts; empty when none does.
-	Now string `json:"now,omitempty"`
+	// Now is the rule that decides by the present texts; empty when none does, as while the
+	// event waits for the threshold of one.
+	Now   string   `json:"now,omitempty"`
+	Waits *waiting `json:"waits,omitempty"`
+	// Incident is the one that the event opened or joined, and Occurrences how often it was seen.
+	Incident    string `json:"incident,omitempty"`
+	Occurrences int64  `json:"occurrences"`
+	// Assessed is the condition, where it says something else than the record.
+	Assessed *metav1.Condition `json:"assessed,omitempty"`
+	// Earlier is what was decided before the record, the oldest first.
+	Earlier []v1alpha1.Assessment `json:"earlier,omitempty"`
+
+	present v1alpha1.Assessment // what the present texts decide
+}
+
+// waiting is an event that waits for the threshold of a rule that matches.
+type waiting struct {
+	Rule  string      `json:"rule"`
+	Seen  int64       `json:"seen"`
+	Asked int64       `json:"asked"`
+	Until metav1.Time `json:"until"`
 }
 
 func (s *session) explainEvent(ctx context.Context, output, name string) error {
@@ -103,7 +125,7 @@ func (s *session) explainEvent(ctx context.Context, output, name string) error {
 		return explain(err, "list the classification policies in the namespace "+namespace)
 	}
 	texts, problems := textsOf(ctx, api, lastByRules(event), list.Items)
-	why, err := whyAssessed(ctx, event, list.Items, texts)
+	why, err := whyAssessed(ctx, s.clock.Now(), event, list.Items, texts)
 	if err != nil {
 		return err
 	}
@@ -111,13 +133,18 @@ func (s *session) explainEvent(ctx context.Context, output, name string) error {
 		return printObjects(s.Out, outputJSON, why)
 	}
 	s.printExplanation(event, why)
+	if s.domainOrNot(ctx, namespace) == domainNo {
+		problems = append(problems, fmt.Sprintf("the namespace %s is not a response domain: nobody assesses this event", namespace), s.elsewhere(ctx, namespace))
+	}
 	s.printNotes("", problems)
 	return nil
 }
 
 // whyAssessed asks again what was asked about an event, in the texts of then.
-func whyAssessed(ctx context.Context, event *v1alpha1.SecurityEvent, policies []v1alpha1.ClassificationPolicy, texts map[string]askedText) (*explanation, error) {
-	why := &explanation{Event: event.Name, Mode: onlyDrill(event.Spec.Mode), Record: event.Status.Assessment, Policies: []askedPolicy{}}
+func whyAssessed(ctx context.Context, at time.Time, event *v1alpha1.SecurityEvent, policies []v1alpha1.ClassificationPolicy, texts map[string]askedText) (*explanation, error) {
+	why := &explanation{Event: event.Name, Mode: onlyDrill(event.Spec.Mode), Record: event.Status.Assessment, Policies: []askedPolicy{},
+		Incident: event.Status.IncidentRef.Name, Occurrences: max(event.Status.Occurrences, 1),
+		Assessed: conditionBesides(event), Earlier: event.Status.EarlierAssessments}
 	byRules := lastByRules(event)
 	if byRules != nil && byRules != &event.Status.Assessment {
 		why.Rules = byRules
@@ -140,31 +167,41 @@ func whyAssessed(ctx context.Context, event *v1alpha1.SecurityEvent, policies []
 		}
 		why.Recorded = len(byRules.Asked) > 0
 	}
-	now, err := askNow(ctx, in, policies)
+	in.Now = at // the present policies are asked at present
+	now, err := askNow(ctx, in, policies, why)
 	if err != nil {
 		return nil, err
 	}
 	if !why.Recorded {
 		why.Policies = append(why.Policies, now...)
 	}
-	for _, policy := range now {
-		for _, rule := range policy.Rules {
-			if rule.Answer == classify.Matched {
-				why.Now = rule.Policy + "/" + rule.Rule
-			}
-		}
-	}
 	return why, nil
 }
 
-// askNow asks the present policies.
-func askNow(ctx context.Context, in classify.Input, policies []v1alpha1.ClassificationPolicy) ([]askedPolicy, error) {
+// conditionBesides is the condition Assessed, where it says what the record does not.
+func conditionBesides(event *v1alpha1.SecurityEvent) *metav1.Condition {
+	condition := meta.FindStatusCondition(event.Status.Conditions, v1alpha1.ConditionAssessed)
+	if condition == nil || condition.Status != metav1.ConditionFalse || condition.Reason == event.Status.Assessment.Reason {
+		return nil
+	}
+	return condition
+}
+
+// askNow asks the present policies, and takes down what they decide.
+func askNow(ctx context.Context, in classify.Input, policies []v1alpha1.ClassificationPolicy, why *explanation) ([]askedPolicy, error) {
 	for i := range policies {
 		in.Policies = append(in.Policies, compiledOrNot(&policies[i]))
 	}
-	asked, err := classify.Trace(ctx, in)
+	asked, decided, err := classify.Judge(ctx, in)
 	if err != nil {
 		return nil, err
+	}
+	why.present = decided.Record
+	if last := len(asked) - 1; last >= 0 && asked[last].Answer == classify.Matched {
+		why.Now = ruleOf(&decided.Record)
+	}
+	if !decided.Until.IsZero() {
+		why.Waits = &waiting{Rule: ruleOf(&decided.Record), Seen: decided.Seen, Asked: decided.Asked, Until: metav1.NewTime(decided.Until)}
 	}
 	var all []askedPolicy
 	for _, one := range asked {
@@ -176,6 +213,14 @@ func askNow(ctx context.Context, in classify.Input, policies []v1alpha1.Classifi
 		last.Answer = one.Answer
 	}
 	return all, nil
+}
+
+// ruleOf is the rule of an assessment; empty when it names none.
+func ruleOf(record *v1alpha1.Assessment) string {
+	if record.Rule == "" {
+		return ""
+	}
+	return record.Policy.Name + "/" + record.Rule
 }
 
 func compiledOrNot(source *v1alpha1.ClassificationPolicy) *classify.Policy {
@@ -198,66 +243,4 @@ func lastByRules(event *v1alpha1.SecurityEvent) *v1alpha1.Assessment {
 		}
 	}
 	return nil
-}
-
-func (s *session) printExplanation(event *v1alpha1.SecurityEvent, why *explanation) {
-	fmt.Fprintf(s.Out, "EVENT  %s  %s\n", event.Name, s.style.bold(marked(event.Spec.Mode, event.Spec.Title)))
-	fmt.Fprintf(s.Out, "  submitted by %s\n\n", clean(event.Spec.SubmittedBy))
-	fmt.Fprintln(s.Out, s.style.bold("ON RECORD"))
-	if why.Record.Outcome == "" {
-		fmt.Fprintln(s.Out, "  not assessed yet")
-	} else {
-		s.printRecord(&why.Record)
-	}
-	if why.Rules != nil {
-		fmt.Fprintln(s.Out, "  before that, the rules had decided:")
-		s.printRecord(why.Rules)
-	}
-	record := &why.Record
-	if why.Rules != nil {
-		record = why.Rules
-	}
-	when := "as they were asked"
-	if !why.Recorded {
-		when = "evaluated now"
-	}
-	fmt.Fprintf(s.Out, "\n%s, %s\n", s.style.bold("RULES"), when)
-	if len(why.Policies) == 0 {
-		fmt.Fprintln(s.Out, "  there is no classification policy")
-	}
-	for i := range why.Policies {
-		if i == len(why.Policies)-1 && why.MorePolicies > 0 {
-			fmt.Fprintf(s.Out, "  and %s, of which none decided\n", plural(int(why.MorePolicies), "other policy"))
-		}
-		s.printAskedPolicy(&why.Policies[i], why.Recorded)
-	}
-	then := ""
-	if record.Rule != "" {
-		then = record.Policy.Name + "/" + record.Rule
-	}
-	if record.Outcome != "" && then != why.Now {
-		fmt.Fprintf(s.Out, "\n%s by the policies as they are now, %s would decide; on record it is %s.\n",
-			s.style.yellow("Note:"), clean(cmp.Or(why.Now, "no rule")), clean(cmp.Or(then, "no rule")))
-	}
-}
-
-func (s *session) printRecord(record *v1alpha1.Assessment) {
-	decided := "by " + record.By
-	if record.DecisionRef.Name != "" {
-		decided += ", by the Decision " + record.DecisionRef.Name
-	}
-	fmt.Fprintf(s.Out, "  %s  %s, %s\n", s.outcome(record.Outcome, string(record.Outcome)), s.at(record.Time.Time), clean(decided))
-	for _, line := range wrap(joined(": ", record.Reason, record.Message), max(s.terminal.width-6, 0)) {
-		fmt.Fprintln(s.Out, "      "+line)
-	}
-	if record.Policy.Name != "" {
-		fmt.Fprintf(s.Out, "      policy %s, generation %d", clean(record.Policy.Name), record.Policy.Generation)
-		if record.Rule != "" {
-			fmt.Fprintf(s.Out, ", rule %s", clean(record.Rule))
-		}
-		fmt.Fprintln(s.Out)
-	}
-	if record.Workload != "" {
-		fmt.Fprintf(s.Out, "      workload %s\n", clean(record.Workload))
-	}
 }

@@ -68,7 +68,38 @@ func TestWhyAssessed(t *testing.T) {
 		status.Assessment.Asked[1].Rules, status.Assessment.Asked[1].MoreRules = []string{"loud"}, 1
 	})
 	unusable := event(func(status *v1alpha1.SecurityEventStatus) {
-		status.Assessment.Asked[0] = v1alpha1.AskedPolicy{Name: "audit", Generation: 3, Answer: v1alpha1.AnswerNotUsable}
+		last := &status.Assessment
+		last.Asked[0] = v1alpha1.AskedPolicy{Name: "audit", Generation: 3, Answer: v1alpha1.AnswerNotUsable}
+		last.Outcome, last.Reason, last.Rule = v1alpha1.OutcomeDeferred, v1alpha1.ReasonRuleError, ""
+		last.Policy.Name, last.Policy.Generation, last.Message = "audit", 3, `policy "audit" does not compile, so the event is not dismissed`
+	})
+	counting := explainedPolicy("runtime", 100, 5, v1alpha1.ClassificationRule{Name: "shell", Match: "true", Outcome: v1alpha1.RulePromote,
+		Threshold: v1alpha1.Threshold{Occurrences: 3, Within: &metav1.Duration{Duration: 10 * time.Minute}}})
+	pending := metav1.Condition{Type: v1alpha1.ConditionAssessed, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonThresholdPending,
+		Message: `rule "shell" of policy "runtime" asks for 3 occurrences within 10m0s; it waits for them until 2026-11-21T12:11:00Z`}
+	waits := event(func(status *v1alpha1.SecurityEventStatus) {
+		*status = v1alpha1.SecurityEventStatus{Conditions: []metav1.Condition{pending}}
+	})
+	waitsNow := event(func(status *v1alpha1.SecurityEventStatus) {
+		last := &status.Assessment
+		last.Outcome, last.Reason, last.Rule, last.Policy = v1alpha1.OutcomeDeferred, v1alpha1.ReasonNoRuleMatched, "", v1alpha1.PolicyGeneration{}
+		last.Message, last.Asked[1].Answer, last.Asked[1].Rules = "no rule matched", v1alpha1.AnswerNotMatched, []string{"loud"}
+		status.Conditions = []metav1.Condition{pending}
+	})
+	loud := explainedPolicy("runtime", 100, 4, dismissRule("loud", `event.severity == "Critical"`))
+	failing := explainedPolicy("runtime", 100, 4, dismissRule("fails", `event.assets[0].owner == "x"`))
+	fails := event(func(status *v1alpha1.SecurityEventStatus) {
+		last := &status.Assessment
+		last.Outcome, last.Reason, last.Rule = v1alpha1.OutcomeDeferred, v1alpha1.ReasonRuleError, "fails"
+		last.Message = `rule "fails" of policy "runtime" could not be evaluated: no such key: assets; a person must decide`
+		last.Asked[1].Answer, last.Asked[1].Rules = v1alpha1.AnswerFailed, []string{"fails"}
+	})
+	attached := event(func(status *v1alpha1.SecurityEventStatus) {
+		first := status.Assessment
+		first.Outcome = v1alpha1.OutcomePromoted
+		status.EarlierAssessments = []v1alpha1.Assessment{first, {Outcome: v1alpha1.OutcomeDeferred, Reason: "DetachedByPerson", By: "jane", DecisionRef: v1alpha1.DecisionReference{Name: "detach-event-1"}, Time: at(30)}}
+		status.Assessment = v1alpha1.Assessment{Outcome: v1alpha1.OutcomeJoined, Reason: "DecidedByPerson", By: "jane", DecisionRef: v1alpha1.DecisionReference{Name: "join-1"}, Time: at(60)}
+		status.IncidentRef.Name, status.Occurrences = "inc-1", 7
 	})
 	broken := explainedPolicy("audit", 200, 3, dismissRule("other", `event.sorce.rule == "Other"`))
 	present := func(policy *v1alpha1.ClassificationPolicy) askedText {
@@ -90,11 +121,16 @@ func TestWhyAssessed(t *testing.T) {
 		"nobody has":           {event(func(status *v1alpha1.SecurityEventStatus) { *status = v1alpha1.SecurityEventStatus{} }), []v1alpha1.ClassificationPolicy{decided}, nil, "runtime/later", false},
 		"seen too rarely":      {below, []v1alpha1.ClassificationPolicy{decided, before}, same, "runtime/tested", false},
 		"not all are named":    {unnamed, nil, nil, "", false},
-		"one does not compile": {unusable, []v1alpha1.ClassificationPolicy{decided, broken}, map[string]askedText{"audit": present(&broken), "runtime": present(&decided)}, "runtime/tested", false},
+		"one does not compile": {unusable, []v1alpha1.ClassificationPolicy{decided, broken}, map[string]askedText{"audit": present(&broken), "runtime": present(&decided)}, "", false},
+		"it waits":             {waits, []v1alpha1.ClassificationPolicy{counting}, nil, "", false},
+		"it waits by now":      {waitsNow, []v1alpha1.ClassificationPolicy{counting, before}, map[string]askedText{"audit": present(&before), "runtime": {text: &loud, from: textKept, present: 5}}, "", false},
+		"it fails again":       {fails, []v1alpha1.ClassificationPolicy{failing, before}, map[string]askedText{"audit": present(&before), "runtime": present(&failing)}, "", false},
+		"it would fail":        {asRecorded, []v1alpha1.ClassificationPolicy{failing, before}, map[string]askedText{"audit": present(&before), "runtime": {text: &decided, from: textKept, present: 5}}, "", false},
+		"decided many times":   {attached, []v1alpha1.ClassificationPolicy{decided, before}, same, "runtime/tested", false},
 		"it says otherwise":    {asRecorded, []v1alpha1.ClassificationPolicy{deviating, before}, map[string]askedText{"audit": present(&before), "runtime": present(&deviating)}, "runtime/loud", true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			why, err := whyAssessed(t.Context(), test.event, test.policies, test.texts)
+			why, err := whyAssessed(t.Context(), at(90).Time, test.event, test.policies, test.texts)
 			mustDo(t, err)
 			deviates := slices.ContainsFunc(why.Policies, func(policy askedPolicy) bool { return policy.Deviates })
 			if why.Now != test.now || deviates != test.deviates || why.Recorded == (test.event.Status.Assessment.Outcome == "") {
