@@ -56,6 +56,11 @@ func (r *rbac) keep(object *manifest.Object, namespace string) (bool, error) {
 		if err := object.Decode(&one); err != nil {
 			return false, err
 		}
+		for i := range one.Subjects {
+			if subject := &one.Subjects[i]; subject.Kind == rbacv1.ServiceAccountKind {
+				subject.Namespace = cmp.Or(subject.Namespace, namespace) // as the authorizer takes it
+			}
+		}
 		r.bindings = append(r.bindings, &binding{object, namespace, one.RoleRef, one.Subjects})
 	case "ClusterRoleBinding":
 		one := rbacv1.ClusterRoleBinding{}

@@ -130,11 +130,12 @@ func (r *run) boundElsewhere(s subject, namespace string) string {
 	return ". It is bound in namespace " + strings.Join(places, ", ") + ", and a RoleBinding gives rights in its own namespace alone"
 }
 
-// checkSubjects finds ServiceAccounts that no binding can mean.
+// checkSubjects finds ServiceAccounts that no binding can mean. In a RoleBinding one without a
+// namespace is of the binding's own.
 func (r *run) checkSubjects() {
 	for _, one := range r.rbac.bindings {
 		for i := range one.subjects {
-			if subject := &one.subjects[i]; subject.Kind == rbacv1.ServiceAccountKind && subject.Namespace == "" {
+			if subject := &one.subjects[i]; subject.Kind == rbacv1.ServiceAccountKind && subject.Namespace == "" && one.Kind == "ClusterRoleBinding" {
 				path := fmt.Sprintf("subjects[%d]", i)
 				r.add(site{one.Object, path}, Error, ReasonInvalid, "`%s.namespace` must be set: it must be the namespace of ServiceAccount '%s'", path, subject.Name)
 			}

@@ -88,11 +88,11 @@ func TestBindings(t *testing.T) {
 		severity Severity
 		want     string
 	}{
-		"another namespace":           {[]string{binding, strings.Replace(binding, "shop", "web", 1)}, Error, "It is bound in namespace 'web', and a RoleBinding gives rights in its own namespace alone"},
-		"a subject of another":        {[]string{binding, strings.Replace(binding, "security", "web", 1)}, Error, "RoleBinding 'contain' names one in namespace 'web'"},
-		"a subject without namespace": {[]string{binding, strings.Replace(binding, ", namespace: security", "", 1)}, Error, "Invalid subjects[0]: `subjects[0].namespace` must be set: it must be the namespace of ServiceAccount 'contain'"},
-		"a subject without rights":    {[]string{binding, strings.Replace(binding, ", namespace: security", "", 1)}, Error, "ServiceAccount 'contain' may do nothing: it is among the manifests"},
-		"a misspelt role":             {[]string{binding, strings.Replace(binding, "kind: Role, name: contain", "kind: Role, name: kontain", 1)}, Error, "InvalidReference roleRef.name: there is no Role 'kontain' in namespace 'shop', so that nothing is given by it: it must be one of [\"contain\"]; did you mean 'contain'?"},
+		"another namespace":                    {[]string{binding, strings.Replace(binding, "shop", "web", 1)}, Error, "It is bound in namespace 'web', and a RoleBinding gives rights in its own namespace alone"},
+		"a subject of another":                 {[]string{binding, strings.Replace(binding, "security", "web", 1)}, Error, "RoleBinding 'contain' names one in namespace 'web'"},
+		"a subject without namespace":          {[]string{"kind: RoleBinding\n", "kind: ClusterRoleBinding\n", "subjects: [{kind: ServiceAccount, name: contain, namespace: security}]", "subjects: [{kind: ServiceAccount, name: contain}]"}, Error, "Invalid subjects[0]: `subjects[0].namespace` must be set: it must be the namespace of ServiceAccount 'contain'"},
+		"a subject of the binding's namespace": {[]string{binding, strings.Replace(binding, ", namespace: security", "", 1)}, Error, "RoleBinding 'contain' names one in namespace 'shop'"},
+		"a misspelt role":                      {[]string{binding, strings.Replace(binding, "kind: Role, name: contain", "kind: Role, name: kontain", 1)}, Error, "InvalidReference roleRef.name: there is no Role 'kontain' in namespace 'shop', so that nothing is given by it: it must be one of [\"contain\"]; did you mean 'contain'?"},
 		"a misspelt ClusterRole": {[]string{"kind: Role\n", "kind: ClusterRole\n", "kind: Role, name: contain}", "kind: ClusterRole, name: kontain}"}, Error,
 			"InvalidReference roleRef.name: there is no ClusterRole 'kontain', so that nothing is given by it: it must be one of [\"contain\"]; did you mean 'contain'?"},
 		"a ClusterRole of others": {[]string{"kind: Role, name: contain}", "kind: ClusterRole, name: admin}"}, Warning, "It may be in ClusterRole 'admin', which is bound but not among the manifests"},

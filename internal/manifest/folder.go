@@ -25,17 +25,26 @@ func (s *Set) filesOf(path string) ([]found, error) {
 	if err != nil || !info.IsDir() {
 		return []found{{name: path}}, err
 	}
-	root, err := filepath.EvalSymlinks(path)
+	root, err := placeOf(path)
 	if err != nil {
 		return nil, err
 	}
 	w := &walk{set: s, seen: map[string]bool{}}
 	// Nobody means what is around the folder by a link that leads up from it.
-	for up := filepath.Dir(root); !w.seen[up]; up = filepath.Dir(up) {
+	for up := filepath.Dir(root); up != root && !w.seen[up]; up = filepath.Dir(up) {
 		w.seen[up] = true
 	}
 	err = w.folder(path, root)
 	return w.files, err
+}
+
+// placeOf is where a path really leads, by whatever name.
+func placeOf(path string) (string, error) {
+	place, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Abs(place)
 }
 
 // walk is a way through a directory.
@@ -69,7 +78,7 @@ func (w *walk) folder(path, place string) error {
 func (w *walk) entry(name string) error {
 	extension := filepath.Ext(name)
 	wanted := slices.Contains(extensions, extension)
-	place, err := filepath.EvalSymlinks(name)
+	place, err := placeOf(name)
 	if err != nil {
 		if wanted { // whatever else leads nowhere is no manifest
 			w.set.problem(name, 1, "the symbolic link leads nowhere: it must lead to a file")

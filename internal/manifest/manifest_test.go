@@ -156,6 +156,29 @@ func TestReadLinks(t *testing.T) {
 	}
 }
 
+// TestReadWhereOneIs: a folder is the same by whatever name, and each object in it is there once.
+func TestReadWhereOneIs(t *testing.T) {
+	folder := t.TempDir()
+	t.Chdir(folder)
+	if err := os.Mkdir("policies", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join("policies", "one.yaml"), []byte("apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, to := range map[string]string{"self": filepath.Join(folder, "policies"), "up": "../.."} {
+		if err := os.Symlink(to, filepath.Join("policies", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, paths := range [][]string{{"."}, {"./"}, {"policies"}, {"policies", folder}, {"policies/self", "policies/one.yaml"}} {
+		set, err := Read(paths, nil)
+		if err != nil || len(set.Objects) != 1 || len(set.Problems) > 0 {
+			t.Errorf("%q: %d objects, problems %v, error %v; want the one", paths, len(set.Objects), set.Problems, err)
+		}
+	}
+}
+
 func TestWhatIsNoText(t *testing.T) {
 	for name, content := range map[string]string{"UTF-16": "\xff\xfea\x00:\x00", "UTF-16 without a mark": "a\x00:\x00 \x001\x00", "Latin 1": "a: caf\xe9\n"} {
 		set := read(t, content)

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -81,7 +80,7 @@ func Read(paths []string, stdin io.Reader) (*Set, error) {
 			}
 		}
 		for _, file := range files {
-			place, err := filepath.EvalSymlinks(file.name)
+			place, err := placeOf(file.name)
 			if err != nil {
 				place = file.name
 			}

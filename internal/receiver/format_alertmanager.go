@@ -133,10 +133,10 @@ func (g *alertGroup) alert(raw []byte, pointer string) (alert, error) {
 	return a.finish(d), nil
 }
 
-// finish is the alert, by Alertmanager's fingerprint of its labels. Of Falco's events, these have
-// process ids and times: they are told apart as Falco's own format tells them, and counted once.
+// finish is the alert, by Alertmanager's fingerprint of its labels. Of Falco's events, as
+// Falcosidekick sends them, these have process ids and times: they are told apart as Falco's own format tells them, and counted once.
 func (a *alertmanagerAlert) finish(d *draft) alert {
-	if a.labels["source"] == falcoProduct {
+	if a.labels["source"] == falcoProduct && a.labels["rule"] != "" && a.labels["priority"] != "" {
 		finished := d.finish(falcoProduct, a.falco().fingerprint())
 		if a.fingerprint != "" {
 			finished.delivery = digest(a.fingerprint, a.status, d.spec.ObservedTime.String())

@@ -49,7 +49,7 @@ func TestFalcoFingerprintOfPlugins(t *testing.T) {
 // TestFalcoByAlertmanager says what tells events of Falco apart that Falcosidekick has sent to
 // Alertmanager: what Falco's own format goes by.
 func TestFalcoByAlertmanager(t *testing.T) {
-	const base = `{"alerts":[{"status":"firing","fingerprint":"f1","startsAt":"2026-11-21T16:00:00Z","labels":{"alertname":"Shell","rule":"Shell","source":"falco",` +
+	const base = `{"alerts":[{"status":"firing","fingerprint":"f1","startsAt":"2026-11-21T16:00:00Z","labels":{"alertname":"Shell","rule":"Shell","priority":"Notice","source":"falco",` +
 		`"eventsource":"syscall","hostname":"n1","k8s_ns_name":"shop","k8s_pod_name":"cart","container_name":"c","proc_pid":"1","evt_time":"1"},"annotations":{"description":"a"}}]}`
 	first := parseOne(t, alertmanagerFormat{}, base)
 	for name, test := range map[string]struct {
@@ -65,6 +65,7 @@ func TestFalcoByAlertmanager(t *testing.T) {
 		"pod":                    {[]string{`"cart"`, `"cart2"`}, false, true},
 		"namespace":              {[]string{`"shop"`, `"shop2"`}, false, true},
 		"container":              {[]string{`"c"`, `"c2"`}, false, true},
+		"a rule of Prometheus":   {[]string{`"rule":"Shell",`, ``, `"f1"`, `"f2"`}, false, false},
 		"another source's alert": {[]string{`"source":"falco"`, `"source":"other"`}, false, false},
 		"resolved":               {[]string{`"firing"`, `"resolved"`}, false, false},
 		"user of an audit event": {[]string{`"syscall"`, `"k8s_audit","ka_user_name":"eve"`}, false, true},

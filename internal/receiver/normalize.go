@@ -12,6 +12,8 @@ import (
 // and accounts, whose long numbers would be ids elsewhere.
 var tellingText = []string{
 	`\b\d{1,3}(\.\d{1,3}){3}(:\d+)?\b`,
+	`\b(session|trace|span|transaction|request|req)[=: ]+["']?\d{1,3}(\.\d{1,3}){3}(:\d+)?\b`,
+	`\b(session|trace|span|transaction|request|req)[=: ]+["']?[0-9a-f]{1,4}(:[0-9a-f]{0,4}){2,}`,
 	`\b[0-9a-f]{1,4}(:[0-9a-f]{1,4}){5,}\b`,
 	`(\b[0-9a-f]{1,4}(:[0-9a-f]{1,4})*)?::([0-9a-f]{1,4}(:[0-9a-f]{1,4})*\b)?`,
 	`\bcve-\d{4}-\d+\b`,
