@@ -92,11 +92,16 @@ func (r *ClassificationPolicyReconciler) Reconcile(ctx context.Context, request 
 	return requeueOnConflict(errors.Join(client.IgnoreNotFound(err), notKept))
 }
 
-// tell tells that a policy does not compile, or does again.
+// tell tells that a policy does not compile, or does again. That its namespace was no domain
+// before, or was not yet seen to be one, says nothing of either.
 func (r *ClassificationPolicyReconciler) tell(ctx context.Context, policy *v1alpha1.ClassificationPolicy, now metav1.Condition) error {
+	before := meta.FindStatusCondition(policy.Status.Conditions, now.Type)
+	if before != nil && before.Reason == v1alpha1.ReasonNotADomain {
+		before = nil
+	}
 	return tellChange(ctx, r.Client, told{
 		kind: "ClassificationPolicy", namespace: policy.Namespace, name: policy.Name, uid: policy.UID, action: "Compile", at: r.Clock.Now(),
-	}, meta.FindStatusCondition(policy.Status.Conditions, now.Type), now)
+	}, before, now)
 }
 
 // ready says what of a policy is in force.

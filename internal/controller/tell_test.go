@@ -7,9 +7,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
@@ -61,6 +63,23 @@ func TestPolicyTellsWhetherItCompiles(t *testing.T) {
 	awaitReady(t, policy, metav1.ConditionTrue, "2 rules are in force")
 	wantTold(t, policy, "Warning ExpressionError "+problem,
 		"Normal Compiled Ready is true again (Compiled); before it was ExpressionError: "+problem)
+}
+
+// TestPolicyTellsNothingOfItsNamespace: a policy that came before its namespace was a response
+// domain compiles for the first time, not again.
+func TestPolicyTellsNothingOfItsNamespace(t *testing.T) {
+	namespace := newNamespace(t, nil)
+	startAssessor(t, namespace, nil)
+	policy := shellPolicy(namespace)
+	mustCreate(t, policy)
+	awaitReady(t, policy, metav1.ConditionFalse, "not a response domain")
+	domain := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
+	label := fmt.Appendf(nil, `{"metadata":{"labels":{%q:""}}}`, v1alpha1.LabelDomain)
+	if err := testClient.Patch(t.Context(), domain, client.RawPatch(types.MergePatchType, label)); err != nil {
+		t.Fatal(err)
+	}
+	awaitReady(t, policy, metav1.ConditionTrue, "2 rules are in force")
+	wantTold(t, policy)
 }
 
 // TestTellChange: what is told follows from what a condition was and is, and is told once.

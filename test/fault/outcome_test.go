@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -216,15 +217,20 @@ func (w *world) checkRecord(t *testing.T, incident *v1alpha1.Incident, entries [
 	w.list(t, &events)
 	byName := func(a, b eventsv1.Event) int { return cmp.Compare(a.Name, b.Name) }
 	slices.SortFunc(events.Items, byName)
+	said := map[string]bool{}
 	for _, entry := range entries {
 		want := audit.EventOf(incident, entry)
+		said[want.Name] = true
 		at, found := slices.BinarySearchFunc(events.Items, *want, byName)
 		if !found || events.Items[at].Note != want.Note {
 			t.Errorf("the entry %d (%s) has no Event that says it", entry.Sequence, entry.Action)
 		}
 	}
-	if len(events.Items) != len(entries) {
-		t.Errorf("got %d Events, want %d: one for each entry", len(events.Items), len(entries))
+	for i := range events.Items {
+		if event := &events.Items[i]; !said[event.Name] {
+			t.Errorf("the Event %s of %s (%s %s) says what no entry says: %s",
+				event.Name, event.EventTime.UTC().Format(time.RFC3339Nano), event.Regarding.Kind, event.Reason, event.Note)
+		}
 	}
 }
 
