@@ -120,9 +120,18 @@ func (r *rbac) misnamed(s subject) string {
 	return ""
 }
 
-// empty says that nothing of RBAC was given.
-func (r *rbac) empty() bool {
-	return len(r.bindings) == 0 && len(r.roles) == 0 && len(r.clusterRoles) == 0
+// held says whether any role that was given has a right: a Role of the namespace, of any for the
+// empty one, or a ClusterRole.
+func (r *rbac) held(q action.Question) bool {
+	has := func(rules []rbacv1.PolicyRule) bool {
+		return slices.ContainsFunc(rules, func(rule rbacv1.PolicyRule) bool { return covers(&rule, q) })
+	}
+	for k, rules := range r.roles {
+		if (q.Namespace == "" || k.namespace == q.Namespace) && has(rules) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(r.clusterRoles, func(role rbacv1.ClusterRole) bool { return has(role.Rules) })
 }
 
 // applies says whether what a binding gives counts in a namespace; empty is all of them.
@@ -142,7 +151,7 @@ func (r *rbac) placesOf(s subject) []string {
 	return places
 }
 
-// rulesOf are the rules that a binding gives; known is false when its role was not given.
+// rulesOf are the rules that a binding gives; known is false when not all of its role was given.
 func (r *rbac) rulesOf(one *binding) (rules []rbacv1.PolicyRule, known bool) {
 	if one.role.Kind != "ClusterRole" {
 		rules, known = r.roles[key{one.namespace, one.role.Name}]
@@ -162,35 +171,37 @@ func (r *rbac) rulesOfCluster(name string, seen map[string]bool) (rules []rbacv1
 		role := &r.clusterRoles[i]
 		switch {
 		case role.Name != name:
-			continue
 		case role.AggregationRule == nil:
-			rules = append(rules, role.Rules...)
+			rules, known = append(rules, role.Rules...), true
 		default:
-			for _, part := range r.partsOf(role.AggregationRule) {
-				more, _ := r.rulesOfCluster(part, seen)
-				rules = append(rules, more...)
-			}
+			var more []rbacv1.PolicyRule
+			more, known = r.rulesOfParts(role.AggregationRule, seen)
+			rules = append(rules, more...)
 		}
-		known = true
 	}
 	return rules, known
 }
 
-// partsOf are the names of the ClusterRoles that are part of another by their labels.
-func (r *rbac) partsOf(by *rbacv1.AggregationRule) []string {
-	var names []string
+// rulesOfParts are the rules of the ClusterRoles that are part of another by their labels. Where
+// none is given for one of its selectors its parts are kept elsewhere, and are not all known.
+func (r *rbac) rulesOfParts(by *rbacv1.AggregationRule, seen map[string]bool) (rules []rbacv1.PolicyRule, known bool) {
+	known = true
 	for i := range by.ClusterRoleSelectors {
 		selector, err := metav1.LabelSelectorAsSelector(&by.ClusterRoleSelectors[i])
 		if err != nil {
 			continue
 		}
+		matched := false
 		for j := range r.clusterRoles {
-			if selector.Matches(labels.Set(r.clusterRoles[j].Labels)) {
-				names = append(names, r.clusterRoles[j].Name)
+			if !selector.Matches(labels.Set(r.clusterRoles[j].Labels)) {
+				continue
 			}
+			more, all := r.rulesOfCluster(r.clusterRoles[j].Name, seen)
+			rules, matched, known = append(rules, more...), true, known && all
 		}
+		known = known && matched
 	}
-	return names
+	return rules, known
 }
 
 // namesOf are the roles that were given of the kind, and in the place, that a binding means.
@@ -209,6 +220,11 @@ func (r *rbac) namesOf(one *binding) []string {
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
+}
+
+// isGiven says whether the role that a binding means was given, be it without its parts.
+func (r *rbac) isGiven(one *binding) bool {
+	return slices.Contains(r.namesOf(one), one.role.Name)
 }
 
 // allows answers as the API server's RBAC would, by what was given.

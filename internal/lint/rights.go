@@ -11,6 +11,7 @@ import (
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
 	"github.com/firebreak-dev/firebreak/internal/action"
 	"github.com/firebreak-dev/firebreak/internal/expression"
+	"github.com/firebreak-dev/firebreak/internal/manifest"
 )
 
 const accountField = "spec.serviceAccountName"
@@ -24,12 +25,23 @@ type holder struct {
 	whose string
 	// print says in words what prints its rights.
 	print string
+	// held says that a role among the manifests has some of the rights.
+	held bool
 }
 
 // review asks the RBAC manifests for every right that a playbook needs of a ServiceAccount.
 // Where a binding leads to a role that is not among them, what is missing may be in that role.
 func (r *run) review(ctx context.Context, p *playbook, needs []action.StepRights, h holder) error {
-	if len(needs) == 0 || !r.bound(p.Namespace, h, Error, "") {
+	if len(needs) == 0 {
+		return nil
+	}
+	if _, err := action.ReviewRights(ctx, &p.spec, needs, func(_ context.Context, question action.Question) (bool, error) {
+		h.held = h.held || r.rbac.held(question)
+		return true, nil
+	}); err != nil {
+		return err
+	}
+	if !r.bound(p.Namespace, h, Error, "") {
 		return nil
 	}
 	subject := subjectOf(p.Namespace, h.account)
@@ -59,7 +71,8 @@ func (r *run) review(ctx context.Context, p *playbook, needs []action.StepRights
 }
 
 // bound says whether the rights of a ServiceAccount can be told by the manifests. Where it is
-// among them itself, and its bindings are not, that is as bad as what follows from it.
+// among them itself, and so is a role that was made for it, or a binding that misnames it, but none
+// that names it, that is as bad as what follows from it. Else its bindings may be kept elsewhere.
 func (r *run) bound(namespace string, h holder, severity Severity, effect string) bool {
 	if namespace == "" {
 		r.add(h.named, Warning, ReasonNotGiven,
@@ -70,15 +83,15 @@ func (r *run) bound(namespace string, h holder, severity Severity, effect string
 	if len(r.rbac.bindingsOf(subject)) > 0 {
 		return true
 	}
-	printed := strings.ToUpper(h.print[:1]) + h.print[1:]
-	if !r.given.accounts[key{namespace, h.account}] || r.rbac.empty() {
+	printed, misnamed := strings.ToUpper(h.print[:1])+h.print[1:], r.rbac.misnamed(subject)
+	if !r.given.accounts[key{namespace, h.account}] || !h.held && misnamed == "" {
 		r.add(h.named, Warning, ReasonNotGiven,
 			"the rights of ServiceAccount '%s' are not checked: no RoleBinding or ClusterRoleBinding among the manifests names it; give them too. %s", h.account, printed)
 		return false
 	}
 	r.add(h.named, severity, ReasonRightsMissing,
 		"ServiceAccount '%s'%s may do nothing%s: it is among the manifests, but no RoleBinding or ClusterRoleBinding there gives it a role; the `subjects` of one must have {kind: ServiceAccount, name: %s, namespace: %s}%s. %s",
-		h.account, h.whose, effect, h.account, namespace, r.rbac.misnamed(subject), printed)
+		h.account, h.whose, effect, h.account, namespace, misnamed, printed)
 	return false
 }
 
@@ -91,7 +104,11 @@ func (r *run) elsewhere(s subject, namespaces ...string) string {
 		if _, known := r.rbac.rulesOf(one); known || !slices.ContainsFunc(namespaces, one.applies) || r.noSuchRole(s, one) {
 			continue
 		}
-		if name := one.role.Kind + " '" + one.role.Name + "'"; !slices.Contains(roles, name) {
+		name := one.role.Kind + " '" + one.role.Name + "'"
+		if r.rbac.isGiven(one) {
+			name = "another part of " + name
+		}
+		if !slices.Contains(roles, name) {
 			roles = append(roles, name)
 		}
 	}
@@ -102,20 +119,29 @@ func (r *run) elsewhere(s subject, namespaces ...string) string {
 	return fmt.Sprintf(". It may be in %s, which is bound but not among the manifests", strings.Join(roles, ", "))
 }
 
-// noSuchRole finds a role that was misspelt: other Roles of its namespace are given, or a
-// ClusterRole whose name is near, and the ServiceAccount is given too.
+// noSuchRole finds a role that was misspelt: one whose name is near is given where it must be, and
+// no binding that is given means that. A role that is only not given may be kept elsewhere.
 func (r *run) noSuchRole(s subject, one *binding) bool {
-	names := r.rbac.namesOf(one)
-	near := didYouMean(one.role.Name, names)
-	if !r.given.accounts[key{s.namespace, s.name}] || len(names) == 0 || one.role.Kind == "ClusterRole" && near == "" {
+	unbound := slices.DeleteFunc(r.rbac.namesOf(one), func(name string) bool {
+		return slices.ContainsFunc(r.rbac.bindings, func(other *binding) bool {
+			return other.role.Kind == one.role.Kind && other.role.Name == name && (one.role.Kind == "ClusterRole" || other.namespace == one.namespace)
+		})
+	})
+	near := manifest.Nearest(one.role.Name, unbound)
+	if !r.given.accounts[key{s.namespace, s.name}] || near == "" || r.rbac.isGiven(one) || isOfKubernetes(one.role) {
 		return false
 	}
 	place := ""
 	if one.role.Kind != "ClusterRole" {
 		place = " in namespace '" + one.namespace + "'"
 	}
-	r.add(site{one.Object, "roleRef.name"}, Error, ReasonReference, "there is no %s '%s'%s, so that nothing is given by it: it must be one of %q%s", one.role.Kind, one.role.Name, place, names, near)
+	r.add(site{one.Object, "roleRef.name"}, Error, ReasonReference, "there is no %s '%s'%s, so that nothing is given by it: did you mean '%s', which no binding among the manifests names?", one.role.Kind, one.role.Name, place, near)
 	return true
+}
+
+// isOfKubernetes says whether a role is one that every cluster has.
+func isOfKubernetes(role rbacv1.RoleRef) bool {
+	return role.Kind == "ClusterRole" && slices.Contains([]string{"cluster-admin", "admin", "edit", "view"}, role.Name) || strings.HasPrefix(role.Name, "system:")
 }
 
 // boundElsewhere says in words where a subject is bound, when it is not in that namespace.
@@ -181,6 +207,7 @@ func (r *run) checkOwners(plan *plan, h holder) {
 		r.add(site{plan.Object, "spec"}, Warning, ReasonRightsMissing, "the plan names no `serviceAccountName`, as which the owners of pods are looked up, %s", effect)
 		return
 	}
+	h.held = r.rbac.held(action.Question{Resource: "pods", Verb: "get"})
 	if !r.bound(plan.Namespace, h, Warning, ", "+effect) {
 		return
 	}

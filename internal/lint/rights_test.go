@@ -83,6 +83,11 @@ func TestRightsOfThePlan(t *testing.T) {
 func TestBindings(t *testing.T) {
 	const binding = "metadata: {name: contain, namespace: shop}\nroleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: contain}\nsubjects: [{kind: ServiceAccount, name: contain, namespace: security}]\n"
 	const account = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: contain, namespace: security}\n---\n"
+	const rules = `- {apiGroups: [""], resources: [pods], verbs: [get, patch]}
+- {apiGroups: [""], resources: [pods/log], verbs: [get]}
+- {apiGroups: [networking.k8s.io], resources: [networkpolicies], verbs: ["*"]}
+- {apiGroups: [apps, batch, ""], resources: ["*"], verbs: [get, list, delete]}
+`
 	for name, test := range map[string]struct {
 		edit     []string
 		severity Severity
@@ -92,13 +97,20 @@ func TestBindings(t *testing.T) {
 		"a subject of another":                 {[]string{binding, strings.Replace(binding, "security", "web", 1)}, Error, "RoleBinding 'contain' names one in namespace 'web'"},
 		"a subject without namespace":          {[]string{"kind: RoleBinding\n", "kind: ClusterRoleBinding\n", "subjects: [{kind: ServiceAccount, name: contain, namespace: security}]", "subjects: [{kind: ServiceAccount, name: contain}]"}, Error, "Invalid subjects[0]: `subjects[0].namespace` must be set: it must be the namespace of ServiceAccount 'contain'"},
 		"a subject of the binding's namespace": {[]string{binding, strings.Replace(binding, ", namespace: security", "", 1)}, Error, "RoleBinding 'contain' names one in namespace 'shop'"},
-		"a misspelt role":                      {[]string{binding, strings.Replace(binding, "kind: Role, name: contain", "kind: Role, name: kontain", 1)}, Error, "InvalidReference roleRef.name: there is no Role 'kontain' in namespace 'shop', so that nothing is given by it: it must be one of [\"contain\"]; did you mean 'contain'?"},
+		"a misspelt role":                      {[]string{binding, strings.Replace(binding, "kind: Role, name: contain", "kind: Role, name: kontain", 1)}, Error, "InvalidReference roleRef.name: there is no Role 'kontain' in namespace 'shop', so that nothing is given by it: did you mean 'contain', which no binding among the manifests names?"},
 		"a misspelt ClusterRole": {[]string{"kind: Role\n", "kind: ClusterRole\n", "kind: Role, name: contain}", "kind: ClusterRole, name: kontain}"}, Error,
-			"InvalidReference roleRef.name: there is no ClusterRole 'kontain', so that nothing is given by it: it must be one of [\"contain\"]; did you mean 'contain'?"},
+			"InvalidReference roleRef.name: there is no ClusterRole 'kontain', so that nothing is given by it: did you mean 'contain', which no binding among the manifests names?"},
 		"a ClusterRole of others": {[]string{"kind: Role, name: contain}", "kind: ClusterRole, name: admin}"}, Warning, "It may be in ClusterRole 'admin', which is bound but not among the manifests"},
 		"a Role of others":        {[]string{"metadata: {name: contain, namespace: shop}\nrules", "metadata: {name: contain, namespace: web}\nrules"}, Warning, "It may be in Role 'contain', which is bound but not among the manifests"},
-		"an account of others":    {[]string{account, "", binding, strings.Replace(binding, "security", "web", 1)}, Warning, "NotGiven spec.serviceAccountName: the rights of ServiceAccount 'contain' are not checked: no RoleBinding"},
-		"a version that is gone":  {[]string{"rbac.authorization.k8s.io/v1\nkind: RoleBinding", "rbac.authorization.k8s.io/v1beta1\nkind: RoleBinding"}, Error, "ServiceAccount 'contain' may do nothing"},
+		"a misspelt Role that another has": {[]string{binding, strings.Replace(binding, "Role, name: contain", "Role, name: contain-b", 1) + "---\napiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\n" + strings.Replace(binding, "name: contain, namespace: security", "name: other, namespace: security", 1)}, Warning,
+			"It may be in Role 'contain-b', which is bound but not among the manifests"},
+		"a Role of others beside another": {[]string{binding, strings.Replace(binding, "Role, name: contain", "Role, name: pods-of-the-shop", 1)}, Warning, "It may be in Role 'pods-of-the-shop', which is bound but not among the manifests"},
+		"a ClusterRole of Kubernetes":     {[]string{"kind: Role\n", "kind: ClusterRole\n", "metadata: {name: contain, namespace: shop}\nrules", "metadata: {name: edits}\nrules", "kind: Role, name: contain}", "kind: ClusterRole, name: edit}"}, Warning, "It may be in ClusterRole 'edit', which is bound but not among the manifests"},
+		"neither a binding nor a role for it": {[]string{rules, "- {apiGroups: [\"\"], resources: [services], verbs: [list]}\n", binding, strings.Replace(binding, "name: contain, namespace: security", "name: other, namespace: security", 1)}, Warning,
+			"NotGiven spec.serviceAccountName: the rights of ServiceAccount 'contain' are not checked: no RoleBinding"},
+		"a role for it, and no binding": {[]string{binding, strings.Replace(binding, "name: contain, namespace: security", "name: other, namespace: security", 1)}, Error, "ServiceAccount 'contain' may do nothing: it is among the manifests"},
+		"an account of others":          {[]string{account, "", binding, strings.Replace(binding, "security", "web", 1)}, Warning, "NotGiven spec.serviceAccountName: the rights of ServiceAccount 'contain' are not checked: no RoleBinding"},
+		"a version that is gone":        {[]string{"rbac.authorization.k8s.io/v1\nkind: RoleBinding", "rbac.authorization.k8s.io/v1beta1\nkind: RoleBinding"}, Error, "ServiceAccount 'contain' may do nothing"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for i := 0; i < len(test.edit); i += 2 {
@@ -135,17 +147,22 @@ aggregationRule: {clusterRoleSelectors: [{matchLabels: {part: sum}}, {matchLabel
 `
 	own := strings.Replace(strings.Replace(everywhere, "labels: {part: sum}}\nrules", "labels: {part: other}}\nrules", 1), parts,
 		parts+"rules: [{apiGroups: ['*'], resources: ['*'], verbs: ['*']}]\n", 1)
-	for name, test := range map[string]struct {
-		content string
-		right   bool
-	}{
-		"a part":           {everywhere, true},
-		"no part":          {strings.Replace(everywhere, "part: sum}}\nrules", "part: other}}\nrules", 1), false},
-		"a part of a part": {nested, true},
-		"rules of its own": {own, false}, // the controller writes those of the parts over them
+	const elsewhere = "It may be in another part of ClusterRole 'sum', which is bound but not among the manifests"
+	lacks := strings.Replace(everywhere, "resources: [pods], verbs: [get, patch]", "resources: [pods], verbs: [get]", 1)
+	for name, test := range map[string]struct{ content, severity, want string }{
+		"a part":                            {everywhere, "", ""},
+		"a part that lacks a right":         {lacks, "Error", "may not patch pods"},
+		"no part":                           {strings.Replace(everywhere, "part: sum}}\nrules", "part: other}}\nrules", 1), "Warning", elsewhere},
+		"some parts":                        {strings.Replace(lacks, "{matchLabels: {part: sum}}]", "{matchLabels: {part: sum}}, {matchLabels: {part: others}}]", 1), "Warning", elsewhere},
+		"a part of a part":                  {nested, "", ""},
+		"a part of a part that lacks some":  {strings.Replace(nested, "resources: [pods], verbs: [get, patch]", "resources: [pods], verbs: [get]", 1), "Error", "may not patch pods"},
+		"a part of a part that is not here": {strings.Replace(nested, "part: sum}}\nrules", "part: other}}\nrules", 1), "Warning", elsewhere},
+		"rules of its own":                  {own, "Warning", elsewhere}, // the controller writes those of the parts over them
 	} {
-		if _, got := findings(t, "", []string{"-"}, test.content); test.right != (len(got) == 0) {
-			t.Errorf("%s: findings\n%s", name, strings.Join(got, "\n"))
+		_, got := findings(t, "", []string{"-"}, test.content)
+		all := strings.Join(got, "\n")
+		if test.severity == "" && all != "" || test.severity != "" && !strings.Contains(all, test.want) || strings.Contains(all, ": Error ") != (test.severity == "Error") {
+			t.Errorf("%s: want %s %q, got findings\n%s", name, test.severity, test.want, all)
 		}
 	}
 }
