@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
-	"io"
 	"slices"
 	"strconv"
 )
@@ -126,39 +125,51 @@ func (b *batch) ofBody(body []byte, do func(raw json.RawMessage, pointer string)
 		}
 		return b.finish(true)
 	}
-	items, cut := parseLines(body)
-	if len(items) == 1 && cut == nil {
-		if err := do(items[0], ""); err != nil {
-			return parsed{}, err
-		}
-		return b.finish(false)
-	}
-	err := each(items, "", do)
-	if err == nil && cut != nil {
-		err = b.take(alert{}, "/"+strconv.Itoa(len(items)), cut)
-	}
-	if err != nil {
-		return parsed{}, err
-	}
-	return b.finish(true)
+	return b.ofLines(body, do)
 }
 
-// parseLines reads the objects of a body one after the other, and says what is wrong behind them.
-func parseLines(body []byte) (items []json.RawMessage, cut *Problem) {
-	decoder := json.NewDecoder(bytes.NewReader(body))
-	for len(items) <= maxItems {
-		var item json.RawMessage
-		if err := decoder.Decode(&item); errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			return items, fieldProblem("", "must be JSON; after %d objects, at byte %d: %s", len(items), decoder.InputOffset(), err)
+// ofLines is what a body says that is one object, or one on each line. What is wrong with a line
+// does not keep those after it from being read: a file that was cut goes on after it.
+func (b *batch) ofLines(body []byte, do func(raw json.RawMessage, pointer string) error) (parsed, error) {
+	const space = " \t\r\n"
+	count, rest := 0, bytes.TrimLeft(body, space)
+	for ; len(rest) > 0; count++ {
+		if count == maxItems {
+			return parsed{}, fieldProblem("", "must be at most %d objects, is more: send them in several requests", maxItems)
 		}
-		items = append(items, item)
+		var item json.RawMessage
+		decoder, at := json.NewDecoder(bytes.NewReader(rest)), len(body)-len(rest)
+		wrong := decoder.Decode(&item)
+		if rest = rest[decoder.InputOffset():]; wrong != nil {
+			rest = nextLine(body[at:])
+		}
+		rest = bytes.TrimLeft(rest, space)
+		pointer := ""
+		if count > 0 || len(rest) > 0 {
+			pointer = "/" + strconv.Itoa(count)
+		}
+		var err error
+		if wrong != nil {
+			err = b.take(alert{}, pointer, fieldProblem("", "must be JSON; object %d, at byte %d: %s", count+1, at, wrong))
+		} else {
+			err = do(item, pointer)
+		}
+		if err != nil {
+			return parsed{}, err
+		}
 	}
-	if len(items) == 0 {
-		return nil, fieldProblem("", "must be JSON, is empty")
+	if count == 0 {
+		return parsed{}, fieldProblem("", "must be JSON, is empty")
 	}
-	return items, nil
+	return b.finish(count > 1)
+}
+
+// nextLine is what begins with the next line that begins an object.
+func nextLine(body []byte) []byte {
+	if at := bytes.Index(body[1:], []byte("\n{")); at >= 0 {
+		return body[1+at:]
+	}
+	return nil
 }
 
 // parseList reads a body that must be a list.
