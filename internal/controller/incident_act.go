@@ -258,8 +258,12 @@ func (run *incidentRun) look(ctx context.Context, playbook *v1alpha1.ResponsePla
 }
 
 // listAhead begins to list what the plans of the containment list in the namespaces of what is
-// looked at: they follow at once, and ask for it after pod and owners otherwise.
+// looked at: they follow at once, and ask for it after pod and owners otherwise. After that phase
+// nothing mostly follows.
 func (run *incidentRun) listAhead(ctx context.Context, playbook *v1alpha1.ResponsePlaybookSpec, identity *impersonation.Identity, indexes []int) {
+	if slices.Contains([]v1alpha1.Phase{v1alpha1.PhaseEradication, v1alpha1.PhaseRecovery, v1alpha1.PhaseReview}, run.incident.Status.Phase) {
+		return
+	}
 	for i := range playbook.Containment.Steps {
 		does, err := action.For(lifecycle.ActionOf(&playbook.Containment.Steps[i]))
 		lister, lists := does.(action.Lister)

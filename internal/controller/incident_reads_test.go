@@ -69,6 +69,12 @@ func TestListedBesideTheLook(t *testing.T) {
 	playbook := &v1alpha1.ResponsePlaybookSpec{Containment: v1alpha1.PlaybookPhase{Steps: []v1alpha1.PlaybookStep{
 		{Name: "keep", Collect: &v1alpha1.CollectAction{}}, {Name: "cut", Isolate: &v1alpha1.IsolateAction{}},
 	}}}
+	run.incident.Status.Phase = v1alpha1.PhaseRecovery
+	run.listAhead(t.Context(), playbook, l.Identity, []int{0, 1})
+	if begun := len(run.reads.seen); begun != 0 {
+		t.Errorf("%d lists are read ahead after the containment, want none", begun)
+	}
+	run.incident.Status.Phase = v1alpha1.PhaseContainment
 	run.listAhead(t.Context(), playbook, l.Identity, []int{0, 1})
 	eventually(t, func(context.Context) string {
 		if l.asked.Load() == 0 {
