@@ -377,6 +377,14 @@ type SecurityEventStatus struct {
 	// incidentRef is the incident the event opened or joined. Empty while it belongs to none.
 	// +optional
 	IncidentRef IncidentReference `json:"incidentRef,omitzero"`
+
+	// advice is what the person who has reported the event should do now, in plain words: to note
+	// the details, and to do nothing that is not coordinated (ISO/IEC 27002:2022, 5.24 and 6.8).
+	// Empty for events of alerting systems, and before the manager has looked at one.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	Advice string `json:"advice,omitempty"`
 }
 
 // SecurityEvent is one report of something that may be an incident, by a person or

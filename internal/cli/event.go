@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
+	"github.com/firebreak-dev/firebreak/internal/classify"
 )
 
 const eventLong = `Report something that may be a security incident: whoever notices something may and should.
@@ -93,6 +94,7 @@ func (s *session) reportEvent(cmd *cobra.Command, f *eventFlags) error {
 		what = "drill"
 	}
 	fmt.Fprintf(s.Out, "%s as the %s %s. Thank you.\n", s.style.green("Reported"), what, event.Name)
+	fmt.Fprintf(s.Out, "  %s\n", classify.Advice(event))
 	fmt.Fprintf(s.Out, "  What becomes of it: kubectl get securityevent %s -n %s%s\n", event.Name, namespace, s.clusterFlags())
 	return nil
 }

@@ -106,6 +106,7 @@ func TestEvent(t *testing.T) {
 	r := run(ctx, janeConfig, "event", "A laptop was left on a train", "--type", "physicalbreach", "--asset", "Device:LT-0042", "--resource", "pod/shop/cart-1",
 		"--actions-taken", "Called the office", "--reporter-user", "bob", "--reporter-email", "bob@example.com", "--where", "IC 524", "-n", namespace)
 	r.check(t, ExitOK, "Reported as the event report-", "")
+	r.check(t, ExitOK, "Write down at once what you have noticed", "")
 	list := &v1alpha1.SecurityEventList{}
 	mustDo(t, admin.List(ctx, list, client.InNamespace(namespace)))
 	if len(list.Items) != 1 {

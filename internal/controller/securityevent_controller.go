@@ -226,6 +226,7 @@ func (r *SecurityEventReconciler) writeAssessed(ctx context.Context, before, eve
 
 func (r *SecurityEventReconciler) write(ctx context.Context, before, event *v1alpha1.SecurityEvent) error {
 	event.Status.ObservedGeneration = event.Generation
+	event.Status.Advice = classify.Advice(event)
 	err := r.Client.Status().Patch(ctx, event, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
 	if err != nil {
 		return fmt.Errorf("write status of event %q: %w", event.Name, err)

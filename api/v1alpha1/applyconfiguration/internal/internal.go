@@ -2261,6 +2261,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.firebreak-dev.firebreak.api.v1alpha1.SecurityEventStatus
   map:
     fields:
+    - name: advice
+      type:
+        scalar: string
     - name: assessment
       type:
         namedType: com.github.firebreak-dev.firebreak.api.v1alpha1.Assessment

@@ -42,6 +42,10 @@ type SecurityEventStatusApplyConfiguration struct {
 	EarlierAssessments []AssessmentApplyConfiguration `json:"earlierAssessments,omitempty"`
 	// incidentRef is the incident the event opened or joined. Empty while it belongs to none.
 	IncidentRef *IncidentReferenceApplyConfiguration `json:"incidentRef,omitempty"`
+	// advice is what the person who has reported the event should do now, in plain words: to note
+	// the details, and to do nothing that is not coordinated (ISO/IEC 27002:2022, 5.24 and 6.8).
+	// Empty for events of alerting systems, and before the manager has looked at one.
+	Advice *string `json:"advice,omitempty"`
 }
 
 // SecurityEventStatusApplyConfiguration constructs a declarative configuration of the SecurityEventStatus type for use with
@@ -118,5 +122,13 @@ func (b *SecurityEventStatusApplyConfiguration) WithEarlierAssessments(values ..
 // If called multiple times, the IncidentRef field is set to the value of the last call.
 func (b *SecurityEventStatusApplyConfiguration) WithIncidentRef(value *IncidentReferenceApplyConfiguration) *SecurityEventStatusApplyConfiguration {
 	b.IncidentRef = value
+	return b
+}
+
+// WithAdvice sets the Advice field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Advice field is set to the value of the last call.
+func (b *SecurityEventStatusApplyConfiguration) WithAdvice(value string) *SecurityEventStatusApplyConfiguration {
+	b.Advice = &value
 	return b
 }
