@@ -112,7 +112,7 @@ func Run(ctx context.Context, set *manifest.Set, namespace string) (*Report, err
 			return nil, err
 		}
 	}
-	r.checkSubjects()
+	r.checkBindings()
 	for _, policy := range r.given.policies {
 		r.checkPolicy(policy)
 	}

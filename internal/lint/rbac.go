@@ -139,6 +139,19 @@ func (b *binding) applies(namespace string) bool {
 	return b.namespace == "" || b.namespace == namespace
 }
 
+// roleKinds are the kinds that a binding's role may be of.
+func (b *binding) roleKinds() []string {
+	if b.Kind == "ClusterRoleBinding" {
+		return []string{"ClusterRole"}
+	}
+	return []string{"Role", "ClusterRole"}
+}
+
+// isRefused says that the API server takes no such binding.
+func (b *binding) isRefused() bool {
+	return b.role.Name == "" || !slices.Contains(b.roleKinds(), b.role.Kind)
+}
+
 // placesOf are the namespaces in which a subject has any rights; empty is everywhere.
 func (r *rbac) placesOf(s subject) []string {
 	var places []string
@@ -220,6 +233,16 @@ func (r *rbac) namesOf(one *binding) []string {
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
+}
+
+// unboundOf are the roles that were given of the kind, and in the place, that a binding means, and
+// that no binding names.
+func (r *rbac) unboundOf(one *binding) []string {
+	return slices.DeleteFunc(r.namesOf(one), func(name string) bool {
+		return slices.ContainsFunc(r.bindings, func(other *binding) bool {
+			return other.role.Kind == one.role.Kind && other.role.Name == name && (one.role.Kind == "ClusterRole" || other.namespace == one.namespace)
+		})
+	})
 }
 
 // isGiven says whether the role that a binding means was given, be it without its parts.

@@ -101,7 +101,7 @@ func (r *run) bound(namespace string, h holder, severity Severity, effect string
 func (r *run) elsewhere(s subject, namespaces ...string) string {
 	var roles []string
 	for _, one := range r.rbac.bindingsOf(s) {
-		if _, known := r.rbac.rulesOf(one); known || !slices.ContainsFunc(namespaces, one.applies) || r.noSuchRole(s, one) {
+		if _, known := r.rbac.rulesOf(one); known || one.isRefused() || !slices.ContainsFunc(namespaces, one.applies) || r.noSuchRole(s, one) {
 			continue
 		}
 		name := one.role.Kind + " '" + one.role.Name + "'"
@@ -119,23 +119,30 @@ func (r *run) elsewhere(s subject, namespaces ...string) string {
 	return fmt.Sprintf(". It may be in %s, which is bound but not among the manifests", strings.Join(roles, ", "))
 }
 
-// noSuchRole finds a role that was misspelt: one whose name is near is given where it must be, and
-// no binding that is given means that. A role that is only not given may be kept elsewhere.
+// noSuchRole finds a role that was misspelt: one whose name is near, or of the other kind, is given
+// where it must be, and no binding that is given means that. A role that is only not given may be
+// kept elsewhere.
 func (r *run) noSuchRole(s subject, one *binding) bool {
-	unbound := slices.DeleteFunc(r.rbac.namesOf(one), func(name string) bool {
-		return slices.ContainsFunc(r.rbac.bindings, func(other *binding) bool {
-			return other.role.Kind == one.role.Kind && other.role.Name == name && (one.role.Kind == "ClusterRole" || other.namespace == one.namespace)
-		})
-	})
-	near := manifest.Nearest(one.role.Name, unbound)
-	if !r.given.accounts[key{s.namespace, s.name}] || near == "" || r.rbac.isGiven(one) || isOfKubernetes(one.role) {
+	if !r.given.accounts[key{s.namespace, s.name}] || r.rbac.isGiven(one) || isOfKubernetes(one.role) {
+		return false
+	}
+	other := *one
+	if other.role.Kind = "Role"; one.role.Kind == "Role" {
+		other.role.Kind = "ClusterRole"
+	}
+	kind, near := one.role.Kind, manifest.Nearest(one.role.Name, r.rbac.unboundOf(one))
+	if near == "" && slices.Contains(r.rbac.unboundOf(&other), one.role.Name) {
+		kind, near = other.role.Kind, one.role.Name
+	}
+	if near == "" || kind == "Role" && one.namespace == "" {
 		return false
 	}
 	place := ""
 	if one.role.Kind != "ClusterRole" {
 		place = " in namespace '" + one.namespace + "'"
 	}
-	r.add(site{one.Object, "roleRef.name"}, Error, ReasonReference, "there is no %s '%s'%s, so that nothing is given by it: did you mean '%s', which no binding among the manifests names?", one.role.Kind, one.role.Name, place, near)
+	r.add(site{one.Object, "roleRef.name"}, Error, ReasonReference, "there is no %s '%s'%s, so that nothing is given by it: did you mean %s '%s', which no binding among the manifests names?",
+		one.role.Kind, one.role.Name, place, kind, near)
 	return true
 }
 
@@ -156,10 +163,16 @@ func (r *run) boundElsewhere(s subject, namespace string) string {
 	return ". It is bound in namespace " + strings.Join(places, ", ") + ", and a RoleBinding gives rights in its own namespace alone"
 }
 
-// checkSubjects finds ServiceAccounts that no binding can mean. In a RoleBinding one without a
-// namespace is of the binding's own.
-func (r *run) checkSubjects() {
+// checkBindings finds what the API server refuses of a binding, and ServiceAccounts that none can
+// mean. In a RoleBinding one without a namespace is of the binding's own.
+func (r *run) checkBindings() {
 	for _, one := range r.rbac.bindings {
+		switch kinds := one.roleKinds(); {
+		case !slices.Contains(kinds, one.role.Kind):
+			r.add(site{one.Object, "roleRef.kind"}, Error, ReasonInvalid, "`roleRef.kind` must be one of %q, is '%s'", kinds, one.role.Kind)
+		case one.role.Name == "":
+			r.add(site{one.Object, "roleRef.name"}, Error, ReasonInvalid, "`roleRef.name` must be set: it must be the name of a %s", one.role.Kind)
+		}
 		for i := range one.subjects {
 			if subject := &one.subjects[i]; subject.Kind == rbacv1.ServiceAccountKind && subject.Namespace == "" && one.Kind == "ClusterRoleBinding" {
 				path := fmt.Sprintf("subjects[%d]", i)
