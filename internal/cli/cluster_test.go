@@ -7,8 +7,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
@@ -308,6 +310,37 @@ func TestListAndShow(t *testing.T) {
 	run(t.Context(), janeConfig, "show", "inc-closed", "-w", "-n", namespace).check(t, ExitOK, "[x] Closed", "")
 	run(t.Context(), janeConfig, "verify", "k7f2a", "-n", namespace).check(t, ExitOK, "The record is whole", "")
 	run(t.Context(), janeConfig, "verify", "k7f2a", "-o", "json", "-n", namespace).check(t, ExitOK, `"intact": true`, "")
+}
+
+// TestListOfNoDomain: what nobody looks at is not passed over in silence.
+func TestListOfNoDomain(t *testing.T) {
+	ctx := t.Context()
+	namespace := domain(t, viewer)
+	incidentIn(t, namespace)
+	for name, severity := range map[string]v1alpha1.Severity{"one": v1alpha1.SeverityCritical, "other": v1alpha1.SeverityLow, "new": v1alpha1.SeverityCritical} {
+		event := &v1alpha1.SecurityEvent{
+			ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace},
+			Spec:       v1alpha1.SecurityEventSpec{Source: v1alpha1.EventSource{Kind: v1alpha1.SourceHuman}, SubmittedBy: "x", Title: "odd mail", Severity: severity, ObservedTime: at(0)},
+		}
+		mustDo(t, admin.Create(ctx, event))
+		if name != "new" {
+			event.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionAssessed, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonNotADomain, LastTransitionTime: at(0)}}
+			mustDo(t, admin.Status().Update(ctx, event))
+		}
+	}
+	want := "NOBODY LOOKS AT " + namespace + ": it is not a response domain, so that nobody assesses the 2 events there, at worst Critical, and nothing is done about its 1 open incident"
+	run(ctx, janeConfig, "list", "-n", namespace).check(t, ExitOK, want, "")
+	run(ctx, adminConfig, "list", "-A").check(t, ExitOK, want, "")
+}
+
+// TestDecideInNoDomain: who waits for an answer there hears why none comes.
+func TestDecideInNoDomain(t *testing.T) {
+	namespace := domain(t, viewer)
+	incidentIn(t, namespace)
+	unlabelled := client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"labels":{"`+v1alpha1.LabelDomain+`":null}}}`))
+	mustDo(t, admin.Patch(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, unlabelled))
+	run(t.Context(), adminConfig, "acknowledge", "k7f2a", "-n", namespace, "--wait-for", "300ms").check(t, ExitError, "", "is not a response domain, so that nobody looks at it")
+	run(t.Context(), adminConfig, "list", "-n", namespace).check(t, ExitOK, "NOBODY LOOKS AT "+namespace+": it is not a response domain, and nothing is done about its 1 open incident", "")
 }
 
 func TestVerifyFindsABentTimeline(t *testing.T) {

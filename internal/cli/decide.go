@@ -195,6 +195,9 @@ func (s *session) awaitAnswer(ctx context.Context, f *decisionFlags, d decision,
 		return failed(fmt.Sprintf("the Decision %s was deleted before it was answered", object.Name))
 	case err == nil && answer != nil:
 		return s.printAnswer(f, d, object, answer)
+	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil && s.domainOrNot(ctx, d.namespace) == domainNo:
+		return failed(fmt.Sprintf("no answer within %s: the Decision %s stays, but the namespace %s is not a response domain, so that nobody looks at it", f.waitFor, object.Name, d.namespace),
+			"Make it one: "+s.command(d.namespace, "init"), look)
 	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
 		return failed(fmt.Sprintf("no answer within %s: the Decision %s stays, and is answered as soon as the manager looks", f.waitFor, object.Name),
 			look, fmt.Sprintf("Manager:  kubectl get pods -n %s%s", v1alpha1.SystemNamespace, s.clusterFlags()))

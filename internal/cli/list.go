@@ -51,6 +51,7 @@ type overview struct {
 	incidents []v1alpha1.Incident
 	events    []v1alpha1.SecurityEvent
 	plans     []v1alpha1.ResponsePlan
+	unseen    map[string]*unseen // by namespace
 }
 
 func (s *session) list(ctx context.Context, f *listFlags) error {
@@ -139,6 +140,7 @@ func (s *session) listBeside(ctx context.Context, o *overview) error {
 	if err := api.List(ctx, plans, client.InNamespace(o.namespace)); err == nil {
 		o.plans = plans.Items
 	}
+	s.findUnseen(ctx, o)
 	return nil
 }
 
@@ -202,6 +204,7 @@ func severityOf(incident *v1alpha1.Incident) v1alpha1.Severity {
 }
 
 func (s *session) printOverview(o overview) {
+	s.printUnseen(o)
 	s.printPlans(o)
 	if len(o.incidents) == 0 {
 		which := "open incidents"

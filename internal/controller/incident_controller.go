@@ -318,7 +318,7 @@ func (r *IncidentReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Watches(&v1alpha1.Decision{}, handler.EnqueueRequestsFromMapFunc(r.incidentsOfDecision)).
 		Watches(&v1alpha1.ResponsePlan{}, handler.EnqueueRequestsFromMapFunc(r.openIncidents),
 			builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.incidentsOfNamespace), builder.WithPredicates(becomesDomain)).
+		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.incidentsOfNamespace), builder.WithPredicates(domainChanges)).
 		Watches(&v1alpha1.ResponsePlaybook{}, handler.EnqueueRequestsFromMapFunc(r.incidentsOfPlaybook)).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: max(r.Concurrency, 1),

@@ -15,6 +15,9 @@ var (
 	overdueEventsMetric = prometheus.NewDesc("firebreak_overdue_events",
 		"Events that wait for a person to decide about them for longer than the plan's objectives allow.",
 		[]string{"namespace", "severity"}, nil)
+	unassessedEventsMetric = prometheus.NewDesc("firebreak_unassessed_events",
+		"Events that nobody assesses, as their namespace is not, or no longer, a response domain.",
+		[]string{"namespace", "severity"}, nil)
 	silentSourceMetric = prometheus.NewDesc("firebreak_source_silent",
 		"1 while nothing was heard of an expected source of the plan for longer than its silentAfter, otherwise 0.",
 		[]string{"namespace", "product"}, nil)
@@ -23,7 +26,7 @@ var (
 // gatherFor is how long it may take to read what metrics are made of.
 const gatherFor = 5 * time.Second
 
-// Metrics are what the manager tells Prometheus of domains. Labels are namespaces of domains,
+// Metrics are what the manager tells Prometheus of domains. Labels are namespaces of domains and of events,
 // severities, and the products that plans expect: no reporter makes one.
 type Metrics struct {
 	// Reader reads plans from the cache.
@@ -39,6 +42,7 @@ var _ prometheus.Collector = (*Metrics)(nil)
 // Describe implements prometheus.Collector.
 func (m *Metrics) Describe(descriptions chan<- *prometheus.Desc) {
 	descriptions <- overdueEventsMetric
+	descriptions <- unassessedEventsMetric
 	descriptions <- silentSourceMetric
 }
 
@@ -46,6 +50,9 @@ func (m *Metrics) Describe(descriptions chan<- *prometheus.Desc) {
 func (m *Metrics) Collect(metrics chan<- prometheus.Metric) {
 	for key, count := range m.Events.late.counts() {
 		metrics <- prometheus.MustNewConstMetric(overdueEventsMetric, prometheus.GaugeValue, float64(count), key[0], key[1])
+	}
+	for key, count := range m.Events.unseen.counts() {
+		metrics <- prometheus.MustNewConstMetric(unassessedEventsMetric, prometheus.GaugeValue, float64(count), key[0], key[1])
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), gatherFor)
 	defer cancel()

@@ -180,7 +180,7 @@ func (r *ResponsePlanReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		For(&v1alpha1.ResponsePlan{}, builder.WithPredicates(planChanges)).
 		Watches(&v1alpha1.SecurityEvent{}, handler.EnqueueRequestsFromMapFunc(r.planOfEvent), builder.WithPredicates(created)).
 		Watches(&v1alpha1.Decision{}, handler.EnqueueRequestsFromMapFunc(planOfDecision)).
-		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(planOfNamespace), builder.WithPredicates(becomesDomain)).
+		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(planOfNamespace), builder.WithPredicates(domainChanges)).
 		Complete(r)
 }
 

@@ -166,7 +166,7 @@ func (r *ResponsePlaybookReconciler) SetupWithManager(mgr ctrl.Manager) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("responseplaybook").
 		For(&v1alpha1.ResponsePlaybook{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.playbooksOfNamespace), builder.WithPredicates(becomesDomain)).
+		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.playbooksOfNamespace), builder.WithPredicates(domainChanges)).
 		Watches(&v1alpha1.ResponsePlan{}, handler.EnqueueRequestsFromMapFunc(r.playbooksOfPlan), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		WithOptions(controller.Options{MaxConcurrentReconciles: playbookWorkers}).
 		Complete(r)

@@ -460,7 +460,7 @@ func (r *RetentionReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Man
 		Watches(&v1alpha1.SecurityEvent{}, handler.EnqueueRequestsFromMapFunc(r.noteDismissed)).
 		Watches(&v1alpha1.Incident{}, handler.EnqueueRequestsFromMapFunc(r.noteClosed)).
 		Watches(&v1alpha1.LessonLearned{}, handler.EnqueueRequestsFromMapFunc(planOfDomain), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(planOfNamespace), builder.WithPredicates(becomesDomain)).
+		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(planOfNamespace), builder.WithPredicates(domainChanges)).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: 1, ReconciliationTimeout: removalTimeout,
 			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](minRetry, maxRetry),

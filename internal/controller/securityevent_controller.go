@@ -70,7 +70,8 @@ type SecurityEventReconciler struct {
 	counted     writeGate
 	lookups     failingLookups
 	expressions Expressions
-	late        overdueEvents
+	late        countedEvents
+	unseen      countedEvents
 	opened      openedIncidents
 }
 
@@ -98,7 +99,7 @@ func (r *SecurityEventReconciler) SetupWithManager(ctx context.Context, mgr ctrl
 		Watches(&v1alpha1.ClassificationPolicy{}, handler.EnqueueRequestsFromMapFunc(r.undecidedEventsOfPolicy),
 			builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.undecidedEventsOfNamespace),
-			builder.WithPredicates(becomesDomain)).
+			builder.WithPredicates(domainChanges)).
 		Watches(&v1alpha1.Incident{}, handler.EnqueueRequestsFromMapFunc(r.eventsOfIncident), builder.WithPredicates(concernsEvents)).
 		Watches(&v1alpha1.ResponsePlan{}, handler.EnqueueRequestsFromMapFunc(r.deferredEventsOfPlan),
 			builder.WithPredicates(predicate.GenerationChangedPredicate{})).
@@ -115,6 +116,7 @@ func (r *SecurityEventReconciler) Reconcile(ctx context.Context, request ctrl.Re
 	err := r.Client.Get(ctx, request.NamespacedName, event)
 	if apierrors.IsNotFound(err) {
 		r.late.forget(request.NamespacedName)
+		r.unseen.forget(request.NamespacedName)
 		r.opened.forget(request.NamespacedName)
 		return r.answerWithoutEvent(ctx, request.NamespacedName)
 	}
@@ -128,6 +130,7 @@ func (r *SecurityEventReconciler) Reconcile(ctx context.Context, request ctrl.Re
 	if !domain {
 		return requeueOnConflict(r.refuse(ctx, event))
 	}
+	r.unseen.forget(request.NamespacedName)
 	result, err := r.handle(ctx, event)
 	var refused *incidentRefusedError
 	if errors.As(err, &refused) {
@@ -246,7 +249,13 @@ func (r *SecurityEventReconciler) refuse(ctx context.Context, event *v1alpha1.Se
 		ObservedGeneration: event.Generation,
 		LastTransitionTime: metav1.NewTime(r.Clock.Now()),
 	})
-	if !changed || event.Status.Assessment.Outcome != "" {
+	if event.Status.Assessment.Outcome != "" {
+		return nil
+	}
+	if event.Spec.Mode != v1alpha1.ModeDrill {
+		r.unseen.note(client.ObjectKeyFromObject(event), event.Spec.Severity)
+	}
+	if !changed {
 		return nil
 	}
 	return r.write(ctx, before, event)

@@ -96,12 +96,13 @@ var eventNeedsWork = predicate.Funcs{
 	},
 	DeleteFunc: func(deleted event.DeleteEvent) bool {
 		gone, ok := deleted.Object.(*v1alpha1.SecurityEvent)
-		return ok && isOverdue(gone) // it is overdue no more
+		return ok && (isOverdue(gone) || isUnassessed(gone)) // it counts no more
 	},
 }
 
-// becomesDomain lets through namespaces that have just become response domains.
-var becomesDomain = predicate.Funcs{
+// domainChanges lets through namespaces that have just become response domains, or are none any more:
+// what is in them must say so.
+var domainChanges = predicate.Funcs{
 	CreateFunc: func(create event.CreateEvent) bool {
 		// What is in a new namespace may have been looked at before the cache has shown that.
 		_, labelled := create.Object.GetLabels()[v1alpha1.LabelDomain]
@@ -110,7 +111,7 @@ var becomesDomain = predicate.Funcs{
 	UpdateFunc: func(update event.UpdateEvent) bool {
 		_, before := update.ObjectOld.GetLabels()[v1alpha1.LabelDomain]
 		_, after := update.ObjectNew.GetLabels()[v1alpha1.LabelDomain]
-		return after && !before
+		return after != before
 	},
 	DeleteFunc:  func(event.DeleteEvent) bool { return false },
 	GenericFunc: func(event.GenericEvent) bool { return false },

@@ -116,13 +116,20 @@ func (r *SecurityEventReconciler) deferredEventsOfPlan(ctx context.Context, plan
 	return r.eventsBy(ctx, plan.GetNamespace(), client.MatchingFields{indexDeferred: "true"})
 }
 
-// overdueEvents are the events that have waited for a person for too long, for the metrics.
-type overdueEvents struct {
+// isUnassessed says that nobody looks at an event, as its namespace is no response domain.
+func isUnassessed(event *v1alpha1.SecurityEvent) bool {
+	condition := meta.FindStatusCondition(event.Status.Conditions, v1alpha1.ConditionAssessed)
+	return condition != nil && condition.Reason == v1alpha1.ReasonNotADomain
+}
+
+// countedEvents are events that are counted for a metric, such as those that have waited for a
+// person for too long.
+type countedEvents struct {
 	mu     sync.Mutex
 	events map[types.NamespacedName]v1alpha1.Severity
 }
 
-func (o *overdueEvents) note(key types.NamespacedName, severity v1alpha1.Severity) {
+func (o *countedEvents) note(key types.NamespacedName, severity v1alpha1.Severity) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.events == nil {
@@ -131,14 +138,14 @@ func (o *overdueEvents) note(key types.NamespacedName, severity v1alpha1.Severit
 	o.events[key] = severity
 }
 
-func (o *overdueEvents) forget(key types.NamespacedName) {
+func (o *countedEvents) forget(key types.NamespacedName) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	delete(o.events, key)
 }
 
 // counts are how many there are, by namespace and severity.
-func (o *overdueEvents) counts() map[[2]string]int {
+func (o *countedEvents) counts() map[[2]string]int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	counts := map[[2]string]int{}

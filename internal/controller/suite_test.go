@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -95,6 +96,15 @@ func newNamespace(t *testing.T, labels map[string]string) string {
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "test-", Labels: labels}}
 	mustCreate(t, namespace)
 	return namespace.Name
+}
+
+// labelDomain sets the label of response domains to a JSON string, or takes it away by null.
+func labelDomain(t *testing.T, namespace, value string) {
+	t.Helper()
+	label := fmt.Appendf(nil, `{"metadata":{"labels":{%q:%s}}}`, v1alpha1.LabelDomain, value)
+	if err := testClient.Patch(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, client.RawPatch(types.MergePatchType, label)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func mustCreate(t *testing.T, object client.Object) {

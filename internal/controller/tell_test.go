@@ -7,11 +7,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/firebreak-dev/firebreak/api/v1alpha1"
@@ -73,11 +71,7 @@ func TestPolicyTellsNothingOfItsNamespace(t *testing.T) {
 	policy := shellPolicy(namespace)
 	mustCreate(t, policy)
 	awaitReady(t, policy, metav1.ConditionFalse, "not a response domain")
-	domain := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
-	label := fmt.Appendf(nil, `{"metadata":{"labels":{%q:""}}}`, v1alpha1.LabelDomain)
-	if err := testClient.Patch(t.Context(), domain, client.RawPatch(types.MergePatchType, label)); err != nil {
-		t.Fatal(err)
-	}
+	labelDomain(t, namespace, `""`)
 	awaitReady(t, policy, metav1.ConditionTrue, "2 rules are in force")
 	wantTold(t, policy)
 }
