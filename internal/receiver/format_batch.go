@@ -1,7 +1,6 @@
 package receiver
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -129,29 +128,28 @@ func (b *batch) ofBody(body []byte, do func(raw json.RawMessage, pointer string)
 }
 
 // ofLines is what a body says that is one object, or one on each line. What is wrong with a line
-// does not keep those after it from being read: a file that was cut goes on after it.
+// does not keep those after it from being read: a file that was cut goes on after it. The shape of
+// each is checked by itself: one that is cut ends within a text or a list.
 func (b *batch) ofLines(body []byte, do func(raw json.RawMessage, pointer string) error) (parsed, error) {
-	const space = " \t\r\n"
-	count, rest := 0, bytes.TrimLeft(body, space)
-	for ; len(rest) > 0; count++ {
+	lines := &objects{body: body}
+	count, values := 0, 0
+	for ; lines.more(); count++ {
 		if count == maxItems {
 			return parsed{}, fieldProblem("", "must be at most %d objects, is more: send them in several requests", maxItems)
 		}
-		var item json.RawMessage
-		decoder, at := json.NewDecoder(bytes.NewReader(rest)), len(body)-len(rest)
-		wrong := decoder.Decode(&item)
-		if rest = rest[decoder.InputOffset():]; wrong != nil {
-			rest = nextLine(body[at:])
-		}
-		rest = bytes.TrimLeft(rest, space)
+		at := lines.at
+		item, wrong := lines.next()
 		pointer := ""
-		if count > 0 || len(rest) > 0 {
+		if count > 0 || lines.more() {
 			pointer = "/" + strconv.Itoa(count)
 		}
 		var err error
 		if wrong != nil {
 			err = b.take(alert{}, pointer, fieldProblem("", "must be JSON; object %d, at byte %d: %s", count+1, at, wrong))
+		} else if more, problem := checkValues(item, pointer, maxValues-values); problem != nil {
+			err = b.take(alert{}, pointer, problem)
 		} else {
+			values += more
 			err = do(item, pointer)
 		}
 		if err != nil {
@@ -162,14 +160,6 @@ func (b *batch) ofLines(body []byte, do func(raw json.RawMessage, pointer string
 		return parsed{}, fieldProblem("", "must be JSON, is empty")
 	}
 	return b.finish(count > 1)
-}
-
-// nextLine is what begins with the next line that begins an object.
-func nextLine(body []byte) []byte {
-	if at := bytes.Index(body[1:], []byte("\n{")); at >= 0 {
-		return body[1+at:]
-	}
-	return nil
 }
 
 // parseList reads a body that must be a list.

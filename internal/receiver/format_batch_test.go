@@ -172,6 +172,46 @@ func TestCloudEventSpaces(t *testing.T) {
 	}
 }
 
+// TestLinesThatAreCut: however many lines are cut, and wherever, the sound ones among them are
+// recorded; what one has of its own does not count against the others.
+func TestLinesThatAreCut(t *testing.T) {
+	const line = `{"process_lsm":{"policy_name":"p","process":{"binary":"/bin/sh","arguments":"` + `%s` + `"}},"node_name":"n1"}`
+	sound := fmt.Sprintf(line, "-c")
+	deep := strings.Repeat(`{"a":`, maxDepth+1) + "1" + strings.Repeat("}", maxDepth+1)
+	for name, test := range map[string]struct {
+		body          string
+		alerts, wrong int
+	}{
+		"in the midst of objects":   {strings.Repeat(sound[:60]+"\n"+sound+"\n", 40), 40, 40},
+		"in the midst of a text":    {strings.Repeat(sound[:20]+"\n"+fmt.Sprintf(line, strings.Repeat("{[", 20))+"\n", 9), 9, 9},
+		"with returns":              {strings.Repeat(sound[:60]+"\r\n"+sound+"\r\n", 3), 3, 3},
+		"one of them alone":         {sound[:60] + "\n" + sound, 1, 1},
+		"and of several lines":      {sound[:60] + "\n" + strings.ReplaceAll(sound, ",", ",\n  ") + "\n" + sound, 2, 1},
+		"glued to the next":         {sound + sound[:60] + sound + "\n" + sound + sound, 3, 1},
+		"beside what is too deep":   {sound + "\n" + deep + "\n" + sound, 2, 1},
+		"beside what is no object":  {sound + "\n7\n" + sound, 2, 1},
+		"beside the rest of a file": {"ess\":1}}\n" + sound + "\n\n" + sound + "\n" + sound[:60], 2, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if problem := checkShapeFor(tetragonFormat{}, []byte(test.body)); problem != nil {
+				t.Fatal(problem)
+			}
+			what, err := tetragonFormat{}.parse(testReport([]byte(test.body)))
+			alerts, wrong := 0, 0
+			for i := range what.alerts {
+				if what.alerts[i].problem == nil {
+					alerts++
+				} else {
+					wrong++
+				}
+			}
+			if err != nil || alerts != test.alerts || wrong != test.wrong {
+				t.Errorf("%d alerts and %d problems (%v), want %d and %d: %+v", alerts, wrong, err, test.alerts, test.wrong, what.alerts)
+			}
+		})
+	}
+}
+
 // TestNestedWithinText hides what is nested too deeply from the check of the body.
 func TestNestedWithinText(t *testing.T) {
 	deep := `{"class_uid":2004,"rule":"r","priority":"Notice","x":` + strings.Repeat(`{"a":`, 5000) + `1` + strings.Repeat(`}`, 5001)

@@ -37,10 +37,15 @@ func checkShape(body []byte) *Problem {
 	return problem
 }
 
-// checkShapeFor is checkShape for a format. Of audit events, each is checked by itself.
+// checkShapeFor is checkShape for a format. Of audit events and of lines, each is checked by itself.
 func checkShapeFor(wire format, body []byte) *Problem {
-	if _, is := wire.(auditFormat); is {
+	switch wire.(type) {
+	case auditFormat:
 		return nil
+	case tetragonFormat, ocsfFormat:
+		if kindOf(body) != "list" {
+			return nil
+		}
 	}
 	return checkShape(body)
 }

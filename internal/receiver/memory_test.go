@@ -68,6 +68,15 @@ func heavyBodies() map[string]string {
 	bodies["alertmanager"] = number(`{"version":"4","status":"firing","alerts":[`, `{"status":"firing","labels":{"alertname":"a%d"}}`, ",", "]}")
 	bodies["ocsf lines"] = number("", `{"class_uid":2004,"finding_info":{"uid":"%d","title":"t"}}`, "\n", "")
 	bodies["native"] = number("[", `{"title":"t%d","severity":"Low"}`, ",", "]")
+	// What begins with a line that is wrong.
+	for what, before := range map[string]string{"closed": "x" + strings.Repeat("}", 600) + "\n", "quoted": "{\"\n", "cut": ""} {
+		bodies[what+", then nested lines"] = fill(before+strings.Repeat("{\"a\":\n", 510)+`"`, "a", "", "")
+		bodies[what+", then some nested lines and spaces"] = fill(before+strings.Repeat("{\"a\":\n", maxDepth-1), " ", "", "")
+		bodies[what+", then numbers"] = fill(before+`{"class_uid":2004,"process_lsm":{"policy_name":"p","tags":[`, "1", ",", "]}}")
+		bodies[what+", then glued objects"] = fill(before, "{}", "", "\n{}")
+		bodies[what+", then deep lists"] = fill(before+`{"process_lsm":{"policy_name":"p","process":{"binary":`, "[", "", "")
+		bodies[what+", then keys"] = number(before+"{", `"k%d":1`, ",", "}")
+	}
 	for what, part := range map[string]string{"numbers": "1,", "objects": "{},", "texts": `"",`} {
 		bodies["just so many "+what] = "[" + strings.Repeat(part, maxValues/(1+strings.Count(part, "{"))-8) + "1]"
 		bodies["twice as many "+what] = "[" + strings.Repeat(part, maxAuditValues/(1+strings.Count(part, "{"))-8) + "1]"
