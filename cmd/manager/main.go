@@ -89,6 +89,7 @@ func run(ctx context.Context, o options) error {
 	config.QPS = -1
 	config.UserAgent = "firebreak-manager/" + version
 	config.Wrap((&readiness.Patience{Clock: clock.RealClock{}}).Wrap)
+	config.Wrap((&readiness.Watches{Clock: clock.RealClock{}, Log: ctrl.Log.WithName("watches")}).Wrap)
 	if o.leaderElect {
 		config.Wrap((&leadership.Fence{Lease: leaseName, Within: o.renewDeadline, Clock: clock.RealClock{}}).Wrap)
 	}
