@@ -108,11 +108,18 @@ func (r *rbac) bindingsOf(s subject) []*binding {
 	return all
 }
 
-// misnamed says in words which bindings name a ServiceAccount of the same name elsewhere.
-func (r *rbac) misnamed(s subject) string {
+// names says whether a binding names a subject itself, and not only a group that it belongs to.
+func (r *rbac) names(s subject) bool {
+	s.groups = nil
+	return len(r.bindingsOf(s)) > 0
+}
+
+// misnamed says in words which bindings name a ServiceAccount of the same name elsewhere, which is
+// not given.
+func (r *rbac) misnamed(s subject, given map[key]bool) string {
 	for _, one := range r.bindings {
 		for _, other := range one.subjects {
-			if other.Kind == rbacv1.ServiceAccountKind && other.Name == s.name && other.Namespace != "" {
+			if other.Kind == rbacv1.ServiceAccountKind && other.Name == s.name && other.Namespace != "" && !given[key{other.Namespace, other.Name}] {
 				return fmt.Sprintf("; %s '%s' names one in namespace '%s'", one.Kind, one.Name, other.Namespace)
 			}
 		}
@@ -120,18 +127,30 @@ func (r *rbac) misnamed(s subject) string {
 	return ""
 }
 
-// held says whether any role that was given has a right: a Role of the namespace, of any for the
-// empty one, or a ClusterRole.
-func (r *rbac) held(q action.Question) bool {
+// held says whether a role that was given for nobody else has a right: a Role of the namespace, of any
+// for the empty one, or a ClusterRole.
+func (r *rbac) held(q action.Question, given map[key]bool) bool {
 	has := func(rules []rbacv1.PolicyRule) bool {
 		return slices.ContainsFunc(rules, func(rule rbacv1.PolicyRule) bool { return covers(&rule, q) })
 	}
 	for k, rules := range r.roles {
-		if (q.Namespace == "" || k.namespace == q.Namespace) && has(rules) {
+		if (q.Namespace == "" || k.namespace == q.Namespace) && has(rules) && r.isFree("Role", k, given) {
 			return true
 		}
 	}
-	return slices.ContainsFunc(r.clusterRoles, func(role rbacv1.ClusterRole) bool { return has(role.Rules) })
+	return slices.ContainsFunc(r.clusterRoles, func(role rbacv1.ClusterRole) bool {
+		return has(role.Rules) && r.isFree("ClusterRole", key{name: role.Name}, given)
+	})
+}
+
+// isFree says that a role is bound to nobody, or to ServiceAccounts alone that are not given.
+func (r *rbac) isFree(kind string, role key, given map[key]bool) bool {
+	return !slices.ContainsFunc(r.bindings, func(one *binding) bool {
+		return one.role.Kind == kind && one.role.Name == role.name && (kind == "ClusterRole" || one.namespace == role.namespace) &&
+			slices.ContainsFunc(one.subjects, func(s rbacv1.Subject) bool {
+				return s.Kind != rbacv1.ServiceAccountKind || given[key{s.Namespace, s.Name}]
+			})
+	})
 }
 
 // applies says whether what a binding gives counts in a namespace; empty is all of them.
@@ -149,7 +168,7 @@ func (b *binding) roleKinds() []string {
 
 // isRefused says that the API server takes no such binding.
 func (b *binding) isRefused() bool {
-	return b.role.Name == "" || !slices.Contains(b.roleKinds(), b.role.Kind)
+	return b.role.Name == "" || !slices.Contains(b.roleKinds(), b.role.Kind) || !slices.Contains([]string{"", rbacv1.GroupName}, b.role.APIGroup)
 }
 
 // placesOf are the namespaces in which a subject has any rights; empty is everywhere.
@@ -188,7 +207,7 @@ func (r *rbac) rulesOfCluster(name string, seen map[string]bool) (rules []rbacv1
 			rules, known = append(rules, role.Rules...), true
 		default:
 			var more []rbacv1.PolicyRule
-			more, known = r.rulesOfParts(role.AggregationRule, seen)
+			more, known = r.rulesOfParts(role, seen)
 			rules = append(rules, more...)
 		}
 	}
@@ -196,17 +215,18 @@ func (r *rbac) rulesOfCluster(name string, seen map[string]bool) (rules []rbacv1
 }
 
 // rulesOfParts are the rules of the ClusterRoles that are part of another by their labels. Where
-// none is given for one of its selectors its parts are kept elsewhere, and are not all known.
-func (r *rbac) rulesOfParts(by *rbacv1.AggregationRule, seen map[string]bool) (rules []rbacv1.PolicyRule, known bool) {
-	known = true
-	for i := range by.ClusterRoleSelectors {
-		selector, err := metav1.LabelSelectorAsSelector(&by.ClusterRoleSelectors[i])
+// none is given for one of its selectors its parts are kept elsewhere, and are not all known; nor are
+// they where it has rules, as a cluster prints it: those are of parts.
+func (r *rbac) rulesOfParts(of *rbacv1.ClusterRole, seen map[string]bool) (rules []rbacv1.PolicyRule, known bool) {
+	known = len(of.Rules) == 0
+	for i := range of.AggregationRule.ClusterRoleSelectors {
+		selector, err := metav1.LabelSelectorAsSelector(&of.AggregationRule.ClusterRoleSelectors[i])
 		if err != nil {
 			continue
 		}
 		matched := false
 		for j := range r.clusterRoles {
-			if !selector.Matches(labels.Set(r.clusterRoles[j].Labels)) {
+			if r.clusterRoles[j].Name == of.Name || !selector.Matches(labels.Set(r.clusterRoles[j].Labels)) {
 				continue
 			}
 			more, all := r.rulesOfCluster(r.clusterRoles[j].Name, seen)

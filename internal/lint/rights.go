@@ -25,8 +25,9 @@ type holder struct {
 	whose string
 	// print says in words what prints its rights.
 	print string
-	// held says that a role among the manifests has some of the rights.
-	held bool
+	// held says that a role among the manifests that is for nobody else has some of the rights, and
+	// reached that a binding gives it some.
+	held, reached bool
 }
 
 // review asks the RBAC manifests for every right that a playbook needs of a ServiceAccount.
@@ -35,8 +36,11 @@ func (r *run) review(ctx context.Context, p *playbook, needs []action.StepRights
 	if len(needs) == 0 {
 		return nil
 	}
+	subject := subjectOf(p.Namespace, h.account)
 	if _, err := action.ReviewRights(ctx, &p.spec, needs, func(_ context.Context, question action.Question) (bool, error) {
-		h.held = h.held || r.rbac.held(question)
+		// Many may read.
+		h.held = h.held || !slices.Contains([]string{"get", "list", "watch"}, question.Verb) && r.rbac.held(question, r.given.accounts)
+		h.reached = h.reached || r.rbac.allows(subject, question)
 		return true, nil
 	}); err != nil {
 		return err
@@ -44,7 +48,6 @@ func (r *run) review(ctx context.Context, p *playbook, needs []action.StepRights
 	if !r.bound(p.Namespace, h, Error, "") {
 		return nil
 	}
-	subject := subjectOf(p.Namespace, h.account)
 	review, err := action.ReviewRights(ctx, &p.spec, needs, func(_ context.Context, question action.Question) (bool, error) {
 		return r.rbac.allows(subject, question), nil
 	})
@@ -80,10 +83,10 @@ func (r *run) bound(namespace string, h holder, severity Severity, effect string
 		return false
 	}
 	subject := subjectOf(namespace, h.account)
-	if len(r.rbac.bindingsOf(subject)) > 0 {
+	if h.reached || r.rbac.names(subject) || r.elsewhere(subject, r.rbac.placesOf(subject)...) != "" {
 		return true
 	}
-	printed, misnamed := strings.ToUpper(h.print[:1])+h.print[1:], r.rbac.misnamed(subject)
+	printed, misnamed := strings.ToUpper(h.print[:1])+h.print[1:], r.rbac.misnamed(subject, r.given.accounts)
 	if !r.given.accounts[key{namespace, h.account}] || !h.held && misnamed == "" {
 		r.add(h.named, Warning, ReasonNotGiven,
 			"the rights of ServiceAccount '%s' are not checked: no RoleBinding or ClusterRoleBinding among the manifests names it; give them too. %s", h.account, printed)
@@ -104,9 +107,17 @@ func (r *run) elsewhere(s subject, namespaces ...string) string {
 		if _, known := r.rbac.rulesOf(one); known || one.isRefused() || !slices.ContainsFunc(namespaces, one.applies) || r.noSuchRole(s, one) {
 			continue
 		}
-		name := one.role.Kind + " '" + one.role.Name + "'"
-		if r.rbac.isGiven(one) {
-			name = "another part of " + name
+		name, near := one.role.Kind+" '"+one.role.Name+"'", ""
+		if !isOfKubernetes(one.role) {
+			near = manifest.Nearest(one.role.Name, r.rbac.namesOf(one))
+		}
+		switch {
+		case r.rbac.isGiven(one):
+			name = "a part of " + name + " that is not among the manifests"
+		case near != "":
+			name += " (or is '" + near + "' meant?), which is bound but not among the manifests"
+		default:
+			name += ", which is bound but not among the manifests"
 		}
 		if !slices.Contains(roles, name) {
 			roles = append(roles, name)
@@ -116,7 +127,7 @@ func (r *run) elsewhere(s subject, namespaces ...string) string {
 		return ""
 	}
 	slices.Sort(roles)
-	return fmt.Sprintf(". It may be in %s, which is bound but not among the manifests", strings.Join(roles, ", "))
+	return ". It may be in " + strings.Join(roles, "; or in ")
 }
 
 // noSuchRole finds a role that was misspelt: one whose name is near, or of the other kind, is given
@@ -130,7 +141,7 @@ func (r *run) noSuchRole(s subject, one *binding) bool {
 	if other.role.Kind = "Role"; one.role.Kind == "Role" {
 		other.role.Kind = "ClusterRole"
 	}
-	kind, near := one.role.Kind, manifest.Nearest(one.role.Name, r.rbac.unboundOf(one))
+	kind, near := one.role.Kind, manifest.Misspelt(one.role.Name, r.rbac.unboundOf(one))
 	if near == "" && slices.Contains(r.rbac.unboundOf(&other), one.role.Name) {
 		kind, near = other.role.Kind, one.role.Name
 	}
@@ -170,12 +181,18 @@ func (r *run) checkBindings() {
 		switch kinds := one.roleKinds(); {
 		case !slices.Contains(kinds, one.role.Kind):
 			r.add(site{one.Object, "roleRef.kind"}, Error, ReasonInvalid, "`roleRef.kind` must be one of %q, is '%s'", kinds, one.role.Kind)
+		case !slices.Contains([]string{"", rbacv1.GroupName}, one.role.APIGroup):
+			r.add(site{one.Object, "roleRef.apiGroup"}, Error, ReasonInvalid, "`roleRef.apiGroup` must be '%s', is '%s'", rbacv1.GroupName, one.role.APIGroup)
 		case one.role.Name == "":
 			r.add(site{one.Object, "roleRef.name"}, Error, ReasonInvalid, "`roleRef.name` must be set: it must be the name of a %s", one.role.Kind)
 		}
 		for i := range one.subjects {
-			if subject := &one.subjects[i]; subject.Kind == rbacv1.ServiceAccountKind && subject.Namespace == "" && one.Kind == "ClusterRoleBinding" {
-				path := fmt.Sprintf("subjects[%d]", i)
+			subject, path := &one.subjects[i], fmt.Sprintf("subjects[%d]", i)
+			switch {
+			case subject.Kind != rbacv1.ServiceAccountKind:
+			case subject.APIGroup != "":
+				r.add(site{one.Object, path}, Error, ReasonInvalid, "`%s.apiGroup` must be empty for a ServiceAccount, is '%s'", path, subject.APIGroup)
+			case subject.Namespace == "" && one.Kind == "ClusterRoleBinding":
 				r.add(site{one.Object, path}, Error, ReasonInvalid, "`%s.namespace` must be set: it must be the namespace of ServiceAccount '%s'", path, subject.Name)
 			}
 		}
@@ -220,7 +237,11 @@ func (r *run) checkOwners(plan *plan, h holder) {
 		r.add(site{plan.Object, "spec"}, Warning, ReasonRightsMissing, "the plan names no `serviceAccountName`, as which the owners of pods are looked up, %s", effect)
 		return
 	}
-	h.held = r.rbac.held(action.Question{Resource: "pods", Verb: "get"})
+	pods := action.Question{Resource: "pods", Verb: "get"}
+	h.held = r.rbac.held(pods, r.given.accounts)
+	for _, pods.Namespace = range r.rbac.placesOf(subjectOf(plan.Namespace, h.account)) {
+		h.reached = h.reached || r.rbac.allows(subjectOf(plan.Namespace, h.account), pods)
+	}
 	if !r.bound(plan.Namespace, h, Warning, ", "+effect) {
 		return
 	}

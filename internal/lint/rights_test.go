@@ -110,14 +110,21 @@ func TestBindings(t *testing.T) {
 		"a ClusterRole of others":  {[]string{"kind: Role, name: contain}", "kind: ClusterRole, name: admin}"}, Warning, "It may be in ClusterRole 'admin', which is bound but not among the manifests"},
 		"a Role of others":         {[]string{"metadata: {name: contain, namespace: shop}\nrules", "metadata: {name: contain, namespace: web}\nrules"}, Warning, "It may be in Role 'contain', which is bound but not among the manifests"},
 		"a misspelt Role that another has": {[]string{binding, strings.Replace(binding, "Role, name: contain", "Role, name: contain-b", 1) + "---\napiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\n" + strings.Replace(binding, "name: contain, namespace: security", "name: other, namespace: security", 1)}, Warning,
-			"It may be in Role 'contain-b', which is bound but not among the manifests"},
+			"It may be in Role 'contain-b' (or is 'contain' meant?), which is bound but not among the manifests"},
 		"a Role of others beside another": {[]string{binding, strings.Replace(binding, "Role, name: contain", "Role, name: pods-of-the-shop", 1)}, Warning, "It may be in Role 'pods-of-the-shop', which is bound but not among the manifests"},
 		"a ClusterRole of Kubernetes":     {[]string{"kind: Role\n", "kind: ClusterRole\n", "metadata: {name: contain, namespace: shop}\nrules", "metadata: {name: edits}\nrules", "kind: Role, name: contain}", "kind: ClusterRole, name: edit}"}, Warning, "It may be in ClusterRole 'edit', which is bound but not among the manifests"},
 		"neither a binding nor a role for it": {[]string{rules, "- {apiGroups: [\"\"], resources: [services], verbs: [list]}\n", binding, strings.Replace(binding, "name: contain, namespace: security", "name: other, namespace: security", 1)}, Warning,
 			"NotGiven spec.serviceAccountName: the rights of ServiceAccount 'contain' are not checked: no RoleBinding"},
-		"a role for it, and no binding": {[]string{binding, strings.Replace(binding, "name: contain, namespace: security", "name: other, namespace: security", 1)}, Error, "ServiceAccount 'contain' may do nothing: it is among the manifests"},
-		"an account of others":          {[]string{account, "", binding, strings.Replace(binding, "security", "web", 1)}, Warning, "NotGiven spec.serviceAccountName: the rights of ServiceAccount 'contain' are not checked: no RoleBinding"},
-		"a version that is gone":        {[]string{"rbac.authorization.k8s.io/v1\nkind: RoleBinding", "rbac.authorization.k8s.io/v1beta1\nkind: RoleBinding"}, Error, "ServiceAccount 'contain' may do nothing"},
+		"a role for it, and no binding":      {[]string{binding, strings.Replace(binding, "name: contain, namespace: security", "name: other, namespace: security", 1)}, Error, "ServiceAccount 'contain' may do nothing: it is among the manifests"},
+		"a role that others have too":        {[]string{binding, strings.Replace(binding, "kind: ServiceAccount, name: contain, namespace: security", "kind: Group, name: sre", 1)}, Warning, "the rights of ServiceAccount 'contain' are not checked"},
+		"a role that only reads":             {[]string{rules, "- {apiGroups: [\"\"], resources: [pods], verbs: [get, list]}\n", binding, strings.Replace(binding, "name: contain, namespace: security", "name: other, namespace: security", 1)}, Warning, "the rights of ServiceAccount 'contain' are not checked"},
+		"a group that may do something else": {[]string{rules, "- {apiGroups: [\"\"], resources: [configmaps], verbs: [get, list]}\n", binding, strings.Replace(binding, "kind: ServiceAccount, name: contain, namespace: security", "kind: Group, name: 'system:serviceaccounts:security'", 1)}, Warning, "the rights of ServiceAccount 'contain' are not checked"},
+		"an account of another domain":       {[]string{account, account + strings.Replace(account, "security", "web", 1), binding, strings.Replace(binding, "security", "web", 1)}, Warning, "the rights of ServiceAccount 'contain' are not checked"},
+		"a role of another version":          {[]string{"kind: Role, name: contain}", "kind: Role, name: contain-v2}", "metadata: {name: contain, namespace: shop}\nrules", "metadata: {name: contain-v1, namespace: shop}\nrules"}, Warning, "It may be in Role 'contain-v2' (or is 'contain-v1' meant?)"},
+		"a roleRef of a version":             {[]string{"roleRef: {apiGroup: rbac.authorization.k8s.io,", "roleRef: {apiGroup: rbac.authorization.k8s.io/v1,"}, Error, "Invalid roleRef.apiGroup: `roleRef.apiGroup` must be 'rbac.authorization.k8s.io', is 'rbac.authorization.k8s.io/v1'"},
+		"a subject of a group":               {[]string{"subjects: [{kind: ServiceAccount, name: contain, namespace: security}]", "subjects: [{apiGroup: rbac.authorization.k8s.io, kind: ServiceAccount, name: contain, namespace: security}]"}, Error, "Invalid subjects[0]: `subjects[0].apiGroup` must be empty for a ServiceAccount"},
+		"an account of others":               {[]string{account, "", binding, strings.Replace(binding, "security", "web", 1)}, Warning, "NotGiven spec.serviceAccountName: the rights of ServiceAccount 'contain' are not checked: no RoleBinding"},
+		"a version that is gone":             {[]string{"rbac.authorization.k8s.io/v1\nkind: RoleBinding", "rbac.authorization.k8s.io/v1beta1\nkind: RoleBinding"}, Error, "ServiceAccount 'contain' may do nothing"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for i := 0; i < len(test.edit); i += 2 {
@@ -150,11 +157,11 @@ aggregationRule: {clusterRoleSelectors: [{matchLabels: {part: sum}}]}
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
 metadata: {name: middle, labels: {part: all}}
-aggregationRule: {clusterRoleSelectors: [{matchLabels: {part: sum}}, {matchLabels: {part: all}}]}
+aggregationRule: {clusterRoleSelectors: [{matchLabels: {part: sum}}]}
 `
 	own := strings.Replace(strings.Replace(everywhere, "labels: {part: sum}}\nrules", "labels: {part: other}}\nrules", 1), parts,
 		parts+"rules: [{apiGroups: ['*'], resources: ['*'], verbs: ['*']}]\n", 1)
-	const elsewhere = "It may be in another part of ClusterRole 'sum', which is bound but not among the manifests"
+	const elsewhere = "It may be in a part of ClusterRole 'sum' that is not among the manifests"
 	lacks := strings.Replace(everywhere, "resources: [pods], verbs: [get, patch]", "resources: [pods], verbs: [get]", 1)
 	for name, test := range map[string]struct{ content, severity, want string }{
 		"a part":                            {everywhere, "", ""},
@@ -164,12 +171,24 @@ aggregationRule: {clusterRoleSelectors: [{matchLabels: {part: sum}}, {matchLabel
 		"a part of a part":                  {nested, "", ""},
 		"a part of a part that lacks some":  {strings.Replace(nested, "resources: [pods], verbs: [get, patch]", "resources: [pods], verbs: [get]", 1), "Error", "may not patch pods"},
 		"a part of a part that is not here": {strings.Replace(nested, "part: sum}}\nrules", "part: other}}\nrules", 1), "Warning", elsewhere},
+		"a part of itself":                  {strings.Replace(strings.Replace(everywhere, "part: sum}}\nrules", "part: other}}\nrules", 1), "metadata: {name: sum}", "metadata: {name: sum, labels: {part: sum}}", 1), "Warning", elsewhere},
+		"rules that are of more parts":      {strings.Replace(lacks, parts, parts+"rules: [{apiGroups: [''], resources: [pods], verbs: [get, patch]}]\n", 1), "Warning", elsewhere},
 		"rules of its own":                  {own, "Warning", elsewhere}, // the controller writes those of the parts over them
 	} {
 		_, got := findings(t, "", []string{"-"}, test.content)
 		all := strings.Join(got, "\n")
 		if test.severity == "" && all != "" || test.severity != "" && !strings.Contains(all, test.want) || strings.Contains(all, ": Error ") != (test.severity == "Error") {
 			t.Errorf("%s: want %s %q, got findings\n%s", name, test.severity, test.want, all)
+		}
+	}
+}
+
+// TestRightsByAGroup: what is given to all ServiceAccounts of a namespace is given to each.
+func TestRightsByAGroup(t *testing.T) {
+	const named = "{kind: ServiceAccount, name: contain, namespace: security}"
+	for _, group := range []string{"system:serviceaccounts:security", "system:serviceaccounts", "system:authenticated"} {
+		if _, got := findings(t, "", []string{"-"}, strings.Replace(right, named, "{kind: Group, apiGroup: rbac.authorization.k8s.io, name: '"+group+"'}", 1)); len(got) > 0 {
+			t.Errorf("%s: findings\n%s", group, strings.Join(got, "\n"))
 		}
 	}
 }

@@ -1,7 +1,13 @@
 package manifest
 
-// maxName is how long a name may be to be compared.
-const maxName = 128
+import (
+	"slices"
+	"strings"
+)
+
+// maxName is how long a name may be to be compared, and maxSlips how many letters a slip of the
+// hand makes wrong.
+const maxName, maxSlips = 128, 2
 
 // Nearest is the name of the known ones that was most likely meant; empty when none is near.
 func Nearest(name string, known []string) string {
@@ -18,6 +24,23 @@ func Nearest(name string, known []string) string {
 		}
 	}
 	return best
+}
+
+// Misspelt gives the known name that another is by a slip of the hand; empty when none is. Names
+// that differ by what tells things apart, a number, or something at the end, are none.
+func Misspelt(name string, known []string) string {
+	digits := func(text string) string {
+		return strings.Map(func(r rune) rune {
+			if r < '0' || r > '9' {
+				return -1
+			}
+			return r
+		}, text)
+	}
+	return Nearest(name, slices.DeleteFunc(slices.Clone(known), func(other string) bool {
+		return len(other) > maxName || len(name) > maxName || edits(name, other) > maxSlips || digits(name) != digits(other) ||
+			strings.HasPrefix(name, other) || strings.HasPrefix(other, name)
+	}))
 }
 
 // edits is how many letters must be changed, added, taken out or swapped with the next to
