@@ -28,8 +28,18 @@ type Asked struct {
 	Outcome v1alpha1.RuleOutcome `json:"outcome,omitempty"`
 	// Answer is what it says.
 	Answer v1alpha1.RuleAnswer `json:"answer"`
-	// Why says of a rule that does not match what of it is not true, or why it failed.
+	// Why says of a rule that does not match what of it is not true, or why it failed, and of
+	// one that matches why it does not decide; empty when it does.
 	Why []string `json:"why,omitempty"`
+}
+
+// Settle has a rule that matches say why it does not decide, by the record and its answer
+// there: it is below its threshold, it opens no incident, or a policy before it does not
+// compile.
+func (a *Asked) Settle(answer v1alpha1.RuleAnswer, record *v1alpha1.Assessment) {
+	if a.Answer == Matched && answer != NotMatched && (answer != Matched || record.Rule == "") {
+		a.Answer, a.Why = answer, []string{record.Message}
+	}
 }
 
 // Trace gives the rules that Assess asks about an event, in the order in which it does, up
@@ -67,8 +77,8 @@ func Trace(ctx context.Context, in Input) ([]Asked, error) {
 	return asked, ctx.Err()
 }
 
-// Judge gives what Trace gives and what Assess decides. A last rule that matches, but is below
-// its threshold or opens no incident, says that.
+// Judge gives what Trace gives and what Assess decides. A last rule that matches, but does not
+// decide, says that.
 func Judge(ctx context.Context, in Input) ([]Asked, Assessment, error) {
 	asked, err := Trace(ctx, in)
 	if err != nil {
@@ -79,10 +89,10 @@ func Judge(ctx context.Context, in Input) ([]Asked, Assessment, error) {
 		return nil, Assessment{}, err
 	}
 	last, answers := len(asked)-1, result.Record.Asked
-	if last < 0 || asked[last].Answer != Matched || answers[len(answers)-1].Answer == Matched {
+	if last < 0 || len(answers) == 0 {
 		return asked, result, nil
 	}
-	asked[last].Answer, asked[last].Why = answers[len(answers)-1].Answer, []string{result.Record.Message}
+	asked[last].Settle(answers[len(answers)-1].Answer, &result.Record)
 	if !result.Until.IsZero() {
 		asked[last].Why = []string{fmt.Sprintf("this event was seen %d of %d times; it waits for more until %s",
 			result.Seen, result.Asked, result.Until.UTC().Format(time.RFC3339))}

@@ -96,3 +96,21 @@ func TestJudge(t *testing.T) {
 		})
 	}
 }
+
+// What a policy before it keeps from being dismissed, no rule has decided.
+func TestJudgeAfterUnusable(t *testing.T) {
+	broken := Unusable(source("broken", 300), errors.New("it does not compile"))
+	for outcome, want := range map[v1alpha1.RuleOutcome]string{
+		v1alpha1.RuleDismiss: `policy "broken" does not compile, so the event is not dismissed: it does not compile`,
+		v1alpha1.RulePromote: "",
+	} {
+		policy, err := Compile(source("main", 100, ruleOf("any", outcome, "true")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked, _, err := Judge(t.Context(), Input{Event: event(), Policies: []*Policy{broken, policy}, By: by, Now: now})
+		if err != nil || len(asked) != 2 || asked[1].Answer != Matched || strings.Join(asked[1].Why, "") != want {
+			t.Errorf("%s: got %+v, %v", outcome, asked, err)
+		}
+	}
+}

@@ -72,7 +72,7 @@ func askAgain(ctx context.Context, in classify.Input, record *v1alpha1.Assessmen
 	result := askedPolicy{Name: asked.Name, Generation: asked.Generation, Present: then.present, Text: textLost, Answer: asked.Answer,
 		onRecord: len(asked.Rules) + int(asked.MoreRules)}
 	if then.text == nil {
-		result.Rules, result.MoreRules = fromNames(asked), asked.MoreRules
+		result.Rules, result.MoreRules = fromNames(record, asked), asked.MoreRules
 		return result, nil
 	}
 	result.Text = then.from
@@ -91,21 +91,19 @@ func askAgain(ctx context.Context, in classify.Input, record *v1alpha1.Assessmen
 		return result, nil
 	}
 	last := &rules[len(rules)-1]
-	if last.Answer == classify.Matched && (asked.Answer == v1alpha1.AnswerBelowThreshold || asked.Answer == v1alpha1.AnswerFailed) {
-		// It matched; what it asks for besides follows from more than the event.
-		last.Answer, last.Why = asked.Answer, []string{record.Message}
-	}
+	last.Settle(asked.Answer, record) // what it asks for besides follows from more than the event
 	result.Deviates = last.Answer != asked.Answer
 	return result, nil
 }
 
 // fromNames is what the record alone says.
-func fromNames(asked *v1alpha1.AskedPolicy) []classify.Asked {
+func fromNames(record *v1alpha1.Assessment, asked *v1alpha1.AskedPolicy) []classify.Asked {
 	var rules []classify.Asked
 	for i, name := range asked.Rules {
 		one := classify.Asked{Policy: asked.Name, Generation: asked.Generation, Rule: name, Answer: classify.NotMatched}
 		if i == len(asked.Rules)-1 && asked.MoreRules == 0 {
 			one.Answer = asked.Answer
+			one.Settle(asked.Answer, record)
 		}
 		rules = append(rules, one)
 	}

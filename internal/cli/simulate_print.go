@@ -53,6 +53,9 @@ func (s *session) printAskedRules(asked []classify.Asked) {
 		switch one.Answer {
 		case classify.Matched:
 			says = s.style.bold(joined(": ", "matches, and decides", string(one.Outcome)))
+			if len(one.Why) > 0 {
+				says = s.style.yellow("matches, but does not decide")
+			}
 		case v1alpha1.AnswerBelowThreshold:
 			says = s.style.yellow("matches, but was not seen often enough")
 		case classify.Failed:

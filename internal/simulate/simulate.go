@@ -228,10 +228,8 @@ func Run(ctx context.Context, in Input) (*Result, error) {
 func (r *Result) take(ctx context.Context, in Input, event *v1alpha1.SecurityEvent, assessed *classify.Assessment) {
 	record := &assessed.Record
 	r.Outcome, r.Reason, r.Message = record.Outcome, record.Reason, record.Message
-	if last := len(r.Asked) - 1; last >= 0 && r.Asked[last].Answer == classify.Matched && len(record.Asked) > 0 {
-		if answer := record.Asked[len(record.Asked)-1].Answer; answer != classify.Matched {
-			r.Asked[last].Answer, r.Asked[last].Why = answer, []string{record.Message}
-		}
+	if last := len(r.Asked) - 1; last >= 0 && len(record.Asked) > 0 {
+		r.Asked[last].Settle(record.Asked[len(record.Asked)-1].Answer, record)
 	}
 	if assessed.Incident == nil {
 		return
