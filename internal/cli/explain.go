@@ -22,7 +22,8 @@ What was decided, and which rules of which policies were asked in which text, is
 record. Why each said what it did is found by asking it again: the event never changes, its
 workload is on record, and the texts of policies that were in force are kept. Of a text that is
 not kept any more only the answers are known. An event that no rule was asked about yet is shown
-to the policies as they are now.`
+to the policies that are in force now: while the text of one does not compile, the last one that
+did counts.`
 
 func newExplainCommand(s *session) *cobra.Command {
 	output := ""
@@ -44,7 +45,8 @@ type policyText string
 const (
 	textPresent policyText = "Present" // it is the one that is there now
 	textKept    policyText = "Kept"    // it was another one, and is kept
-	textLost    policyText = "Lost"    // it is not kept any more, or may not be read
+	textLost    policyText = "Lost"    // it is not kept any more
+	textUnread  policyText = "Unread"  // it is kept, but may not be read or is another one
 )
 
 // askedPolicy is a policy as it was asked.
@@ -52,9 +54,12 @@ type askedPolicy struct {
 	Name string `json:"name"`
 	// Generation is the one that was asked, and Present the one that is there now; 0 when
 	// there is none.
-	Generation int64      `json:"generation,omitempty"`
-	Present    int64      `json:"presentGeneration,omitempty"`
-	Text       policyText `json:"text"`
+	Generation int64 `json:"generation,omitempty"`
+	Present    int64 `json:"presentGeneration,omitempty"`
+	// InForce is the one that counts while Present does not compile; 0 when Present counts, or
+	// nothing of the policy is in force.
+	InForce int64      `json:"inForceGeneration,omitempty"`
+	Text    policyText `json:"text"`
 	// Answer is what it said; empty when that is not on record.
 	Answer v1alpha1.RuleAnswer `json:"answer,omitempty"`
 	Rules  []classify.Asked    `json:"rules,omitempty"`
@@ -81,10 +86,13 @@ type explanation struct {
 	Policies []askedPolicy `json:"policies"`
 	// MorePolicies is how many were asked before the last one besides.
 	MorePolicies int32 `json:"morePolicies,omitempty"`
-	// Now is the rule that decides by the present texts; empty when none does, as while the
-	// event waits for the threshold of one.
-	Now   string   `json:"now,omitempty"`
-	Waits *waiting `json:"waits,omitempty"`
+	// Now is the rule that decides by the texts in force; empty when none does, as while the
+	// event waits for the threshold of one. Untold says that it cannot be told.
+	Now    string   `json:"now,omitempty"`
+	Untold bool     `json:"untold,omitempty"`
+	Waits  *waiting `json:"waits,omitempty"`
+	// Problems say which texts do not compile or cannot be read.
+	Problems []string `json:"problems,omitempty"`
 	// Incident is the one that the event opened or joined, and Occurrences how often it was seen.
 	Incident    string `json:"incident,omitempty"`
 	Occurrences int64  `json:"occurrences"`
@@ -93,7 +101,7 @@ type explanation struct {
 	// Earlier is what was decided before the record, the oldest first.
 	Earlier []v1alpha1.Assessment `json:"earlier,omitempty"`
 
-	present v1alpha1.Assessment // what the present texts decide
+	present v1alpha1.Assessment // what the texts in force decide
 }
 
 // waiting is an event that waits for the threshold of a rule that matches.
@@ -125,23 +133,24 @@ func (s *session) explainEvent(ctx context.Context, output, name string) error {
 		return explain(err, "list the classification policies in the namespace "+namespace)
 	}
 	texts, problems := textsOf(ctx, api, lastByRules(event), list.Items)
-	why, err := whyAssessed(ctx, s.clock.Now(), event, list.Items, texts)
+	counts, more := whatCounts(ctx, api, list.Items)
+	why, err := whyAssessed(ctx, s.clock.Now(), event, counts, texts)
 	if err != nil {
 		return err
 	}
+	why.Problems = append(problems, more...)
 	if output == outputJSON {
 		return printObjects(s.Out, outputJSON, why)
 	}
 	s.printExplanation(event, why)
 	if s.domainOrNot(ctx, namespace) == domainNo {
-		problems = append(problems, fmt.Sprintf("the namespace %s is not a response domain: nobody assesses this event", namespace), s.elsewhere(ctx, namespace))
+		s.printNotes("", []string{fmt.Sprintf("the namespace %s is not a response domain: nobody assesses this event", namespace), s.elsewhere(ctx, namespace)})
 	}
-	s.printNotes("", problems)
 	return nil
 }
 
 // whyAssessed asks again what was asked about an event, in the texts of then.
-func whyAssessed(ctx context.Context, at time.Time, event *v1alpha1.SecurityEvent, policies []v1alpha1.ClassificationPolicy, texts map[string]askedText) (*explanation, error) {
+func whyAssessed(ctx context.Context, at time.Time, event *v1alpha1.SecurityEvent, counts map[string]inForce, texts map[string]askedText) (*explanation, error) {
 	why := &explanation{Event: event.Name, Mode: onlyDrill(event.Spec.Mode), Record: event.Status.Assessment, Policies: []askedPolicy{},
 		Incident: event.Status.IncidentRef.Name, Occurrences: max(event.Status.Occurrences, 1),
 		Assessed: conditionBesides(event), Earlier: event.Status.EarlierAssessments}
@@ -163,12 +172,13 @@ func whyAssessed(ctx context.Context, at time.Time, event *v1alpha1.SecurityEven
 			if err != nil {
 				return nil, err
 			}
+			one.InForce = counts[one.Name].instead
 			why.Policies = append(why.Policies, one)
 		}
 		why.Recorded = len(byRules.Asked) > 0
 	}
-	in.Now = at // the present policies are asked at present
-	now, err := askNow(ctx, in, policies, why)
+	in.Now = at // what counts now is asked at present
+	now, err := askNow(ctx, in, counts, why)
 	if err != nil {
 		return nil, err
 	}
@@ -187,10 +197,15 @@ func conditionBesides(event *v1alpha1.SecurityEvent) *metav1.Condition {
 	return condition
 }
 
-// askNow asks the present policies, and takes down what they decide.
-func askNow(ctx context.Context, in classify.Input, policies []v1alpha1.ClassificationPolicy, why *explanation) ([]askedPolicy, error) {
-	for i := range policies {
-		in.Policies = append(in.Policies, compiledOrNot(&policies[i]))
+// askNow asks what of the policies is in force, and takes down what it decides. Without the text
+// of one nothing can be told: its priority, too, is part of it.
+func askNow(ctx context.Context, in classify.Input, counts map[string]inForce, why *explanation) ([]askedPolicy, error) {
+	for _, one := range counts {
+		if one.compiled == nil {
+			why.Untold = true
+			return nil, nil
+		}
+		in.Policies = append(in.Policies, one.compiled)
 	}
 	asked, decided, err := classify.Judge(ctx, in)
 	if err != nil {
@@ -206,7 +221,11 @@ func askNow(ctx context.Context, in classify.Input, policies []v1alpha1.Classifi
 	var all []askedPolicy
 	for _, one := range asked {
 		if last := len(all) - 1; last < 0 || all[last].Name != one.Policy {
-			all = append(all, askedPolicy{Name: one.Policy, Generation: one.Generation, Present: one.Generation, Text: textPresent})
+			policy := askedPolicy{Name: one.Policy, Generation: one.Generation, Present: counts[one.Policy].present, InForce: counts[one.Policy].instead, Text: textPresent}
+			if policy.InForce != 0 {
+				policy.Text = textKept
+			}
+			all = append(all, policy)
 		}
 		last := &all[len(all)-1]
 		last.Rules = append(last.Rules, one)

@@ -34,7 +34,9 @@ func (s *session) printExplanation(event *v1alpha1.SecurityEvent, why *explanati
 		when = "evaluated now"
 	}
 	fmt.Fprintf(s.Out, "\n%s, %s\n", s.style.bold("RULES"), when)
-	if len(why.Policies) == 0 {
+	if len(why.Policies) == 0 && why.Untold {
+		fmt.Fprintln(s.Out, "  what the policies in force say cannot be told")
+	} else if len(why.Policies) == 0 {
 		fmt.Fprintln(s.Out, "  there is no classification policy")
 	}
 	for i := range why.Policies {
@@ -45,12 +47,15 @@ func (s *session) printExplanation(event *v1alpha1.SecurityEvent, why *explanati
 	}
 	if note := why.note(); note != "" {
 		fmt.Fprintf(s.Out, "\n%s %s.\n", s.style.yellow("Note:"), clean(note))
+	} else if len(why.Problems) > 0 {
+		fmt.Fprintln(s.Out)
 	}
+	s.printNotes("", why.Problems)
 }
 
-// note says where the present policies decide otherwise than those of the record; empty where
-// they do not. Where the same rule matches, its threshold is left out for what is decided: what
-// was counted then is not all there any more.
+// note says where what is in force now decides otherwise than the policies of the record; empty
+// where it does not, or that cannot be told. Where the same rule matches, its threshold is left
+// out for what is decided: what was counted then is not all there any more.
 func (why *explanation) note() string {
 	record := &why.Record
 	if why.Rules != nil {
@@ -58,14 +63,14 @@ func (why *explanation) note() string {
 	}
 	then, now := ruleOf(record), ruleOf(&why.present)
 	fails := func(of *v1alpha1.Assessment) bool { return of.Reason == v1alpha1.ReasonRuleError }
-	begin := "by the policies as they are now, "
+	begin := "by the policies in force now, "
 	switch onRecord := "; on record it is " + cmp.Or(then, "no rule"); {
-	case record.Outcome == "" || !why.Recorded && why.Waits != nil:
+	case record.Outcome == "" || why.Untold || !why.Recorded && why.Waits != nil:
 		return ""
 	case why.Waits != nil && record == &why.Record && record.Outcome == v1alpha1.OutcomeDeferred:
 		return fmt.Sprintf("%s%s matches, but this event was seen %d of %d times; it waits for more until %s",
 			begin, why.Waits.Rule, why.Waits.Seen, why.Waits.Asked, why.Waits.Until.UTC().Format(time.RFC3339))
-	case then == now && fails(record) == fails(&why.present):
+	case then == now && (now == "" || fails(record) == fails(&why.present)):
 		return ""
 	case now != "" && why.Now == "":
 		return begin + now + " would not decide (" + why.present.Message + ")" + onRecord

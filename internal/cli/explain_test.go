@@ -7,7 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	appsv1 "k8s.io/api/apps/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -101,6 +104,11 @@ func TestWhyAssessed(t *testing.T) {
 		status.Assessment = v1alpha1.Assessment{Outcome: v1alpha1.OutcomeJoined, Reason: "DecidedByPerson", By: "jane", DecisionRef: v1alpha1.DecisionReference{Name: "join-1"}, Time: at(60)}
 		status.IncidentRef.Name, status.Occurrences = "inc-1", 7
 	})
+	unmatched := event(func(status *v1alpha1.SecurityEventStatus) {
+		last := &status.Assessment
+		last.Outcome, last.Reason, last.Rule, last.Policy = v1alpha1.OutcomeDeferred, v1alpha1.ReasonNoRuleMatched, "", v1alpha1.PolicyGeneration{}
+		last.Message, last.Asked = "no rule matched", last.Asked[:1]
+	})
 	broken := explainedPolicy("audit", 200, 3, dismissRule("other", `event.sorce.rule == "Other"`))
 	present := func(policy *v1alpha1.ClassificationPolicy) askedText {
 		return askedText{text: policy, from: textPresent, present: policy.Generation}
@@ -127,10 +135,15 @@ func TestWhyAssessed(t *testing.T) {
 		"it fails again":       {fails, []v1alpha1.ClassificationPolicy{failing, before}, map[string]askedText{"audit": present(&before), "runtime": present(&failing)}, "", false},
 		"it would fail":        {asRecorded, []v1alpha1.ClassificationPolicy{failing, before}, map[string]askedText{"audit": present(&before), "runtime": {text: &decided, from: textKept, present: 5}}, "", false},
 		"decided many times":   {attached, []v1alpha1.ClassificationPolicy{decided, before}, same, "runtime/tested", false},
+		"no rule either way":   {unmatched, []v1alpha1.ClassificationPolicy{explainedPolicy("audit", 200, 4, broken.Spec.Rules...)}, map[string]askedText{"audit": {text: &before, from: textKept, present: 4}}, "", false},
 		"it says otherwise":    {asRecorded, []v1alpha1.ClassificationPolicy{deviating, before}, map[string]askedText{"audit": present(&before), "runtime": present(&deviating)}, "runtime/loud", true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			why, err := whyAssessed(t.Context(), at(90).Time, test.event, test.policies, test.texts)
+			counts, problems := whatCounts(t.Context(), nil, test.policies)
+			why, err := whyAssessed(t.Context(), at(90).Time, test.event, counts, test.texts)
+			if len(problems) > 0 {
+				t.Errorf("unexpected: %q", problems)
+			}
 			mustDo(t, err)
 			deviates := slices.ContainsFunc(why.Policies, func(policy askedPolicy) bool { return policy.Deviates })
 			if why.Now != test.now || deviates != test.deviates || why.Recorded == (test.event.Status.Assessment.Outcome == "") {
@@ -184,4 +197,82 @@ func TestExplain(t *testing.T) {
 	mustDo(t, admin.Status().Update(ctx, &policy))
 	run(ctx, janeConfig, "explain", "falco-1", "-n", namespace).check(t, ExitOK, "its text is not kept any more, so that why cannot be said\n  runtime/tested  does not match\n", "")
 	run(ctx, janeConfig, "explain", "none", "-n", namespace).check(t, ExitError, "", "there is no event none")
+}
+
+// brokenSince puts a policy there whose generation 1 is in force while 2 does not compile,
+// falco-1, which 1 has decided, and falco-2, which nothing has. It gives the text that is kept.
+func brokenSince(t *testing.T, namespace string) *appsv1.ControllerRevision {
+	t.Helper()
+	ctx := t.Context()
+	policy := explainedPolicy("runtime", 100, 0, dismissRule("tested", `event.source.rule == "Shell"`))
+	policy.Namespace, policy.CreationTimestamp = namespace, metav1.Time{}
+	mustDo(t, admin.Create(ctx, &policy))
+	kept, raw, err := classify.Revision(&policy)
+	mustDo(t, err)
+	revision := &appsv1.ControllerRevision{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: kept.Revision}, Data: runtime.RawExtension{Raw: raw}, Revision: 1,
+	}
+	mustDo(t, admin.Create(ctx, revision))
+	policy.Spec.Rules[0].Match = `event.sorce.rule == "Shell"`
+	mustDo(t, admin.Update(ctx, &policy))
+	policy.Status.InForce, policy.Status.Revisions = kept, []v1alpha1.PolicyRevision{kept}
+	mustDo(t, admin.Status().Update(ctx, &policy))
+	decided, waits := explainedEvent(), explainedEvent()
+	decided.Namespace, waits.Namespace, waits.Name = namespace, namespace, "falco-2"
+	status := decided.Status
+	mustDo(t, admin.Create(ctx, waits))
+	mustDo(t, admin.Create(ctx, decided))
+	decided.Status = status
+	record := &decided.Status.Assessment
+	record.Policy.Generation, record.Time = 1, metav1.NewTime(time.Now().Add(time.Hour)) // whatever the clock of the API server
+	record.Asked = []v1alpha1.AskedPolicy{{Name: "runtime", Generation: 1, Answer: v1alpha1.AnswerMatched, Rules: []string{"tested"}}}
+	mustDo(t, admin.Status().Update(ctx, decided))
+	return revision
+}
+
+// saysOfRules checks all that explain says from the rules on.
+func saysOfRules(t *testing.T, namespace, event, want string) {
+	t.Helper()
+	r := run(t.Context(), janeConfig, "explain", event, "-n", namespace)
+	if _, got, _ := strings.Cut(r.out, "RULES, "); r.code != ExitOK || !strings.HasPrefix(got, want) || strings.Contains(got, "would decide;") {
+		t.Errorf("%s: exit code %d, want\n%s\ngot\n%s", event, r.code, want, got)
+	}
+}
+
+const staysInForce = "\nNote: policy runtime: generation 2 does not compile, and generation 1 stays in force: rule \"tested\" `match` 1:6: undefined field 'sorce'"
+
+// While a text does not compile, the last one that did is what counts.
+func TestExplainInForce(t *testing.T) {
+	namespace := domain(t, viewer)
+	revision := brokenSince(t, namespace)
+	const decides = "  runtime: generation 1, which stays in force: generation 2 does not compile\n  runtime/tested  matches, and decides: Dismiss\n"
+	saysOfRules(t, namespace, "falco-1", "as they were asked\n"+decides+staysInForce+"\n")
+	saysOfRules(t, namespace, "falco-2", "evaluated now\n"+decides+staysInForce+"\n")
+	r := run(t.Context(), janeConfig, "explain", "falco-2", "-o", "json", "-n", namespace)
+	got := &explanation{}
+	mustDo(t, json.Unmarshal([]byte(r.out), got))
+	want := askedPolicy{Name: "runtime", Generation: 1, Present: 2, InForce: 1, Text: textKept, Answer: v1alpha1.AnswerMatched,
+		Rules: []classify.Asked{{Policy: "runtime", Generation: 1, Rule: "tested", Outcome: v1alpha1.RuleDismiss, Answer: classify.Matched}}}
+	if diff := cmp.Diff([]askedPolicy{want}, got.Policies, cmpopts.IgnoreUnexported(askedPolicy{})); diff != "" || len(got.Problems) != 1 || got.Untold || got.Now != "runtime/tested" {
+		t.Errorf("%+v, policies (-want +got):\n%s", got, diff)
+	}
+
+	mustDo(t, admin.Delete(t.Context(), revision))
+	const lost = staysInForce + "; its text is not kept any more, so that what would be decided now cannot be told\n"
+	saysOfRules(t, namespace, "falco-1", "as they were asked\n  runtime: generation 1; its text is not kept any more, so that why cannot be said\n  runtime/tested  matches, and decides\n"+lost)
+	saysOfRules(t, namespace, "falco-2", "evaluated now\n  what the policies in force say cannot be told\n"+lost)
+}
+
+// Who may not read the text that is in force is told so, and nothing that is not known.
+func TestExplainForbidden(t *testing.T) {
+	const role = "no-revisions"
+	mustDo(t, admin.Create(t.Context(), &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: role}, Rules: []rbacv1.PolicyRule{{
+		APIGroups: []string{v1alpha1.GroupName}, Resources: []string{"incidents", "securityevents", "classificationpolicies"}, Verbs: []string{"get", "list"},
+	}}}))
+	namespace := domain(t, role)
+	brokenSince(t, namespace)
+	const unread = "; its text cannot be read, so that what would be decided now cannot be told: controllerrevisions.apps "
+	saysOfRules(t, namespace, "falco-1", "as they were asked\n  runtime: generation 1; its text cannot be read, so that why cannot be said\n  runtime/tested  matches, and decides\n"+
+		"\nNote: the text of policy runtime, generation 1, cannot be read: controllerrevisions.apps ")
+	saysOfRules(t, namespace, "falco-2", "evaluated now\n  what the policies in force say cannot be told\n"+staysInForce+unread)
 }
