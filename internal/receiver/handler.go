@@ -49,6 +49,8 @@ type Handler struct {
 	listener     *listener
 	reports      *reports // nil is none
 	sheds        *sheds
+	// probe asks whether the API server is ready; nil when nobody asks.
+	probe *probe
 
 	bodies    *budget
 	parsers   *fair

@@ -2,6 +2,7 @@ package receiver
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -33,13 +34,16 @@ const (
 )
 
 // listener writes down, in the plan of a namespace, when the sources were heard that the plan
-// expects. It never holds up an alert, and what it cannot write is heard again soon.
+// expects. It never holds up an alert, and what it cannot write is heard again soon, or, while the
+// API server is away, written when it is back.
 type listener struct {
 	client       client.Client
 	clock        clock.PassiveClock
 	log          logr.Logger
 	availability *availability
 	queue        chan hearing
+	// missed is when was last heard what the API server was not there for; only run uses it.
+	missed map[hearing]time.Time
 
 	mu     sync.Mutex
 	places map[string]*place
@@ -54,6 +58,8 @@ type hearing struct {
 type place struct {
 	// asked is when its plan was last asked for.
 	asked time.Time
+	// unknown says that it could not be read.
+	unknown bool
 	// expected are the sources it expects, by their product.
 	expected map[string]*listened
 }
@@ -66,7 +72,7 @@ type listened struct {
 }
 
 func newListener(c client.Client, o *Options, a *availability) *listener {
-	return &listener{client: c, clock: o.Clock, log: o.Log, availability: a, queue: make(chan hearing, hearings), places: map[string]*place{}}
+	return &listener{client: c, clock: o.Clock, log: o.Log, availability: a, queue: make(chan hearing, hearings), missed: map[hearing]time.Time{}, places: map[string]*place{}}
 }
 
 // heard takes down that a sender has reported for the products of a body, alerts or not. A
@@ -112,38 +118,61 @@ func (l *listener) due(one hearing) bool {
 
 // run writes down what was heard until the context ends.
 func (l *listener) run(ctx context.Context) {
+	again := time.NewTicker(hearAgain)
+	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case one := <-l.queue:
-			if err := l.write(ctx, one); err != nil && ctx.Err() == nil {
-				l.log.V(1).Info("not written down that a source was heard; it is tried again with its next alert",
-					"namespace", one.namespace, "product", one.product, "error", err.Error())
-			}
+			l.take(ctx, one, l.clock.Now())
+		case <-again.C:
+			l.takeMissed(ctx)
 		}
 	}
 }
 
-func (l *listener) write(ctx context.Context, one hearing) error {
+// take writes down when a source was heard, or keeps it for when the API server is back.
+func (l *listener) take(ctx context.Context, one hearing, at time.Time) {
+	delete(l.missed, one)
+	err := l.write(ctx, one, at)
+	switch {
+	case err == nil || ctx.Err() != nil:
+	case unreachable(err) && len(l.missed) < maxListened:
+		l.missed[one] = at
+	default:
+		l.log.V(1).Info("not written down that a source was heard; it is tried again with its next alert",
+			"namespace", one.namespace, "product", one.product, "error", err.Error())
+	}
+}
+
+// takeMissed writes down what was heard while the API server was away, once it is back.
+func (l *listener) takeMissed(ctx context.Context) {
+	for one, at := range maps.Clone(l.missed) {
+		if !l.availability.away.Load() {
+			l.take(ctx, one, at)
+		}
+	}
+}
+
+func (l *listener) write(ctx context.Context, one hearing, at time.Time) error {
 	if l.availability.away.Load() {
-		return nil
+		return errStillAway
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if err := l.ask(ctx, one.namespace); err != nil || !l.due(one) {
 		return err
 	}
-	now := l.clock.Now()
-	entry := apply.SourceHeard().WithProduct(one.product).WithLastHeardTime(metav1.NewTime(now.UTC().Truncate(time.Second)))
+	entry := apply.SourceHeard().WithProduct(one.product).WithLastHeardTime(metav1.NewTime(at.UTC().Truncate(time.Second)))
 	plan := apply.ResponsePlan(v1alpha1.ResponsePlanName, one.namespace).WithStatus(apply.ResponsePlanStatus().WithSources(entry))
 	err := client.IgnoreNotFound(l.client.Status().Apply(ctx, plan, client.FieldOwner(heardManager+one.product), client.ForceOwnership))
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if source := l.places[one.namespace].expected[one.product]; source != nil {
-		source.wrote = now
+	if source := l.places[one.namespace].expected[one.product]; source != nil && !unreachable(err) {
+		source.wrote = at
 		if err != nil {
-			source.wrote = now.Add(hearAgain - source.every)
+			source.wrote = l.clock.Now().Add(hearAgain - source.every)
 		}
 	}
 	return err
@@ -156,12 +185,15 @@ func (l *listener) ask(ctx context.Context, namespace string) error {
 	known := l.places[namespace]
 	l.mu.Unlock()
 	if known != nil && now.Sub(known.asked) < planFor {
+		if known.unknown {
+			return errStillAway
+		}
 		return nil
 	}
 	plan := &v1alpha1.ResponsePlan{}
 	err := l.client.Get(ctx, types.NamespacedName{Namespace: namespace, Name: v1alpha1.ResponsePlanName}, plan)
 	if client.IgnoreNotFound(err) != nil {
-		l.know(namespace, &place{asked: now.Add(hearAgain - planFor)})
+		l.know(namespace, &place{asked: now.Add(hearAgain - planFor), unknown: unreachable(err)})
 		return err
 	}
 	l.know(namespace, expectedBy(plan, now))

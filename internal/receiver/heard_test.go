@@ -91,7 +91,7 @@ func TestHearingIsWrittenSeldom(t *testing.T) {
 			if due := l.due(step.hearing); due != step.due {
 				t.Errorf("due is %t, want %t", due, step.due)
 			}
-			if err := l.write(t.Context(), step.hearing); err != nil {
+			if err := l.write(t.Context(), step.hearing, now.Now()); err != nil {
 				t.Fatal(err)
 			}
 			want := time.Date(2026, 11, 21, 16, 0, 0, 0, time.UTC).Add(step.heard)
@@ -102,15 +102,56 @@ func TestHearingIsWrittenSeldom(t *testing.T) {
 	}
 	// Another replica knows what this one has written.
 	other := newListener(c, &Options{Clock: now, Log: logr.Discard()}, &availability{})
-	if err := other.write(t.Context(), one); err != nil || !s.heard(plan)["falco"].Equal(now.Now()) {
+	if err := other.write(t.Context(), one, now.Now()); err != nil || !s.heard(plan)["falco"].Equal(now.Now()) {
 		t.Errorf("%v: heard %v", err, s.heard(plan))
 	}
-	if err := l.write(t.Context(), one); err != nil {
+	if err := l.write(t.Context(), one, now.Now()); err != nil {
 		t.Fatal(err)
 	}
 	// Where there is no plan nothing is written, and nothing is wrong.
-	if err := l.write(t.Context(), hearing{"nowhere", "falco", s.sender}); err != nil {
+	if err := l.write(t.Context(), hearing{"nowhere", "falco", s.sender}, now.Now()); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestHeardWhileTheAPIServerIsAway: it is written when that is back, with the time of then, whether
+// the plan was known before or not.
+func TestHeardWhileTheAPIServerIsAway(t *testing.T) {
+	s := newSite(t)
+	g := s.gated()
+	plan := s.expect(v1alpha1.ExpectedSource{Product: "falco"}, v1alpha1.ExpectedSource{Product: "trivy"}, v1alpha1.ExpectedSource{Product: "tetragon"})
+	c, err := NewClient(s.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := clocktesting.NewFakeClock(time.Date(2026, 11, 21, 16, 0, 0, 0, time.UTC))
+	// How long it is until the API server is away: the plan was not read yet, is to be read again, is known.
+	for name, until := range map[string]time.Duration{"trivy": 0, "falco": 10 * time.Minute, "tetragon": 30 * time.Second} {
+		l := newListener(c, &Options{Clock: now, Log: logr.Discard()}, &availability{})
+		one := hearing{s.namespace, name, s.sender}
+		if until > 0 {
+			l.take(t.Context(), hearing{s.namespace, "falco", s.sender}, now.Now())
+			now.Step(until)
+		}
+		g.shut.Store(true)
+		l.take(t.Context(), one, now.Now()) // before anybody knows that it is away
+		l.availability.away.Store(true)
+		now.Step(10 * time.Minute)
+		l.take(t.Context(), one, now.Now())
+		heard := now.Now()
+		now.Step(time.Second)
+		l.takeMissed(t.Context())
+		g.shut.Store(false)
+		l.availability.away.Store(false)
+		if !l.due(one) {
+			t.Errorf("%s: it is not due", name)
+		}
+		l.takeMissed(t.Context())
+		now.Step(2 * hearAgain)
+		l.takeMissed(t.Context())
+		if got := s.heard(plan)[name]; !got.Equal(heard) || len(l.missed) > 0 {
+			t.Errorf("%s: heard at %s, want %s; %d are not written yet", name, got, heard, len(l.missed))
+		}
 	}
 }
 

@@ -38,8 +38,8 @@ func newMetrics(h *Handler) *metrics {
 	}
 	m.registry.MustRegister(m.requests, m.alerts, collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(collectors.GoRuntimeMetricsRule{Matcher: liveHeap})))
-	m.gauge("api_server_away", "1 while the API server is away or overwhelmed: the last call said so, or many in a row of one kind were not answered in time, or failed.", func() float64 {
-		if h.availability.away.Load() {
+	m.gauge("api_server_away", "1 while the API server is away or overwhelmed: it is not ready when it is asked for this, the last call said so, or many in a row of one kind were not answered in time, or failed.", func() float64 {
+		if h.isAway() {
 			return 1
 		}
 		return 0

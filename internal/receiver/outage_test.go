@@ -302,3 +302,29 @@ func (s *site) wantMetrics(h *Handler, lines ...string) {
 		}
 	}
 }
+
+// TestAwayWithoutTraffic: the metric tells whether the API server is there also while nobody reports anything.
+func TestAwayWithoutTraffic(t *testing.T) {
+	s := newSite(t)
+	var ready atomic.Bool
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if !ready.Load() {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+	}))
+	t.Cleanup(server.Close)
+	for name, folder := range map[string]string{"with a spool": t.TempDir(), "without one": ""} {
+		h := s.handler(Options{Name: "r0", SpoolFolder: folder})
+		h.probe = &probe{client: server.Client(), url: server.URL}
+		for _, step := range []struct {
+			ready, away bool
+			says        string
+		}{{true, false, "0"}, {false, false, "1"}, {true, false, "0"}, {true, true, map[bool]string{true: "1", false: "0"}[folder != ""]}} {
+			t.Logf("%s: ready %t, away %t", name, step.ready, step.away)
+			ready.Store(step.ready)
+			h.availability.away.Store(step.away)
+			h.probe.asked.Store(nil) // a second has passed
+			s.wantMetrics(h, "api_server_away "+step.says)
+		}
+	}
+}

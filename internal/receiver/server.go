@@ -126,6 +126,7 @@ func Serve(ctx context.Context, config *rest.Config, o ServerOptions) error {
 	if err != nil {
 		return err
 	}
+	handler.probe = probe
 	draining, stop := context.WithCancel(context.WithoutCancel(ctx))
 	drained := make(chan struct{})
 	go func() {
@@ -362,6 +363,15 @@ func (p *probe) answers(ctx context.Context) bool {
 	}
 	p.asked.Store(&probeAnswer{time: time.Now(), ok: ok})
 	return ok
+}
+
+// isAway says whether the API server is away. Where nobody reports anything only a probe tells; that
+// it was, a spool finds out by itself, and without one nothing but the next alert would.
+func (h *Handler) isAway() bool {
+	if h.probe == nil {
+		return h.availability.away.Load()
+	}
+	return !h.probe.answers(context.Background()) || h.spool != nil && h.availability.away.Load()
 }
 
 // connectionLog takes what net/http says of connections that failed, which scanners cause.
