@@ -122,7 +122,7 @@ func Serve(ctx context.Context, config *rest.Config, o ServerOptions) error {
 	if err != nil {
 		return fmt.Errorf("reading --tls-cert-file and --tls-private-key-file: %w", err)
 	}
-	handler, err := NewHandler(c, o.Options)
+	handler, err := NewHandler(c, o.Options) //nolint:contextcheck // Prometheus asks for metrics without a context
 	if err != nil {
 		return err
 	}

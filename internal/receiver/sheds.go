@@ -211,7 +211,7 @@ func (s *sheds) alert(key shedKey, what *shedding) *alert {
 		d.asset(assetAccount, key.sender, "")
 	}
 	d.texts("Alerts of "+who+" were not taken", fmt.Sprintf(
-		"The receiver has told %s to send %d alerts again later, and does not know whether they do: Falco and Falcosidekick never do. "+
+		"The receiver has told %s to send at least %d alerts again later, and does not know whether they do: Falco and Falcosidekick never do. "+
 			"Each repeat of this event is a minute in which that went on. `firebreak_receiver_alerts_total` with the outcomes `shed` and `shed_unauthenticated` counts them; "+
 			"of what was sent, the receiver's log says more.", clean(who, maxName), what.alerts))
 	d.spec.Severity = v1alpha1.SeverityMedium
