@@ -85,7 +85,7 @@ func (l *listener) heard(namespace, sender string, what *parsed) {
 		}
 		said[product] = true
 		one := hearing{namespace, product, sender}
-		if !l.due(one) {
+		if !l.due(one, l.clock.Now()) {
 			return
 		}
 		select {
@@ -104,16 +104,16 @@ func (l *listener) heard(namespace, sender string, what *parsed) {
 	}
 }
 
-// due says whether there is something to ask or to write.
-func (l *listener) due(one hearing) bool {
+// due says whether there is something to ask, or to write of what was heard then.
+func (l *listener) due(one hearing, at time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	known, now := l.places[one.namespace], l.clock.Now()
-	if known == nil || now.Sub(known.asked) >= planFor {
+	known := l.places[one.namespace]
+	if known == nil || l.clock.Since(known.asked) >= planFor {
 		return true
 	}
 	source := known.expected[one.product]
-	return source != nil && (source.submittedBy == "" || source.submittedBy == one.sender) && now.Sub(source.wrote) >= source.every
+	return source != nil && (source.submittedBy == "" || source.submittedBy == one.sender) && at.Sub(source.wrote) >= source.every
 }
 
 // run writes down what was heard until the context ends.
@@ -148,6 +148,14 @@ func (l *listener) take(ctx context.Context, one hearing, at time.Time) {
 
 // takeMissed writes down what was heard while the API server was away, once it is back.
 func (l *listener) takeMissed(ctx context.Context) {
+	if l.availability.away.Load() {
+		return
+	}
+	l.mu.Lock()
+	for one := range l.missed {
+		delete(l.places, one.namespace) // other receivers may have written what they heard later
+	}
+	l.mu.Unlock()
 	for one, at := range maps.Clone(l.missed) {
 		if !l.availability.away.Load() {
 			l.take(ctx, one, at)
@@ -161,7 +169,7 @@ func (l *listener) write(ctx context.Context, one hearing, at time.Time) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	if err := l.ask(ctx, one.namespace); err != nil || !l.due(one) {
+	if err := l.ask(ctx, one.namespace); err != nil || !l.due(one, at) {
 		return err
 	}
 	entry := apply.SourceHeard().WithProduct(one.product).WithLastHeardTime(metav1.NewTime(at.UTC().Truncate(time.Second)))

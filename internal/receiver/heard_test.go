@@ -88,7 +88,7 @@ func TestHearingIsWrittenSeldom(t *testing.T) {
 	} {
 		t.Run(step.name, func(t *testing.T) {
 			now.SetTime(now.Now().Add(step.after))
-			if due := l.due(step.hearing); due != step.due {
+			if due := l.due(step.hearing, now.Now()); due != step.due {
 				t.Errorf("due is %t, want %t", due, step.due)
 			}
 			if err := l.write(t.Context(), step.hearing, now.Now()); err != nil {
@@ -143,7 +143,7 @@ func TestHeardWhileTheAPIServerIsAway(t *testing.T) {
 		l.takeMissed(t.Context())
 		g.shut.Store(false)
 		l.availability.away.Store(false)
-		if !l.due(one) {
+		if !l.due(one, heard) {
 			t.Errorf("%s: it is not due", name)
 		}
 		l.takeMissed(t.Context())
@@ -151,6 +151,36 @@ func TestHeardWhileTheAPIServerIsAway(t *testing.T) {
 		l.takeMissed(t.Context())
 		if got := s.heard(plan)[name]; !got.Equal(heard) || len(l.missed) > 0 {
 			t.Errorf("%s: heard at %s, want %s; %d are not written yet", name, got, heard, len(l.missed))
+		}
+	}
+}
+
+// TestHearingDoesNotGoBack: what was missed does not take the place of what was heard later, by this
+// receiver from another sender, or by another receiver since this one has read the plan.
+func TestHearingDoesNotGoBack(t *testing.T) {
+	s := newSite(t)
+	plan := s.expect(v1alpha1.ExpectedSource{Product: "falco"})
+	c, err := NewClient(s.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := clocktesting.NewFakeClock(time.Date(2026, 11, 21, 16, 0, 0, 0, time.UTC))
+	receiver := func() *listener {
+		return newListener(c, &Options{Clock: now, Log: logr.Discard()}, &availability{})
+	}
+	one, other := receiver(), receiver()
+	for name, later := range map[string]*listener{"by itself": one, "by another": other} {
+		one.availability.away.Store(true)
+		one.take(t.Context(), hearing{s.namespace, "falco", "early"}, now.Now())
+		now.Step(2 * time.Hour)
+		heard := now.Now()
+		now.Step(10 * time.Minute)
+		one.availability.away.Store(false)
+		one.take(t.Context(), hearing{s.namespace, "trivy", s.sender}, now.Now()) // reads the plan
+		later.take(t.Context(), hearing{s.namespace, "falco", "late"}, heard)
+		one.takeMissed(t.Context())
+		if got := s.heard(plan)["falco"]; !got.Equal(heard) || len(one.missed) > 0 {
+			t.Errorf("%s: heard at %s, want %s; %d are not written yet", name, got, heard, len(one.missed))
 		}
 	}
 }
