@@ -165,6 +165,7 @@ func TestTheReceiverCountsAndNothingElse(t *testing.T) {
 		"observedGeneration": `1`,
 		"occurrences":        `7`,
 		"assessment":         `{"outcome":"Dismissed","reason":"RuleMatched","by":"x","time":"2026-11-21T16:00:00Z"}`,
+		"advice":             `"Leave things as they are."`,
 		"earlierAssessments": `[{"outcome":"Dismissed","reason":"RuleMatched","by":"x","time":"2026-11-21T16:00:00Z"}]`,
 		"incidentRef":        `{"name":"inc"}`,
 	}
