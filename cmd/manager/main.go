@@ -93,6 +93,12 @@ func run(ctx context.Context, o options) error {
 	if o.leaderElect {
 		config.Wrap((&leadership.Fence{Lease: leaseName, Within: o.renewDeadline, Clock: clock.RealClock{}}).Wrap)
 	}
+	if err := awaitKinds(ctx, config); err != nil {
+		if ctx.Err() != nil {
+			return nil // told to end before it has begun
+		}
+		return err
+	}
 	mgr, err := ctrl.NewManager(config, managerOptions(o, scheme))
 	if err != nil {
 		return fmt.Errorf("making the manager: %w", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	eventsv1 "k8s.io/api/events/v1"
@@ -19,10 +20,33 @@ import (
 	"github.com/firebreak-dev/firebreak/internal/controller"
 	"github.com/firebreak-dev/firebreak/internal/evidence"
 	"github.com/firebreak-dev/firebreak/internal/impersonation"
+	"github.com/firebreak-dev/firebreak/internal/readiness"
 )
 
 func uncached() []client.Object {
 	return []client.Object{&appsv1.ControllerRevision{}, &eventsv1.Event{}, &v1alpha1.Evidence{}}
+}
+
+// askTimeout is how long the API server may take to say which kinds it serves.
+const askTimeout = 5 * time.Second
+
+// awaitKinds waits until the API server serves Firebreak's kinds, without which nothing can begin.
+func awaitKinds(ctx context.Context, config *rest.Config) error {
+	config = rest.CopyConfig(config)
+	config.Timeout = askTimeout
+	discovered, err := discovery.NewDiscoveryClientForConfig(config)
+	if err != nil {
+		return fmt.Errorf("asking which kinds the API server serves: %w", err)
+	}
+	start := readiness.Start{Clock: clock.RealClock{}, Log: ctrl.Log.WithName("start")}
+	err = start.Wait(ctx, func(ctx context.Context) error {
+		_, err := discovered.ServerResourcesForGroupVersionWithContext(ctx, v1alpha1.SchemeGroupVersion.String())
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("the API server at %s must serve %s, whose kinds config/crd installs: %w", config.Host, v1alpha1.SchemeGroupVersion, err)
+	}
+	return nil
 }
 
 // setUp wires the reconcilers.
