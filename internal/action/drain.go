@@ -61,8 +61,12 @@ func (drain) Observe(ctx context.Context, r *Request) lifecycle.Result {
 		return refused("step '%s' has no `drain`", r.Step.Name)
 	}
 	standing := unschedulable.observe(ctx, r)
-	if _, problem := r.present(ctx); problem != nil || standing.State != v1alpha1.TargetSucceeded {
+	if standing.State != v1alpha1.TargetSucceeded {
 		return standing
+	}
+	// A node that is gone has nothing left to evict; one that could not be read may.
+	if _, problem := r.present(ctx); problem != nil {
+		return r.stillGone(*problem)
 	}
 	return r.evictAll(ctx)
 }
